@@ -1,0 +1,63 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up everything they need below this folder.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export MLOPS_HOME ?= $(CURDIR)/.mlops
+export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
+# Where bytecode is off, every process compiles its imports again; that costs more than anything else here.
+export PYTHONDONTWRITEBYTECODE :=
+TEST_PROCESSES ?= 2
+
+.PHONY: help setup demo ui test lint types doctest pytest lock screenshots clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready  ## Make the environment (.venv) from the lock
+
+$(VENV)/.ready: requirements.lock setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else f"Python 3.10 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV) (a few minutes, once)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q mlops_dagster mlops_dagster_tests
+	@touch $@
+
+demo: setup  ## Build a model of both symbols on the bundled prices with Dagster, and show it
+	@$(BIN)/mlops init
+	@for symbol in GSPC IXIC; do \
+		echo "build_model_pipeline, $$symbol ..."; \
+		log=$(MLOPS_HOME)/demo-$$symbol.log; \
+		$(BIN)/dagster job execute -m mlops_dagster.definitions -j build_model_pipeline \
+			--tags '{"dagster/partition": "'$$symbol'"}' > $$log 2>&1 || { tail -40 $$log; exit 1; }; \
+	done
+	@$(BIN)/mlops report
+	@echo "See it: make ui, then open http://127.0.0.1:3000 (Dagster) and http://127.0.0.1:5000 (MLflow)"
+
+ui: setup  ## Open Dagster and MLflow together
+	@$(BIN)/mlops ui
+
+test: setup lint types doctest pytest  ## Run every check and every test
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+
+doctest: setup
+	$(BIN)/python -m pytest -q --doctest-modules mlops_dagster
+
+pytest: setup
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+
+lock:  ## Renew requirements.lock from setup.cfg (needs uv)
+	uv pip compile setup.cfg --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate \
+		--no-header --no-strip-extras --all-extras --upgrade --quiet -o requirements.lock
+
+clean:  ## Remove the environment and all local state
+	rm -rf $(VENV) $(MLOPS_HOME) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

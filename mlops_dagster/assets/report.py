@@ -1,0 +1,79 @@
+"""From a step's report to what Dagster shows: metadata, data version, plots and links. Translation only."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from mlops_dagster.steps import StepReport
+
+# What a column holds, for everyone who meets it in the UI. Units in brackets.
+COLUMNS: Mapping[str, str] = {
+    "Date": "Trading day",
+    "Open": "First price of the day [index points or currency]",
+    "High": "Highest price of the day [same unit]",
+    "Low": "Lowest price of the day [same unit]",
+    "Close": "Last price of the day [same unit]",
+    "AdjClose": "Last price, adjusted for dividends and splits [same unit]",
+    "Volume": "Shares traded that day",
+    "range_pct": "The day's (High - Low) / Close [%]",
+    "change_pct": "The day's (Close - Open) / Open [%]",
+    "return_1d": "Relative change of AdjClose over 1 trading day",
+    "return_5d": "Relative change of AdjClose over 5 trading days",
+    "return_20d": "Relative change of AdjClose over 20 trading days",
+    "volatility_20d": "Standard deviation of the last 20 daily returns",
+    "volume_ratio_20d": "Volume relative to its mean over the last 20 trading days",
+    "High_Low_Pert": "The article's (High - Low) / Close [%], standardised over all rows",
+    "Pert_change": "The article's (Close - Open) / Open [%], standardised over all rows",
+    "TargetDate": "The trading day that the forecast is for",
+    "price": "AdjClose of the day [same unit]",
+    "truth": "AdjClose one horizon later [same unit]; unknown for the newest rows",
+    "target": "What the model is asked for",
+    "forecast": "The model's forecast of `truth` [same unit]",
+    "split": "train, gap (in neither, so that nothing leaks), test, or forecast (truth not known yet)",
+    "position": "The order in which the model sees the rows of a split",
+}
+
+
+def to_result(report: StepReport) -> dg.MaterializeResult[None]:
+    """Turn a report into the result of an asset."""
+    # In the order in which people read it: what came out, how it looks, where it is, how it was made.
+    metadata: dict[str, Any] = dict(report.metrics)
+    for name, png in report.plots.items():
+        metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    if report.mlflow_url:
+        metadata["mlflow"] = dg.MetadataValue.url(report.mlflow_url)
+    if report.model_uri:
+        metadata["model_uri"] = report.model_uri
+    for name, value in report.facts.items():
+        metadata[name] = _to_metadata(value)
+    metadata |= {
+        "last_rows": dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in report.last_rows]),
+        "table_version": report.table.version,
+        "dagster/row_count": report.table.rows,
+        "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
+        "dagster/uri": report.table.uri,
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(name, type=dtype, description=COLUMNS.get(name))
+                for name, dtype in report.columns.items()
+            ]
+        ),
+    }
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
+
+
+def _to_metadata(value: Any) -> Any:
+    if isinstance(value, list):
+        return dg.MetadataValue.md("\n".join(f"- {item}" for item in value) or "none")
+    if isinstance(value, dict):
+        return dg.MetadataValue.json(value)
+    return value
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    # A table record has no place for a missing value or for the clock of a trading day.
+    return {
+        name: "" if value is None else value.split("T")[0] if name == "Date" else value for name, value in row.items()
+    }

@@ -1,0 +1,125 @@
+"""What Dagster checks about each symbol's data and model, and says in words.
+
+What belongs here: questions about what is stored, answered per symbol with numbers and a reason. What doesn't: the
+price contract itself (`ml/prices.py`), which the step enforces before anything is stored; and any gate, which must
+not depend on who looks at a check.
+"""
+
+import json
+
+import dagster as dg
+
+from mlops_dagster.assets.build_model import prices, trained_model, training_set
+from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.stack.store import Store
+
+LONGEST_GAP_DAYS = 7  # A weekend with two bank holidays is 5; New York closed for 7 days after 11 September 2001.
+WILDEST_DAY = 0.25  # No index here ever moved by a quarter in a day; an unadjusted split moves a price by a half.
+
+
+@dg.asset_check(asset=prices, partitions_def=SYMBOLS, blocking=True)
+def prices_keep_the_contract(
+    context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+) -> dg.AssetCheckResult:
+    """The stored prices satisfy the contract that they were written under, read back from the table."""
+    from mlops_dagster.ml.prices import PriceDataError, validate_prices
+
+    frame, table = store.read("prices", context.partition_key)
+    try:
+        validate_prices(frame, source=f"table {table.uri}, version {table.version}")
+    except PriceDataError as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
+    return dg.AssetCheckResult(passed=True, metadata={"rows": table.rows, "table_version": table.version})
+
+
+@dg.asset_check(asset=prices, partitions_def=SYMBOLS)
+def prices_have_no_long_gap(
+    context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+) -> dg.AssetCheckResult:
+    """No two neighbouring trading days lie more than a week apart."""
+    frame, _ = store.read("prices", context.partition_key)
+    gaps = frame["Date"].diff().dt.days
+    longest = int(gaps.max())
+    before = frame["Date"][gaps.idxmax()].date()
+    return dg.AssetCheckResult(
+        passed=longest <= LONGEST_GAP_DAYS,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"The longest gap is {longest} days, before {before}; up to {LONGEST_GAP_DAYS} are usual.",
+        metadata={"longest_gap_days": longest, "days_of_long_gaps": int((gaps > LONGEST_GAP_DAYS).sum())},
+    )
+
+
+@dg.asset_check(asset=prices, partitions_def=SYMBOLS)
+def prices_have_no_wild_day(
+    context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+) -> dg.AssetCheckResult:
+    """No price moves by a quarter in a day, as it does when a split wasn't adjusted for."""
+    frame, _ = store.read("prices", context.partition_key)
+    moves = frame["AdjClose"].pct_change().abs()
+    wildest = float(moves.max())
+    day = frame["Date"][moves.idxmax()].date()
+    return dg.AssetCheckResult(
+        passed=wildest <= WILDEST_DAY,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"The largest move is {wildest:.1%}, on {day}; up to {WILDEST_DAY:.0%} passes.",
+        metadata={"largest_move": wildest, "wild_days": int((moves > WILDEST_DAY).sum())},
+    )
+
+
+@dg.asset_check(asset=training_set, partitions_def=SYMBOLS)
+def training_set_leaks_nothing(
+    context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+) -> dg.AssetCheckResult:
+    """No training row knows anything of the test rows' time. The article's recipe fails this, as it must."""
+    from mlops_dagster.ml.evaluation import find_leaks
+    from mlops_dagster.ml.recipes import TrainingSet
+
+    frame, table = store.read("training_set", context.partition_key)
+    data = TrainingSet.from_table(frame, table.metadata)
+    leaks = find_leaks(data)
+    return dg.AssetCheckResult(
+        passed=not leaks,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=" ".join(leaks) or "Every training row's truth is known before the first test row.",
+        metadata={"recipe": data.recipe, "leaks": len(leaks)},
+    )
+
+
+def _skill(store: Store, symbol: str, metric: str, rival: str) -> dg.AssetCheckResult:
+    table = store.current("trained_model", symbol)
+    if table is None:
+        return dg.AssetCheckResult(passed=False, description=f"There is no trained model of {symbol}.")
+    skill = json.loads(table.metadata["metrics"])[metric]
+    verdict = "smaller" if skill > 0 else "no smaller"
+    return dg.AssetCheckResult(
+        passed=skill > 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"The model's squared error on the test rows is {verdict} than that of {rival}: skill {skill:.5f}.",
+        metadata={metric: skill, "recipe": table.metadata["recipe"]},
+    )
+
+
+@dg.asset_check(asset=trained_model, partitions_def=SYMBOLS)
+def model_beats_persistence(
+    context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+) -> dg.AssetCheckResult:
+    """The model forecasts better than "the price stays as it is"."""
+    return _skill(store, context.partition_key, "skill_vs_persistence", "'the price stays as it is'")
+
+
+@dg.asset_check(asset=trained_model, partitions_def=SYMBOLS)
+def model_beats_training_mean(
+    context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+) -> dg.AssetCheckResult:
+    """The model forecasts better than the training rows' mean."""
+    return _skill(store, context.partition_key, "skill_vs_training_mean", "the training rows' mean")
+
+
+CHECKS = [
+    prices_keep_the_contract,
+    prices_have_no_long_gap,
+    prices_have_no_wild_day,
+    training_set_leaks_nothing,
+    model_beats_persistence,
+    model_beats_training_mean,
+]

@@ -1,0 +1,377 @@
+"""The pipelines, said once: their names, their steps, and the parameters that each step takes.
+
+Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and
+descriptions here, so that they can't disagree. What belongs here: declarations, and the checks that refuse a bad
+parameter before any work starts. What doesn't: the work itself (`steps.py`), and anything that needs more than the
+standard library, since an orchestrator's machine may have nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["integer", "number", "boolean", "text"]
+PARAMETER_TYPES: Mapping[Kind, str] = {
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "text": "a text",
+}
+
+
+class MlopsError(Exception):
+    """Something that whoever runs a step can mend. Its message names what, where and the cure; no traceback helps."""
+
+    exit_status = 1  # of the command line: 1 the work failed, 2 refused before any work
+
+
+class ParameterError(MlopsError, ValueError):
+    """A parameter is unknown, of the wrong type or out of bounds; the message says which, and the cure."""
+
+    exit_status = 2
+
+
+def refuse(name: str, value: object, cure: str) -> ParameterError:
+    """Say what is wrong with a parameter, always in the same form: name, value, type, cure."""
+    return ParameterError(f"{name}={_shown(value)} ({type(value).__name__}): {cure}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a step.
+
+    Parameters
+    ----------
+    name : str
+        As users write it, in every tool.
+    kind : {"integer", "number", "boolean", "text"}
+        Its type. A boolean is not an integer, a text is not a number, 2.0 is an integer's value only if written ``2``.
+    description : str
+        One or two sentences for the launchpad and ``--help``.
+    minimum, maximum : float, optional
+        Inclusive bounds of a number.
+    choices : tuple of str, optional
+        What a text may be.
+
+    Examples
+    --------
+    >>> PARAMETERS["max_depth"].check(80)
+    80
+    >>> PARAMETERS["max_depth"].check("80")
+    Traceback (most recent call last):
+    ...
+    mlops_dagster.pipelines.ParameterError: max_depth='80' (str): give an integer from 1 to 1000.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def domain(self) -> str:
+        """The values that are allowed, in words."""
+        if self.choices is not None:
+            return "one of " + ", ".join(self.choices)
+        words = PARAMETER_TYPES[self.kind]
+        if self.minimum is not None and self.maximum is not None:
+            words += f" from {self.minimum:g} to {self.maximum:g}"
+        elif self.minimum is not None:
+            words += f" of at least {self.minimum:g}"
+        return words
+
+    def check(self, value: object) -> Any:
+        """Return the value as it was given, or raise a :class:`ParameterError`.
+
+        Raises
+        ------
+        ParameterError
+            If the value is of another type or out of bounds. Nothing is ever converted or clipped.
+        """
+        right_type = {
+            "integer": isinstance(value, int) and not isinstance(value, bool),
+            "number": isinstance(value, int | float) and not isinstance(value, bool),
+            "boolean": isinstance(value, bool),
+            "text": isinstance(value, str),
+        }[self.kind]
+        if not right_type:
+            raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            too_small = self.minimum is not None and value < self.minimum
+            too_large = self.maximum is not None and value > self.maximum
+            if too_small or too_large:
+                raise refuse(self.name, value, f"give {self.domain}.")
+        if self.choices is not None and value not in self.choices:
+            raise refuse(self.name, value, f"give {self.domain}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: its name is the name of its function in ``steps.py`` and of its asset."""
+
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline: its steps in the order in which they run."""
+
+    name: str
+    description: str
+    steps: tuple[Step, ...]
+
+
+# ---------------------------------------------------------------------------------------------------------- symbols
+
+BUNDLED_SYMBOLS = ("GSPC", "IXIC")
+
+# A symbol becomes a folder name, a partition key, an MLflow tag and part of a URL: refuse, not escape.
+# Yahoo's own symbols (^GSPC, BRK-B, EURUSD=X, 0700.HK) all fit.
+_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9^=._-]{0,31}")
+
+
+def check_symbol(symbol: object) -> str:
+    """Return the symbol, or refuse it.
+
+    Raises
+    ------
+    ParameterError
+        If it isn't 1 to 32 letters, digits, ``^``, ``=``, ``.``, ``_`` or ``-`` beginning with a letter, a digit or
+        ``^``, or contains ``..``.
+
+    Examples
+    --------
+    >>> check_symbol("^GSPC")
+    '^GSPC'
+    >>> check_symbol("../x")
+    Traceback (most recent call last):
+    ...
+    mlops_dagster.pipelines.ParameterError: symbol='../x' (str): give 1 to 32 letters, digits or ^ = . _ - ...
+    """
+    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or ".." in symbol:
+        cure = "give 1 to 32 letters, digits or ^ = . _ - beginning with a letter, a digit or ^, without '..'."
+        raise refuse("symbol", symbol, cure)
+    return symbol
+
+
+# ------------------------------------------------------------------------------------------------------- parameters
+
+RECIPES = ("honest", "article")
+PRICE_SOURCES = ("bundled", "files", "yahoo")
+
+SOURCE = Parameter(
+    "source",
+    "text",
+    "Where the prices come from: the bundled files, your own CSV or Parquet files, or Yahoo Finance. "
+    "Not given: as the deployment says.",
+    choices=PRICE_SOURCES,
+)
+PATH = Parameter(
+    "path",
+    "text",
+    "For source 'files': a CSV or Parquet file, or a glob of several; {symbol} stands for the symbol.",
+)
+START = Parameter("start", "text", "For source 'yahoo': the first day, YYYY-MM-DD. Not given: all there is.")
+END = Parameter("end", "text", "For source 'yahoo': the day after the last, YYYY-MM-DD. Not given: today.")
+
+RECIPE = Parameter(
+    "recipe",
+    "text",
+    "'honest': forward returns, features that only look back, chronological split with a gap. "
+    "'article': exactly the blog's, leakage included.",
+    choices=RECIPES,
+)
+HORIZON = Parameter(
+    "horizon",
+    "integer",
+    "How many trading days ahead the forecast looks. Not given: 1 (honest), 1 % of the rows (article).",
+    minimum=1,
+    maximum=250,
+)
+TEST_SIZE = Parameter(
+    "test_size",
+    "number",
+    "The share of the rows that is kept for testing. Not given: 0.33.",
+    minimum=0.05,
+    maximum=0.5,
+)
+
+FOREST = (
+    Parameter(
+        "max_depth",
+        "integer",
+        "The deepest that a tree may grow, in levels of splits.",
+        minimum=1,
+        maximum=1000,
+    ),
+    Parameter("n_estimators", "integer", "How many trees the forest has.", minimum=1, maximum=10_000),
+    Parameter(
+        "min_samples_leaf",
+        "integer",
+        "How many training rows a leaf keeps at the least; large leaves suit noisy daily returns.",
+        minimum=1,
+        maximum=100_000,
+    ),
+    Parameter(
+        "min_samples_split",
+        "integer",
+        "How many training rows a node needs to be split.",
+        minimum=2,
+        maximum=100_000,
+    ),
+    Parameter(
+        "max_features",
+        "number",
+        "How many features a split looks at: a share of them up to 1.0 (1 means all), or a whole number from 2.",
+        minimum=0.001,
+        maximum=10_000,
+    ),
+    Parameter("bootstrap", "boolean", "Whether each tree sees its own random sample of the rows, or all of them."),
+    Parameter(
+        "random_state",
+        "integer",
+        "The seed. The same seed, data and parameters give the same model, bit for bit.",
+        minimum=0,
+        maximum=2**32 - 1,
+    ),
+)
+
+PARAMETERS: Mapping[str, Parameter] = {
+    parameter.name: parameter for parameter in (SOURCE, PATH, START, END, RECIPE, HORIZON, TEST_SIZE, *FOREST)
+}
+
+# The article gave its forest max_depth and n_estimators only; everything else was scikit-learn's default.
+# The honest recipe's were chosen on a validation part of the training rows (benchmarks/choose_honest_defaults.py).
+RECIPE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "article": {
+        "max_depth": 80,
+        "n_estimators": 100,
+        "min_samples_leaf": 1,
+        "min_samples_split": 2,
+        "max_features": 1.0,
+        "bootstrap": True,
+        "random_state": 0,
+    },
+    "honest": {
+        "max_depth": 80,
+        "n_estimators": 200,
+        "min_samples_leaf": 100,
+        "min_samples_split": 2,
+        "max_features": 1.0,
+        "bootstrap": True,
+        "random_state": 0,
+    },
+}
+
+
+def explain(name: str) -> str:
+    """Describe a parameter for the launchpad and ``--help``: what it is, what may be given, what the defaults are.
+
+    Examples
+    --------
+    >>> explain("n_estimators")
+    'How many trees the forest has. Give an integer from 1 to 10000. Not given: 100 (article), 200 (honest).'
+    """
+    said = PARAMETERS[name]
+    words = [said.description]
+    if said.minimum is not None or said.choices is not None:
+        words.append(f"Give {said.domain}.")
+    defaults = {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
+    if len(set(defaults.values())) == 1:
+        words.append(f"Not given: {next(iter(defaults.values()))}.")
+    elif defaults:
+        words.append("Not given: " + ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items()) + ".")
+    return " ".join(words)
+
+
+def check_parameters(known: tuple[Parameter, ...], given: Mapping[str, object]) -> dict[str, Any]:
+    """Check parameters one by one; those that are None count as not given and are left out.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name, naming those that exist, and for any bad value.
+    """
+    names = {parameter.name: parameter for parameter in known}
+    for name, value in given.items():
+        if name not in names:
+            raise refuse(name, value, f"there is no such parameter; there are {', '.join(names)}.")
+    return {name: names[name].check(value) for name, value in given.items() if value is not None}
+
+
+def resolve_forest(recipe: str, given: Mapping[str, object]) -> dict[str, Any]:
+    """Check the forest's parameters and fill in the recipe's defaults.
+
+    Parameters
+    ----------
+    recipe : {"honest", "article"}
+        Whose defaults to use.
+    given : mapping
+        What the user gave. None means: the recipe's default.
+
+    Returns
+    -------
+    dict
+        All parameters, as ``RandomForestRegressor`` takes them.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown recipe or parameter and for any bad value.
+
+    Examples
+    --------
+    >>> resolve_forest("article", {"max_depth": 7, "n_estimators": 30})["n_estimators"]
+    30
+    """
+    checked = {**RECIPE_DEFAULTS[RECIPE.check(recipe)], **check_parameters(FOREST, given)}
+    # For scikit-learn 1.0 is a share and 1 is a count; in a config file nobody sees the difference.
+    if checked["max_features"] <= 1:
+        checked["max_features"] = float(checked["max_features"])
+    elif float(checked["max_features"]).is_integer():
+        checked["max_features"] = int(checked["max_features"])
+    else:
+        raise refuse("max_features", checked["max_features"], "above 1 it is a number of features: give a whole one.")
+    return checked
+
+
+# -------------------------------------------------------------------------------------------------------- pipelines
+
+PRICES = Step(
+    "prices",
+    "Daily prices of one symbol, checked against the price contract.",
+    (SOURCE, PATH, START, END),
+)
+TRAINING_SET = Step(
+    "training_set",
+    "Features, target and split of one symbol, ready to train on.",
+    (RECIPE, HORIZON, TEST_SIZE),
+)
+TRAINED_MODEL = Step(
+    "trained_model",
+    "A random forest fitted to the training set, evaluated on the test rows and logged to MLflow.",
+    FOREST,
+)
+
+BUILD_MODEL = Pipeline(
+    "build_model_pipeline",
+    "Prices to training set to trained model, for one symbol.",
+    (PRICES, TRAINING_SET, TRAINED_MODEL),
+)
+PIPELINES = (BUILD_MODEL,)

@@ -1,0 +1,139 @@
+"""Delta tables through delta-rs: open, commit, read, list, and what is wrong when that fails.
+
+What belongs here: every peculiarity of the package deltalake, so that `store.py` can be about tables and versions.
+What doesn't: what a version means. Each way around a peculiarity names it; all were seen with deltalake 1.6.6.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlops_dagster.pipelines import MlopsError
+
+if TYPE_CHECKING:
+    import deltalake
+    import pandas as pd
+    import pyarrow as pa
+
+FORBIDDEN_IN_PATHS = "[]^|%\\"
+"""delta-rs makes a host name of the whole path: there these characters panic, or are decoded to something else."""
+
+# Nothing of a table may expire, whoever vacuums it or cleans its log: an old version is an old model's evidence.
+_KEEP_EVERYTHING: Mapping[str, str | None] = {
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableExpiredLogCleanup": "false",
+}
+_CURES = (
+    (r"no space left|file too large|storagefull|quota", "Make room there; what was stored before is intact."),
+    (r"permission ?denied|access ?denied|forbidden|read-only", "Give this user the right to use it, or change the root."),
+    (r"not a ?directory|file exists", "A file is where a directory has to be: move it, or change the root."),
+    (r"nosuchbucket", "Create the bucket, or change the root."),
+    (r"unknown scheme", "Change the root."),
+    (r"credential", "Give credentials in the environment or in the storage options."),
+    (r"json error|table metadata|log segment", "The table's log is damaged: restore it, or move that directory away."),
+)
+
+
+class StoreError(MlopsError):
+    """A table can't be read or written; the message names the table, the cause and the cure."""
+
+
+class Conflict(Exception):  # noqa: N818 not an error: whoever sees it looks again and repeats
+    """Another writer was faster; nothing was written."""
+
+
+class Commit(NamedTuple):
+    """What a commit says about itself: what its writer put there, and when it was made (UTC)."""
+
+    user_metadata: str
+    made_at: datetime
+
+
+@contextmanager
+def explained(doing: str, *passed: type[Exception]) -> Iterator[None]:
+    """Turn whatever deltalake and Arrow raise into a :class:`StoreError`, except for what the caller handles."""
+    try:
+        yield
+    except Exception as error:  # deltalake raises bare Exceptions, too
+        if isinstance(error, (StoreError, *passed)):
+            raise
+        cause = one_line(error)
+        cures = [cure for words, cure in _CURES if re.search(words, cause, re.IGNORECASE)]
+        raise StoreError(f"could not {doing}: {cause}. {''.join(cures[:1])}".strip()) from error
+
+
+def one_line(error: object) -> str:
+    """Say what deltalake said without its colours, arrows, line breaks and stack traces."""
+    text = re.sub(r"\x1b\[\d+m|↳", "", str(error))
+    text = re.split(r"\n\s+0: ", text)[0]
+    return re.sub(r"\s*\n\s*", ": ", text.strip()).rstrip(".")
+
+
+def open_table(uri: str, options: dict[str, str], version: int | None = None) -> deltalake.DeltaTable | None:
+    """Open the table at a path or URL, at its newest version if none is given; None if there is no table."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    with explained(f"open {uri}"):
+        if not _may_exist(uri):
+            return None
+        try:
+            return DeltaTable(uri, version=version, storage_options=options)
+        except TableNotFoundError as error:
+            if "Unknown scheme" in str(error):
+                raise
+            return None
+
+
+def replace_rows(
+    uri: str, table: deltalake.DeltaTable | None, rows: pa.RecordBatch, user_metadata: str, options: dict[str, str]
+) -> int:
+    """Replace all rows, and the columns with them, in one commit; None for the table creates it.
+
+    Returns
+    -------
+    int
+        The new version.
+
+    Raises
+    ------
+    Conflict
+        If the table isn't any more as it was when it was opened.
+    """
+    from deltalake import CommitProperties, PostCommitHookProperties, write_deltalake
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    with explained(f"write {uri}", Conflict):
+        try:
+            write_deltalake(
+                uri if table is None else table,
+                rows,  # one batch into one file: only so they keep their order
+                target_file_size=2**40,
+                mode="error" if table is None else "overwrite",
+                schema_mode=None if table is None else "overwrite",
+                configuration=_KEEP_EVERYTHING if table is None else None,
+                storage_options=options,
+                commit_properties=CommitProperties(
+                    custom_metadata={"userMetadata": user_metadata},  # `DESCRIBE HISTORY` shows it
+                    # With retries of its own, two simultaneous first writes end in one version with both rows.
+                    max_commit_retries=0,
+                ),
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        except DeltaError as error:
+            # A full disk is a CommitFailedError only by name: then nobody else has written.
+            newer = open_table(uri, options)
+            if newer is not None and newer.version() > (-1 if table is None else table.version()):
+                raise Conflict(one_line(error)) from error
+            if isinstance(error, CommitFailedError) and table is None:
+                raise Conflict(one_line(error)) from error
+            raise
+        return 0 if table is None else table.version()

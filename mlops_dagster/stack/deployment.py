@@ -1,0 +1,192 @@
+"""One deployment: where tables live, where runs are tracked, where prices come from. One YAML file is one stack.
+
+What belongs here: the typed settings, and where they are read from (environment over file over defaults). What
+doesn't: the tools that are built from them (`store.py`, `tracking.py`).
+
+Relative paths are below the *home* folder (``MLOPS_HOME``, by default ``.mlops`` in the working directory), so that
+one folder holds the whole state of a local stack.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from mlops_dagster import pipelines
+
+
+class DeploymentError(pipelines.MlopsError):
+    """A deployment file is missing or says something that can't be; the message names file, setting and cure."""
+
+    exit_status = 2
+
+
+class StoreSettings(BaseModel):
+    """Where the Delta tables live."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    root: str = Field(
+        default="store", description="A folder, or the URL of an object store (s3://, abfss://, gs://), or /Volumes/..."
+    )
+    storage_options: dict[str, str] = Field(
+        default={}, description="delta-rs options such as endpoint and region; secrets come from the environment"
+    )
+
+
+class TrackingSettings(BaseModel):
+    """Where models and runs are tracked. The keys up to `extra_tags` are those of dagster-mlflow's resource."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    experiment_name: str = Field(default="mlops_dagster", min_length=1)
+    mlflow_tracking_uri: str | None = Field(
+        default=None, description="An MLflow server's URL or a database URI. Not given: SQLite below the home folder"
+    )
+    parent_run_id: str | None = None
+    env: dict[str, str] = Field(default={}, description="Environment variables for MLflow")
+    env_to_tag: list[str] = Field(default=[], description="Environment variables that become tags of the run")
+    extra_tags: dict[str, str] = {}
+
+    client: Literal["mlops", "dagster-mlflow"] = Field(
+        default="mlops", description="Our own tracker, or dagster-mlflow's resource (in Dagster only)"
+    )
+    artifact_location: str | None = Field(
+        default=None, description="Where a new experiment keeps its artifacts. Not given: as the MLflow server says"
+    )
+    ui_url: str = Field(default="http://127.0.0.1:5000", description="Where people open MLflow, for links")
+
+
+class PriceSettings(BaseModel):
+    """Where prices come from unless a run says otherwise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Literal["bundled", "files", "yahoo"] = "bundled"
+    path: str | None = None
+    start: str | None = None
+    end: str | None = None
+
+
+class Deployment(BaseSettings):
+    """Everything a stack needs to know. Environment variables such as ``MLOPS_STORE__ROOT`` override the file."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", env_nested_delimiter="__", extra="forbid")
+
+    yaml_file: ClassVar[Path | None] = None
+
+    home: Path = Path(".mlops")
+    symbols: list[str] = Field(default=list(pipelines.BUNDLED_SYMBOLS), description="Partitions that are always there")
+    store: StoreSettings = StoreSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    prices: PriceSettings = PriceSettings()
+    dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, since that is where an operator overrides one value."""
+        return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=cls.yaml_file)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Make every path absolute, so that no tool's working directory can change what it means."""
+        self.home = self.home.expanduser().absolute()
+        for symbol in self.symbols:
+            pipelines.check_symbol(symbol)
+        if "://" not in self.store.root:
+            self.store.root = str(self.home / Path(self.store.root).expanduser())
+        if self.tracking.mlflow_tracking_uri is None:
+            self.tracking.mlflow_tracking_uri = f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+            if self.tracking.artifact_location is None:
+                self.tracking.artifact_location = (self.home / "mlflow" / "artifacts").as_uri()
+
+    @property
+    def state_dir(self) -> Path:
+        """A folder on this machine's own disk for what only this machine needs to know."""
+        return self.home / "open_runs"
+
+    def dagster_run_url(self, run_id: str) -> str:
+        """Return the address of a Dagster run's page."""
+        return f"{self.dagster_url.rstrip('/')}/runs/{run_id}"
+
+    def tracker_settings(self) -> dict[str, Any]:
+        """Return what a tracker takes."""
+        settings = self.tracking.model_dump(exclude={"client", "mlflow_tracking_uri"})
+        return {**settings, "tracking_uri": self.tracking.mlflow_tracking_uri, "state_dir": self.state_dir}
+
+    def price_parameters(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Fill in where prices come from; naming a source or a path for one run replaces all of the deployment's."""
+        given = {name: value for name, value in given.items() if value is not None}
+        if "path" in given:
+            given.setdefault("source", "files")
+        return given if "source" in given else {**self.prices.model_dump(exclude_none=True), **given}
+
+
+def find_deployment_file(name: str) -> Path | None:
+    """Find the file of a deployment: a path as given, or ``deployments/<name>.yaml`` here or in the checkout.
+
+    Raises
+    ------
+    DeploymentError
+        If there is no such file. Only "local" may lack one: it is what the defaults say.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise DeploymentError(f"MLOPS_DEPLOYMENT={name!r}: there is no such file; give the path of a YAML file.")
+    folders = [Path.cwd() / "deployments", Path(__file__).parents[2] / "deployments"]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    if name == "local":
+        return None
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")} | {"local"})
+    raise DeploymentError(f"MLOPS_DEPLOYMENT={name!r}: there is no such deployment; there are {', '.join(known)}.")
+
+
+def load_deployment(name: str | None = None) -> Deployment:
+    """Read a deployment.
+
+    Parameters
+    ----------
+    name : str, optional
+        Its name, or the path of its file. Not given: the environment variable ``MLOPS_DEPLOYMENT``, else "local".
+
+    Raises
+    ------
+    DeploymentError
+        If the file is missing, isn't YAML, or has an unknown or wrong setting; each is named.
+    """
+    file = find_deployment_file(name or os.environ.get("MLOPS_DEPLOYMENT") or "local")
+
+    class DeploymentOfFile(Deployment):
+        yaml_file = file
+
+    where = file or "the environment"
+    try:
+        return DeploymentOfFile()
+    except ValidationError as error:
+        # The values of these two may be secrets, so they are never repeated.
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}"
+            + ("" if {"storage_options", "env"} & set(e["loc"]) else f" (given: {e['input']!r})")
+            for e in error.errors()
+        )
+        raise DeploymentError(f"deployment {where}: {wrong}") from None
+    except (SettingsError, yaml.YAMLError, ValueError) as error:  # a list instead of settings, not UTF-8, ...
+        raise DeploymentError(f"deployment {where} can't be read: {error}") from None

@@ -1,0 +1,191 @@
+"""What a step can put into its run in MLflow: parameters, metrics, tags, plots and the model.
+
+What belongs here: logging into one run that is open. What doesn't: how a run begins and ends (`tracking.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from mlops_dagster.stack.mlflow_connection import explained
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+# What forests are made of. skops wants it named, since a forged file could make a tree read outside of its arrays.
+FOREST_TYPES = ("sklearn.tree._tree.Tree",)
+# Given, not inferred: MLflow infers them by loading the model in a new process, which takes 6 to 10 seconds and lists
+# whatever else happens to be imported there.
+MODEL_REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
+# What MLflow's servers take in one request.
+PER_REQUEST = {"params": 100, "tags": 100, "metrics": 1000}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model in MLflow: its id, the ``models:/`` address to load it from, and the SHA-256 of its file."""
+
+    model_id: str
+    uri: str
+    file_sha256: str
+
+
+class TrackedRun:
+    """A run in MLflow that is open.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Talks to the run's server.
+    run_id, experiment_id : str
+        The run.
+    url : str or None
+        Where people look at it.
+
+    Raises
+    ------
+    TrackingError
+        By every method, if MLflow refuses or can't be reached any more.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, url: str | None) -> None:
+        self.run_id = run_id
+        self.experiment_id = experiment_id
+        self.url = url
+        self._client = client
+        self._params: dict[str, str] = {}
+        self._metrics: dict[str, float] = {}
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters; each can be logged once."""
+        from mlflow.entities import Param
+
+        texts = {key: str(value) for key, value in params.items()}
+        with self._explained("logging parameters"):
+            for some in _in_parts(texts.items(), PER_REQUEST["params"]):
+                self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in some], synchronous=True)
+        self._params.update(texts)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log metrics, measured at the end of a training (step 0)."""
+        numbers = {key: float(value) for key, value in metrics.items()}
+        self._log_metrics(numbers)
+        self._metrics.update(numbers)
+
+    def _log_metrics(self, metrics: Mapping[str, float], model_id: str | None = None) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        with self._explained("logging metrics"):
+            for some in _in_parts(metrics.items(), PER_REQUEST["metrics"]):
+                batch = [Metric(key, value, now, 0, model_id=model_id, run_id=self.run_id) for key, value in some]
+                self._client.log_batch(self.run_id, metrics=batch, synchronous=True)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags; a tag that exists is replaced."""
+        from mlflow.entities import RunTag
+
+        with self._explained("setting tags"):
+            for some in _in_parts(tags.items(), PER_REQUEST["tags"]):
+                self._client.log_batch(self.run_id, tags=[RunTag(key, str(v)) for key, v in some], synchronous=True)
+
+    def log_png(self, name: str, png: bytes) -> None:
+        """Keep an image as an artifact; the name may have folders: ``plots/forecast.png``."""
+        path = PurePosixPath(name)
+        folder = None if path.parent == PurePosixPath(".") else str(path.parent)
+        with tempfile.TemporaryDirectory() as scratch, self._explained(f"logging {name}"):
+            file = Path(scratch, path.name)
+            file.write_bytes(png)
+            self._client.log_artifact(self.run_id, str(file), folder)
+
+    def log_model(
+        self,
+        model: Any,
+        *,
+        input_example: pd.DataFrame,
+        digest: str,
+        name: str = "model",
+        trusted: Iterable[str] = FOREST_TYPES,
+    ) -> LoggedModel:
+        """Keep a scikit-learn model in the skops format, with signature and input example.
+
+        The parameters and metrics that were logged before become the model's too.
+
+        Parameters
+        ----------
+        model : estimator
+            Fitted.
+        input_example : DataFrame
+            A few rows as ``predict`` takes them; the signature is read from them.
+        digest : str
+            Says which model this is, independent of the file; kept as the tag ``model_digest``.
+        name : str
+            The model's name in MLflow.
+        trusted : iterable of str
+            The types besides numpy's and scikit-learn's plain ones that the file may have, and that whoever loads
+            it trusts.
+
+        Raises
+        ------
+        TrackingError
+            If the model has a type that isn't trusted, or MLflow refuses.
+        """
+        import mlflow.sklearn
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        with self._explained("logging the model"), tempfile.TemporaryDirectory() as scratch:
+            # mlflow.sklearn.log_model does the same, but only for the global tracking URI.
+            logged = self._client.create_logged_model(
+                self.experiment_id,
+                name=name,
+                source_run_id=self.run_id,
+                params=self._params,
+                tags={"model_digest": digest},
+            )
+            status: Literal["READY", "FAILED"] = "FAILED"
+            try:
+                folder = Path(scratch, "model")
+                mlflow.sklearn.save_model(
+                    model,
+                    str(folder),
+                    mlflow_model=Model(
+                        artifact_path=logged.artifact_location,
+                        run_id=self.run_id,
+                        model_uuid=logged.model_id,
+                        model_id=logged.model_id,
+                    ),
+                    serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
+                    skops_trusted_types=list(trusted),
+                    input_example=input_example,
+                    pip_requirements=[f"{library}=={version(library)}" for library in MODEL_REQUIREMENTS],
+                )
+                file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
+                self._client.log_model_artifacts(logged.model_id, str(folder))
+                self._client.set_logged_model_tags(logged.model_id, {"model_file_sha256": file_sha256})
+                self._client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+                status = "READY"
+            finally:
+                self._client.finalize_logged_model(logged.model_id, status)
+        self._log_metrics(self._metrics, logged.model_id)
+        self.set_tags({"model_digest": digest, "model_file_sha256": file_sha256})
+        return LoggedModel(model_id=logged.model_id, uri=logged.model_uri, file_sha256=file_sha256)
+
+    def _explained(self, doing: str) -> AbstractContextManager[None]:
+        return explained(f"{doing} of run {self.run_id}", self._client.tracking_uri)
+
+
+def _in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    everything = list(items)
+    return (everything[start : start + size] for start in range(0, len(everything), size))

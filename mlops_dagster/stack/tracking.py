@@ -1,0 +1,257 @@
+"""Runs in MLflow, through an explicit client: how they begin, how they end, who has them tracked.
+
+What belongs here: one run from begin to end. What doesn't: what is logged into it (`tracked_run.py`), reaching MLflow
+(`mlflow_connection.py`), runs whose process died (`open_runs.py`), and MLflow's global active run, which isn't used:
+two steps in one process, or a notebook's own run, can't log into each other.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mlops_dagster.stack import open_runs
+from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown
+from mlops_dagster.stack.open_runs import reap_abandoned_runs
+from mlops_dagster.stack.tracked_run import LoggedModel, TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from mlops_dagster.stack.open_runs import Status
+
+__all__ = [
+    "LoggedModel",
+    "MlflowTracker",
+    "Origin",
+    "TrackedRun",
+    "Tracker",
+    "TrackingError",
+    "reap_abandoned_runs",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who has a run tracked.
+
+    Parameters
+    ----------
+    orchestrator : str
+        "dagster", "airflow", "shell", ...
+    run_id : str
+        The orchestrator's own id of its run.
+    url : str, optional
+        Where that run can be looked at.
+    """
+
+    orchestrator: str
+    run_id: str
+    url: str | None = None
+
+
+class Tracker(Protocol):
+    """What a step needs of a tracker."""
+
+    def run(self, name: str, *, origin: Origin, tags: Mapping[str, str]) -> AbstractContextManager[TrackedRun]:
+        """Begin a run; it ends with the context, FINISHED, FAILED or KILLED."""
+        ...
+
+
+class MlflowTracker:
+    """Tracks runs in one experiment of one MLflow.
+
+    Making one does nothing; the first run creates what is missing.
+
+    Parameters
+    ----------
+    experiment_name : str
+        Created if it's missing.
+    tracking_uri : str
+        An MLflow server's URL, or a database: ``sqlite:////absolute/path/mlflow.db``.
+    state_dir : Path
+        A folder on this machine's own disk, for the notes of open runs.
+    artifact_location : str, optional
+        Where a new experiment keeps its artifacts. Not given: as the server says; for SQLite, beside the database.
+    parent_run_id : str, optional
+        The MLflow run that the runs are nested below.
+    env : mapping, optional
+        Environment variables for MLflow, such as its credentials.
+    env_to_tag : iterable of str
+        Environment variables that become tags, where they are set.
+    extra_tags : mapping, optional
+        Tags of every run.
+    ui_url : str, optional
+        Where people open MLflow, if that isn't the tracking URI.
+    """
+
+    # The tag by which the runs of an orchestrator's run are found again.
+    run_id_tag = "orchestrator_run_id"
+
+    def __init__(
+        self,
+        experiment_name: str,
+        tracking_uri: str,
+        *,
+        state_dir: str | Path,
+        artifact_location: str | None = None,
+        parent_run_id: str | None = None,
+        env: Mapping[str, str] | None = None,
+        env_to_tag: Iterable[str] = (),
+        extra_tags: Mapping[str, str] | None = None,
+        ui_url: str | None = None,
+    ) -> None:
+        self.experiment_name = experiment_name
+        self.tracking_uri = tracking_uri
+        self.state_dir = Path(state_dir)
+        self.artifact_location = artifact_location
+        self.parent_run_id = parent_run_id
+        self.env = dict(env or {})
+        self.env_to_tag = tuple(env_to_tag)
+        self.extra_tags = dict(extra_tags or {})
+        self.ui_url = ui_url
+
+    def connect(self) -> tuple[MlflowClient, str]:
+        """Return a client and the experiment's id; database and experiment are created if they're missing.
+
+        Raises
+        ------
+        TrackingError
+            Within seconds, if MLflow can't be reached or the experiment was deleted.
+        """
+        os.environ.update(self.env)
+        return ensure_experiment(self.tracking_uri, self.experiment_name, self.artifact_location)
+
+    @contextmanager
+    def run(self, name: str, *, origin: Origin, tags: Mapping[str, str]) -> Iterator[TrackedRun]:
+        """Begin a run, which ends with the context.
+
+        It ends FINISHED; FAILED if an exception comes through; KILLED if an interruption does (Ctrl-C, SystemExit,
+        Dagster's termination). A process that is killed leaves its run to :func:`reap_abandoned_runs`.
+
+        Parameters
+        ----------
+        name : str
+            What people read in MLflow's list of runs.
+        origin : Origin
+            Who has this run tracked.
+        tags : mapping of str to str
+            Tags to set at once.
+
+        Raises
+        ------
+        TrackingError
+            Within seconds, before anything is begun, if MLflow can't be reached.
+        """
+        client, experiment_id = self.connect()
+        if self.parent_run_id is not None:
+            with explained(f"finding parent_run_id={self.parent_run_id!r}", self.tracking_uri):
+                client.get_run(self.parent_run_id)
+        reap_abandoned_runs(self.state_dir, self.tracking_uri)
+        # The lock is held before the run exists, and finds it by this tag: there's no moment at which a kill is missed.
+        token = uuid.uuid4().hex
+        note = open_runs.Note(self.tracking_uri, self.experiment_name, f"tags.process_token = '{token}'")
+        with open_runs.hold(self.state_dir, note) as opened:
+            with explained("beginning a run", self.tracking_uri):
+                run_tags = {**self._tags(origin, tags), "process_token": token}
+                run_id = client.create_run(experiment_id, run_name=name, tags=run_tags).info.run_id
+            run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id))
+            with self._ending(run, name, opened):
+                yield run
+
+    @contextmanager
+    def _ending(self, run: TrackedRun, name: str, opened: open_runs.OpenRun) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self._end(run, name, status_of(error))
+                opened.ended = True
+            except TrackingError as besides:
+                # What went wrong first is what the caller has to see; the reaper will end the run.
+                logger.warning("%s", besides)
+            raise
+        self._end(run, name, "FINISHED")
+        opened.ended = True
+
+    def _end(self, run: TrackedRun, name: str, status: Status) -> None:
+        client = reach(self.tracking_uri)
+        with explained(f"ending run {name!r} ({run.run_id}, {status})", self.tracking_uri):
+            # An operator, or a sensor, may have given the verdict already ("mark as canceled"): it stands.
+            if client.get_run(run.run_id).info.status == "RUNNING":
+                open_runs.set_status(client, run.run_id, status)
+
+    def settle(self, orchestrator_run_id: str, status: Status) -> list[str]:
+        """Set the status of an orchestrator's run that has ended for the MLflow runs that have it wrong.
+
+        Returns
+        -------
+        list of str
+            The ids of the MLflow runs that were changed.
+
+        Raises
+        ------
+        TrackingError
+            If MLflow can't be reached. A note is left, so that a later :func:`reap_abandoned_runs` does it.
+        """
+        os.environ.update(self.env)
+        wrong_ones = f"tags.{self.run_id_tag} = '{orchestrator_run_id}'"
+        note = open_runs.Note(self.tracking_uri, self.experiment_name, wrong_ones, status, verdict=True)
+        try:
+            return open_runs.end_runs(note)
+        except TrackingError:
+            open_runs.leave(self.state_dir, note)
+            raise
+
+    def reap(self) -> list[str]:
+        """End the runs that dead processes of this machine left RUNNING, in whatever MLflow; return their ids."""
+        os.environ.update(self.env)
+        return reap_abandoned_runs(self.state_dir)
+
+    def url(self, experiment_id: str, run_id: str) -> str | None:
+        """Return where people look at a run: at the server itself, else at `ui_url`."""
+        base = shown(self.tracking_uri) if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
+        if base is None:
+            return None
+        page = "ml" if self.tracking_uri.startswith("databricks") else "#"
+        return f"{base.rstrip('/')}/{page}/experiments/{experiment_id}/runs/{run_id}"
+
+    def _tags(self, origin: Origin, tags: Mapping[str, str]) -> dict[str, str]:
+        link = {}
+        if origin.url is not None:
+            note = f"[{origin.orchestrator} run {origin.run_id}]({origin.url})"
+            link = {"orchestrator_url": origin.url, "mlflow.note.content": note}
+        return {
+            # MLflow's columns "User" and "Source", which only its global API fills by itself.
+            "mlflow.user": _user(),
+            "mlflow.source.name": origin.orchestrator,
+            "mlflow.source.type": "JOB",
+            **({} if self.parent_run_id is None else {"mlflow.parentRunId": self.parent_run_id}),
+            **{name: os.environ[name] for name in self.env_to_tag if name in os.environ},
+            **self.extra_tags,
+            **tags,
+            "orchestrator": origin.orchestrator,
+            "orchestrator_run_id": origin.run_id,
+            **link,
+        }
+
+
+def status_of(error: BaseException) -> Status:
+    """Return how a run ends that an exception comes through: interruptions aren't failures."""
+    return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        return "unknown"

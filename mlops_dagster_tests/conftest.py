@@ -1,0 +1,59 @@
+"""Fixtures for all: a state folder of one's own, and rows small enough to check by eye."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_dagster.stack.tracking import MlflowTracker
+
+DATA = Path(__file__).parents[1] / "mlops_dagster" / "data"
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory):
+    """An MLflow database with a schema: creating one takes seconds, copying it doesn't."""
+    home = tmp_path_factory.mktemp("mlflow")
+    MlflowTracker("template", f"sqlite:///{home}/mlflow.db", state_dir=home / "open_runs").connect()
+    return home / "mlflow.db"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, empty_mlflow):
+    """A state folder of this test's own, ready for MLflow."""
+    home = tmp_path / "home"
+    (home / "mlflow").mkdir(parents=True)
+    shutil.copy(empty_mlflow, home / "mlflow" / "mlflow.db")
+    monkeypatch.setenv("MLOPS_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
+    monkeypatch.delenv("MLOPS_DEPLOYMENT", raising=False)
+    return home
+
+
+@pytest.fixture
+def price_rows():
+    """400 trading days of a price that wanders, drawn once and for all."""
+    draws = np.random.default_rng(7)
+    close = 100 * np.exp(np.cumsum(draws.normal(0.0003, 0.01, 400)))
+    opened = close * (1 + draws.normal(0, 0.002, 400))
+    return pd.DataFrame(
+        {
+            "Date": pd.bdate_range("2020-01-01", periods=400).strftime("%Y-%m-%d"),
+            "Open": opened,
+            "High": np.maximum(opened, close) * 1.003,
+            "Low": np.minimum(opened, close) * 0.997,
+            "Close": close,
+            "Adj Close": close,
+            "Volume": draws.integers(1_000_000, 2_000_000, 400),
+        }
+    )
+
+
+@pytest.fixture
+def price_file(tmp_path, price_rows):
+    """The same rows as a CSV file."""
+    file = tmp_path / "ACME.csv"
+    price_rows.to_csv(file, index=False)
+    return file

@@ -1,0 +1,75 @@
+"""Definitions for the test of run statuses: assets that succeed, fail or hang on demand, with either tracker.
+
+Two code locations come from here, `ours` and `theirs`; the environment says where they keep their state.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import dagster as dg
+
+from mlops_dagster.resources import TrackerResource
+from mlops_dagster.sensors import SENSORS
+from mlops_dagster.stack.tracking import MlflowTracker, Origin
+
+
+class Behaviour(dg.Config):
+    """What a step does with its run open."""
+
+    how: str = "succeed"
+
+
+def behave(context: dg.AssetExecutionContext, how: str, tracker: MlflowTracker) -> None:
+    name = context.asset_key.to_user_string()
+    home = Path(os.environ["RUN_STATUS_HOME"])
+    with tracker.run(name, origin=Origin("dagster", context.run.run_id), tags={}) as run:
+        run.log_params({f"{name}_how": how})
+        # Whoever wants to kill this process reads here that its run is open.
+        (home / f"{context.run.run_id}-{name}.pid").write_text(str(os.getpid()))
+        if how == "fail":
+            raise ValueError("as it was told")
+        while how == "hang":
+            time.sleep(0.1)
+        while how == "wait for the other" and not (home / f"{context.run.run_id}-go").exists():
+            time.sleep(0.1)
+
+
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["A", "B"]))
+def alone(context: dg.AssetExecutionContext, config: Behaviour, tracker: dg.ResourceParam[MlflowTracker]) -> None:
+    behave(context, config.how, tracker)
+
+
+@dg.asset
+def left(context: dg.AssetExecutionContext, config: Behaviour, tracker: dg.ResourceParam[MlflowTracker]) -> None:
+    behave(context, config.how, tracker)
+
+
+@dg.asset
+def right(context: dg.AssetExecutionContext, config: Behaviour, tracker: dg.ResourceParam[MlflowTracker]) -> None:
+    behave(context, config.how, tracker)
+
+
+def definitions(client: str) -> dg.Definitions:
+    home = os.environ.get("RUN_STATUS_HOME", "/nowhere")
+    return dg.Definitions(
+        assets=[alone, left, right],
+        jobs=[
+            dg.define_asset_job("one_process", [alone]),
+            dg.define_asset_job("a_process_per_step", [left, right], executor_def=dg.multiprocess_executor),
+        ],
+        sensors=SENSORS,
+        resources={
+            "tracker": TrackerResource(
+                client=client,
+                experiment_name=client,
+                mlflow_tracking_uri=f"sqlite:///{home}/mlflow/mlflow.db",
+                state_dir=f"{home}/open_runs",
+            )
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+ours = definitions("mlops")
+theirs = definitions("dagster-mlflow")

@@ -1,0 +1,287 @@
+"""The assets, checks and job in Dagster, on real tables and a real MLflow database."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+from mlflow import MlflowClient
+
+from mlops_dagster.definitions import defs as module_defs
+from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.resources import resources_of
+from mlops_dagster.stack.deployment import load_deployment
+
+SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
+KEYS = {name: dg.AssetKey([name]) for name in ("prices", "training_set", "trained_model")}
+
+
+@pytest.fixture
+def defs(home, price_file, monkeypatch):
+    """The project's definitions on this test's own state folder and prices."""
+    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
+    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
+    return dg.Definitions(
+        assets=module_defs.assets,
+        asset_checks=module_defs.asset_checks,
+        jobs=module_defs.jobs,
+        executor=module_defs.executor,
+        resources=resources_of(load_deployment()),
+    )
+
+
+@pytest.fixture
+def instance(home):
+    prepare_instance(load_deployment())
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        add_symbols(instance, ["ACME"])
+        yield instance
+
+
+def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=None):
+    return defs.resolve_job_def("build_model_pipeline").execute_in_process(
+        run_config={
+            "ops": {
+                "prices": {"config": prices or {}},
+                "training_set": {"config": {"recipe": recipe}},
+                "trained_model": {"config": forest},
+            }
+        },
+        partition_key=symbol,
+        instance=instance,
+        raise_on_error=False,
+    )
+
+
+def failure(result):
+    """The messages of the one step that failed."""
+    (event,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    error, said = event.event_specific_data.error, []
+    while error is not None:
+        said.append(error.message)
+        error = error.cause
+    return event.step_key, " ".join(
+        [event.event_specific_data.user_failure_data.description or "", *said]
+        if event.event_specific_data.user_failure_data
+        else said
+    )
+
+
+def test_the_job_materialises_the_three_assets_and_evaluates_every_check(defs, instance):
+    result = launch(defs, instance)
+    assert result.success
+    assert {event.asset_key for event in result.get_asset_materialization_events()} == set(KEYS.values())
+    evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert set(evaluations) == {check.name for checks in defs.asset_checks for check in checks.check_keys}
+    assert evaluations["prices_keep_the_contract"].passed
+    assert evaluations["training_set_leaks_nothing"].passed
+
+
+def test_the_metadata_are_what_people_look_at(defs, instance):
+    launch(defs, instance)
+    event = instance.get_latest_materialization_event(KEYS["trained_model"])
+    metadata = event.asset_materialization.metadata
+    assert metadata["rmse"].value > 0
+    assert metadata["mlflow"].value.startswith("http://127.0.0.1:5000/")
+    assert json.loads(json.dumps(metadata["parameters"].value))["max_depth"] == 4
+    for plot in ("forecast", "residuals", "feature_importance"):
+        image = base64.b64decode(metadata[plot].value.split("base64,")[1].rstrip(")"))
+        assert image.startswith(b"\x89PNG")
+        assert len(image) < 25_000  # every event carries its plots
+    prices = instance.get_latest_materialization_event(KEYS["prices"]).asset_materialization.metadata
+    assert prices["dagster/row_count"].value == 400
+    columns = prices["dagster/column_schema"].value.columns
+    assert [column.name for column in columns] == ["Date", "Open", "High", "Low", "Close", "AdjClose", "Volume"]
+    assert all(column.description for column in columns)
+
+
+def test_every_column_of_the_training_set_is_described(defs, instance):
+    launch(defs, instance)
+    event = instance.get_latest_materialization_event(KEYS["training_set"])
+    columns = event.asset_materialization.metadata["dagster/column_schema"].value.columns
+    assert [column.name for column in columns if not column.description] == []
+
+
+def test_the_mlflow_run_links_to_the_dagster_run_and_back(defs, instance, home):
+    result = launch(defs, instance)
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("mlops_dagster")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["orchestrator"] == "dagster"
+    assert run.data.tags["orchestrator_run_id"] == result.run_id
+    assert f"http://127.0.0.1:3000/runs/{result.run_id}" in " ".join(run.data.tags.values())
+    metadata = instance.get_latest_materialization_event(KEYS["trained_model"]).asset_materialization.metadata
+    assert run.info.run_id in metadata["mlflow"].value
+
+
+def test_run_config_reaches_the_model(defs, instance, home):
+    launch(defs, instance, forest={"max_depth": 3, "n_estimators": 7})
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("mlops_dagster").experiment_id])
+    assert (run.data.params["max_depth"], run.data.params["n_estimators"]) == ("3", "7")
+
+
+def test_the_articles_recipe_fails_the_leak_check_as_a_warning(defs, instance):
+    result = launch(defs, instance, recipe="article")
+    assert result.success
+    evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    leaks = evaluations["training_set_leaks_nothing"]
+    assert not leaks.passed
+    assert leaks.severity == dg.AssetCheckSeverity.WARN
+    assert "test" in leaks.description
+
+
+def stale(defs, instance):
+    graph = defs.resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return {name: resolver.get_status(key, "ACME") for name, key in KEYS.items()}
+
+
+def test_dagster_knows_what_is_stale_from_the_stores_versions(defs, instance, price_rows, price_file):
+    launch(defs, instance)
+    fresh = dict.fromkeys(KEYS, StaleStatus.FRESH)
+    assert stale(defs, instance) == fresh
+
+    # The same prices again are no change, so nothing after them is stale.
+    any_asset = defs.resolve_implicit_global_asset_job_def()
+    any_asset.execute_in_process(instance=instance, partition_key="ACME", asset_selection=[KEYS["prices"]])
+    assert stale(defs, instance) == fresh
+
+    price_rows.loc[399, "Close"] *= 1.001
+    price_rows.loc[399, "High"] *= 1.01
+    price_rows.to_csv(price_file, index=False)
+    any_asset.execute_in_process(instance=instance, partition_key="ACME", asset_selection=[KEYS["prices"]])
+    assert stale(defs, instance) == {**fresh, "training_set": StaleStatus.STALE}
+
+    # What is stale passes on only with new data: Dagster asks one step at a time.
+    any_asset.execute_in_process(instance=instance, partition_key="ACME", asset_selection=[KEYS["training_set"]])
+    assert stale(defs, instance) == {**fresh, "trained_model": StaleStatus.STALE}
+
+
+@pytest.mark.parametrize(
+    ("forest", "said"),
+    [
+        ({"max_depth": 0}, "max_depth=0 (int): give an integer from 1 to 1000."),
+        ({"max_depth": -1}, "max_depth=-1 (int)"),
+        ({"max_depth": 10**9}, "max_depth=1000000000 (int)"),
+        ({"n_estimators": 0}, "n_estimators=0 (int)"),
+    ],
+)
+def test_a_value_out_of_bounds_fails_the_first_step_before_any_work(defs, instance, home, forest, said):
+    step, message = failure(launch(defs, instance, forest=forest))
+    assert step == "prices"
+    assert said in message
+    assert not (home / "store").exists()
+
+
+@pytest.mark.parametrize("forest", [{"max_depth": 2.5}, {"max_depth": "80"}, {"max_depth": True}, {"depth": 80}])
+def test_a_value_of_the_wrong_type_is_refused_at_launch(defs, instance, forest):
+    with pytest.raises(dg.DagsterInvalidConfigError, match="depth"):
+        launch(defs, instance, forest=forest)
+
+
+def test_an_unknown_symbol_names_the_file_that_is_missing(defs, instance):
+    add_symbols(instance, ["NOPE"])
+    step, message = failure(launch(defs, instance, symbol="NOPE"))
+    assert step == "prices"
+    assert "NOPE.csv" in message
+
+
+@pytest.mark.parametrize("symbol", ["../x", "/x", "a,b", "A" * 300])
+def test_a_symbol_that_could_be_something_else_is_refused(defs, instance, home, symbol):
+    add_symbols(instance, [symbol])  # the UI's dialog lets it through
+    step, message = failure(launch(defs, instance, symbol=symbol))
+    assert step == "prices"
+    assert "give 1 to 32 letters" in message
+    assert not (home / "store").exists()
+
+
+def test_bad_rows_stop_the_run_and_leave_the_last_good_tables(defs, instance, price_rows, price_file):
+    launch(defs, instance)
+    before = instance.get_latest_materialization_event(KEYS["prices"]).asset_materialization.metadata["table_version"]
+    price_rows.loc[5, "Low"] = price_rows.loc[5, "High"] + 1
+    price_rows.to_csv(price_file, index=False)
+    step, message = failure(launch(defs, instance))
+    assert step == "prices"
+    assert "Low" in message
+    assert "2020-01-08" in message
+    after = instance.get_latest_materialization_event(KEYS["prices"]).asset_materialization.metadata["table_version"]
+    assert after == before
+
+
+def test_where_prices_come_from_can_be_said_at_launch(defs, instance, price_rows, tmp_path):
+    other = tmp_path / "other.parquet"
+    price_rows.to_parquet(other)
+    assert launch(defs, instance, prices={"path": str(other)}).success
+    metadata = instance.get_latest_materialization_event(KEYS["prices"]).asset_materialization.metadata
+    assert "other.parquet" in metadata["origin"].value
+
+
+def test_a_check_can_be_run_alone_and_finds_what_was_broken_since(defs, instance, home):
+    from mlops_dagster.stack.store import Store
+
+    launch(defs, instance)
+    store = Store(home / "store")
+    frame, _ = store.read("prices", "ACME")
+    frame.loc[7, "High"] = 0.01
+    store.write("prices", "ACME", frame)
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        op_selection=["prices_prices_keep_the_contract"],
+        instance=instance,
+        partition_key="ACME",
+        raise_on_error=False,
+    )
+    evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert not evaluations["prices_keep_the_contract"].passed
+    assert "High" in evaluations["prices_keep_the_contract"].description
+
+
+@pytest.mark.slow
+def test_dagsters_own_command_lines_accept_the_project(home, tmp_path):
+    prepare_instance(load_deployment())
+    root = Path(__file__).parents[1]
+    for command in (
+        ["-m", "dagster", "definitions", "validate"],
+        ["-m", "dagster_dg_cli.cli.entrypoint", "check", "defs"],
+        ["-m", "dagster_dg_cli.cli.entrypoint", "list", "defs"],
+    ):
+        done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "trained_model" in done.stdout
+
+
+@pytest.mark.slow
+def test_eight_dagster_runs_started_at_once(home, price_file, monkeypatch):
+    prepare_instance(load_deployment())
+    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
+    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file))
+    symbols = [f"S{number}" for number in range(8)]
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        add_symbols(instance, symbols)
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "mlops_dagster.definitions"]
+    command += ["-j", "build_model_pipeline", "--tags"]
+    processes = [
+        subprocess.Popen(
+            [*command, json.dumps({"dagster/partition": symbol})],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for symbol in symbols
+    ]
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, "\n".join(said)
+    assert not any("database is locked" in text for text in said)
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("mlops_dagster").experiment_id])
+    assert sorted(run.data.tags["symbol"] for run in runs) == symbols
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
+        assert len(instance.get_runs()) == 8

@@ -1,0 +1,168 @@
+"""`mlops` as users run it: as a process of its own, with its own output and exit status."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+from mlops_dagster import pipelines
+
+SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
+
+
+@pytest.fixture
+def mlops(home, tmp_path):
+    def run(*arguments: str, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "mlops_dagster.cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            **options,
+        )
+
+    return run
+
+
+def runs(home):
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments)
+
+
+def test_help_is_enough_to_learn_from(mlops):
+    said = mlops("build-model", "--help").stdout
+    for parameter in (*pipelines.PRICES.parameters, *pipelines.TRAINING_SET.parameters, *pipelines.FOREST):
+        assert f"--{parameter.name.replace('_', '-')}" in said
+    assert "mlops build-model --symbol GSPC --max-depth 80 --n-estimators 100" in " ".join(said.split())
+
+
+def test_build_model_runs_the_steps_and_prints_the_whole_report(mlops, home, price_file):
+    done = mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["pipeline"] == "build_model_pipeline"
+    model = said["symbols"]["ACME"]["trained_model"]
+    assert (model["parameters"]["max_depth"], model["parameters"]["n_estimators"]) == (4, 5)
+    (run,) = runs(home)
+    assert run.info.run_id == model["mlflow_run_id"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["orchestrator"] == "shell"
+    assert run.data.tags["orchestrator_run_id"] == said["run_id"]
+
+
+def test_the_articles_numbers_from_the_shell(mlops):
+    given = ("--symbol", "GSPC", "--recipe", "article", "--max-depth", "80", "--n-estimators", "100")
+    done = mlops("build-model", *given, "--json")
+    metrics = json.loads(done.stdout)["symbols"]["GSPC"]["trained_model"]["metrics"]
+    assert metrics["rmse"] == pytest.approx(74.47148052856646, rel=1e-9)
+    assert metrics["mae"] == pytest.approx(52.59896120023115, rel=1e-9)
+    assert metrics["r2"] == pytest.approx(0.9780878033262401, rel=1e-9)
+
+
+def test_report_shows_the_latest_model(mlops, price_file):
+    assert "No model yet" in mlops("report").stdout
+    mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL)
+    assert "ACME" in mlops("report").stdout
+    (model,) = json.loads(mlops("report", "--json").stdout)["models"]
+    assert model["parameters"]["n_estimators"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--symbol", "../x"), 2, "symbol='../x' (str)"),
+        (("--symbol", "ACME", "--max-depth", "0"), 2, "max_depth=0 (int): give an integer from 1 to 1000"),
+        (("--symbol", "ACME", "--max-depth", "2.5"), 2, "2.5"),
+        (("--symbol", "ACME", "--max-depth", "true"), 2, "true"),
+        (("--symbol", "ACME", "--max-depth", "1000000000"), 2, "max_depth=1000000000 (int)"),
+        (("--symbol", "ACME", "--n-estimators", "0"), 2, "n_estimators=0 (int)"),
+        (("--symbol", "ACME", "--recipe", "blog"), 2, "recipe='blog' (str): give one of honest, article"),
+        (("--symbol", "ACME", "--source", "ftp"), 2, "source='ftp' (str)"),
+        (("--symbol", "ACME", "--deployment", "nowhere"), 2, "'nowhere'"),
+        (("--symbol", "ACME", "--max-deph", "3"), 2, "--max-deph"),
+        (("--symbol", "UNKNOWN"), 1, "UNKNOWN"),
+        ((), 2, "--symbol"),
+    ],
+)
+def test_bad_input_is_said_in_one_sentence(mlops, home, arguments, status, said):
+    done = mlops("build-model", *arguments)
+    assert done.returncode == status
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (home / "store").exists()
+
+
+def test_an_error_is_json_too(mlops):
+    done = mlops("build-model", "--symbol", "ACME", "--max-depth", "0", "--json")
+    assert json.loads(done.stdout)["error"] == "ParameterError"
+
+
+def test_an_unwritable_data_root_is_said_before_training(mlops, price_file, monkeypatch):
+    monkeypatch.setenv("MLOPS_STORE__ROOT", "/proc/nowhere")
+    done = mlops("build-model", "--symbol", "ACME", "--path", str(price_file))
+    assert done.returncode == 1
+    assert "/proc/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, "KILLED"), (signal.SIGINT, "KILLED")])
+def test_a_stopped_build_ends_its_mlflow_run(home, tmp_path, price_file, sent, status):
+    # Ten thousand trees take long enough to be stopped in the middle.
+    given = ("--symbol", "ACME", "--path", str(price_file), "--n-estimators", "10000", "--min-samples-leaf", "1")
+    process = subprocess.Popen([sys.executable, "-m", "mlops_dagster.cli", "build-model", *given], cwd=tmp_path)
+    wait_for_open_run(home, process)
+    process.send_signal(sent)
+    assert process.wait(timeout=120) != 0
+    assert [run.info.status for run in runs(home)] == [status]
+
+
+@pytest.mark.slow
+def test_a_build_killed_with_9_is_ended_by_the_next_one(mlops, home, tmp_path, price_file):
+    given = ("--symbol", "ACME", "--path", str(price_file), "--n-estimators", "10000", "--min-samples-leaf", "1")
+    process = subprocess.Popen([sys.executable, "-m", "mlops_dagster.cli", "build-model", *given], cwd=tmp_path)
+    wait_for_open_run(home, process)
+    process.kill()
+    process.wait()
+    assert mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL).returncode == 0
+    assert sorted(run.info.status for run in runs(home)) == ["FAILED", "FINISHED"]
+
+
+def wait_for_open_run(home, process):
+    for _ in range(600):
+        if any(run.data.params for run in runs(home)):
+            return
+        assert process.poll() is None
+        time.sleep(0.1)
+    pytest.fail("no MLflow run was begun")
+
+
+@pytest.mark.slow
+def test_eight_builds_started_at_once_on_a_fresh_folder(tmp_path, price_file, monkeypatch):
+    home = tmp_path / "fresh"
+    monkeypatch.setenv("MLOPS_HOME", str(home))
+    symbols = [f"S{number}" for number in range(8)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mlops_dagster.cli", "build-model", "-s", symbol, "--path", str(price_file), *SMALL],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for symbol in symbols
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, errors
+    assert not any("database is locked" in error for error in errors)
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    assert [experiment.name for experiment in client.search_experiments()].count("mlops_dagster") == 1
+    finished = runs(home)
+    assert sorted(run.data.tags["symbol"] for run in finished) == symbols
+    assert {run.info.status for run in finished} == {"FINISHED"}
+    assert all(run.data.metrics and run.data.params for run in finished)

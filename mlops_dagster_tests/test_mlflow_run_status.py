@@ -1,0 +1,277 @@
+"""However a Dagster run is started and however it ends, its MLflow run ends the same way: real Dagster, real MLflow.
+
+One `dagster dev` with two code locations serves this module: the same assets once with our tracker, once with
+dagster-mlflow's. Runs from a shell have a Dagster home of their own, without a daemon and so without sensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlops_dagster.instance import DAGSTER_YAML
+from mlops_dagster.stack.open_runs import reap_abandoned_runs
+from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dagster dev")]
+
+CLIENTS = {"ours": "mlops", "theirs": "dagster-mlflow"}
+WORKSPACE = "load_from:\n" + "".join(
+    f"- python_module: {{module_name: mlops_dagster_tests.run_status_definitions, attribute: {location}, "
+    f"location_name: {location}}}\n"
+    for location in CLIENTS
+)
+
+
+def mlflow_runs(home, location, dagster_run_id):
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name(CLIENTS[location])
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id], f"tags.orchestrator_run_id = '{dagster_run_id}'")
+
+
+def statuses(home, location, dagster_run_id):
+    """The MLflow statuses of a Dagster run, by what the run logged."""
+    runs = mlflow_runs(home, location, dagster_run_id)
+    return {tuple(sorted(run.data.params)): run.info.status for run in runs}
+
+
+def pid_of(home, run_id, asset):
+    """The process that has this asset's run open; waits for it."""
+    return int(eventually((home / f"{run_id}-{asset}.pid").read_text))
+
+
+class DagsterDev:
+    """The GraphQL interface of a running `dagster dev`."""
+
+    def __init__(self, url, home):
+        self.url, self.home = url, home
+
+    def ask(self, query, **variables):
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer
+        (data,) = answer["data"].values()
+        return data
+
+    def launch(self, location, job, config, **selection):
+        """As the UI does; with an asset selection it's what its button "Materialize" sends."""
+        selector = {"repositoryLocationName": location, "repositoryName": "__repository__", "jobName": job}
+        partition = [] if "per_step" in job else [{"key": "dagster/partition", "value": "A"}]
+        launched = self.ask(
+            "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename "
+            "... on LaunchRunSuccess {run {runId}} ... on PythonError {message}"
+            "... on RunConfigValidationInvalid {errors {message}}}}",
+            p={
+                "selector": {**selector, **selection},
+                "mode": "default",
+                "runConfigData": {"ops": {asset: {"config": {"how": how}} for asset, how in config.items()}},
+                "executionMetadata": {"tags": partition},
+            },
+        )
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return launched["run"]["runId"]
+
+    def terminate(self, run_id, policy="SAFE_TERMINATE"):
+        answer = self.ask(
+            "mutation($id: String!, $policy: TerminateRunPolicy!) "
+            "{terminateRun(runId: $id, terminatePolicy: $policy) {__typename}}",
+            id=run_id,
+            policy=policy,
+        )
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def status(self, run_id):
+        return self.ask("query($id: ID!) {runOrError(runId: $id) {... on Run {status}}}", id=run_id)["status"]
+
+    def assert_ends(self, location, run_id, dagster_status, mlflow_statuses):
+        eventually(lambda: self.status(run_id) in ("SUCCESS", "FAILURE", "CANCELED"))
+        assert self.status(run_id) == dagster_status
+
+        def settled():
+            seen = statuses(self.home, location, run_id)
+            assert seen == mlflow_statuses
+            return True
+
+        eventually(settled, seconds=60)
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory):
+    home = tmp_path_factory.mktemp("dev")
+    (home / "dagster").mkdir()
+    (home / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
+    (home / "workspace.yaml").write_text(WORKSPACE)
+    port = free_port()
+    command = ["-m", "dagster", "dev", "-w", str(home / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    env = {"DAGSTER_HOME": str(home / "dagster"), "RUN_STATUS_HOME": str(home), "PYTHONPATH": str(Path.cwd())}
+    with running(command, log=home / "dev.log", env=env) as process:
+        server = DagsterDev(f"http://127.0.0.1:{port}", home)
+
+        def ready():
+            assert process.poll() is None, (home / "dev.log").read_text()
+            loaded = "{workspaceOrError {... on Workspace {locationEntries {loadStatus}}}}"
+            return answers(f"{server.url}/server_info") and [
+                entry["loadStatus"] for entry in server.ask(loaded)["locationEntries"]
+            ] == ["LOADED", "LOADED"]
+
+        eventually(ready)
+        yield server
+
+
+def launch_both(dev, job, config, **selection):
+    """Launch a job in both locations; what takes long then takes as long once."""
+    return {location: dev.launch(location, job, config, **selection) for location in CLIENTS}
+
+
+# One MLflow run per step, or one per Dagster run, which then can't tell its steps apart.
+def in_both(left, right, together):
+    return {
+        "ours": {("left_how",): left, ("right_how",): right},
+        "theirs": {("left_how", "right_how"): together},
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "dagster_status", "mlflow_status"), [("succeed", "SUCCESS", "FINISHED"), ("fail", "FAILURE", "FAILED")]
+)
+def test_materialize(dev, how, dagster_status, mlflow_status):
+    runs = launch_both(dev, "__ASSET_JOB", {"alone": how}, assetSelection=[{"path": ["alone"]}])
+    for location, run_id in runs.items():
+        dev.assert_ends(location, run_id, dagster_status, {("alone_how",): mlflow_status})
+
+
+@pytest.mark.parametrize("policy", ["SAFE_TERMINATE", "MARK_AS_CANCELED_IMMEDIATELY"])
+def test_a_job_that_is_terminated(dev, policy):
+    runs = launch_both(dev, "one_process", {"alone": "hang"})
+    for location, run_id in runs.items():
+        pid_of(dev.home, run_id, "alone")
+        assert set(statuses(dev.home, location, run_id).values()) == {"RUNNING"}
+        dev.terminate(run_id, policy)
+    for location, run_id in runs.items():
+        dev.assert_ends(location, run_id, "CANCELED", {("alone_how",): "KILLED"})
+
+
+def test_a_process_that_is_killed(dev):
+    runs = launch_both(dev, "one_process", {"alone": "hang"})
+    for run_id in runs.values():
+        os.kill(pid_of(dev.home, run_id, "alone"), signal.SIGKILL)
+    for location, run_id in runs.items():
+        dev.assert_ends(location, run_id, "FAILURE", {("alone_how",): "FAILED"})
+
+
+def test_parallel_steps(dev):
+    runs = launch_both(dev, "a_process_per_step", {"left": "succeed", "right": "succeed"})
+    for location, expected in in_both("FINISHED", "FINISHED", "FINISHED").items():
+        dev.assert_ends(location, runs[location], "SUCCESS", expected)
+
+
+def test_a_step_that_is_killed_while_another_finishes(dev):
+    runs = launch_both(dev, "a_process_per_step", {"left": "hang", "right": "wait for the other"})
+    for run_id in runs.values():
+        pid_of(dev.home, run_id, "right")
+        os.kill(pid_of(dev.home, run_id, "left"), signal.SIGKILL)
+        (dev.home / f"{run_id}-go").touch()
+    for location, expected in in_both("FAILED", "FINISHED", "FAILED").items():
+        dev.assert_ends(location, runs[location], "FAILURE", expected)
+
+
+def test_parallel_steps_that_are_terminated(dev):
+    runs = launch_both(dev, "a_process_per_step", {"left": "hang", "right": "hang"})
+    for run_id in runs.values():
+        pid_of(dev.home, run_id, "left")
+        pid_of(dev.home, run_id, "right")
+        dev.terminate(run_id)
+    for location, expected in in_both("KILLED", "KILLED", "KILLED").items():
+        dev.assert_ends(location, runs[location], "CANCELED", expected)
+
+
+def test_backfills(dev):
+    backfills = {}
+    for location in CLIENTS:
+        repository = {"repositoryLocationName": location, "repositoryName": "__repository__"}
+        launched = dev.ask(
+            "mutation($p: LaunchBackfillParams!) {launchPartitionBackfill(backfillParams: $p) {__typename "
+            "... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}}}",
+            p={
+                "selector": {"partitionSetName": "one_process_partition_set", "repositorySelector": repository},
+                "partitionNames": ["A", "B"],
+            },
+        )
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        backfills[location] = launched["backfillId"]
+
+    def run_ids(backfill_id):
+        runs = dev.ask(
+            "query($f: RunsFilter!) {runsOrError(filter: $f) {... on Runs {results {runId}}}}",
+            f={"tags": [{"key": "dagster/backfill", "value": backfill_id}]},
+        )["results"]
+        return len(runs) == 2 and [run["runId"] for run in runs]
+
+    for location, backfill_id in backfills.items():
+        for run_id in eventually(lambda backfill_id=backfill_id: run_ids(backfill_id)):
+            dev.assert_ends(location, run_id, "SUCCESS", {("alone_how",): "FINISHED"})
+
+
+# ---------------------------------------------------------------------------------------- from a shell, no daemon
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Start `dagster job execute` for an asset that behaves as told; no daemon and so no sensor is there to help."""
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
+
+    def execute(location, how):
+        command = [sys.executable, "-m", "dagster", "job", "execute", "-j", "one_process", "-a", location]
+        command += ["-m", "mlops_dagster_tests.run_status_definitions", "--tags", '{"dagster/partition": "A"}']
+        (tmp_path / "config.yaml").write_text(json.dumps({"ops": {"alone": {"config": {"how": how}}}}))
+        command += ["--config", str(tmp_path / "config.yaml")]
+        return subprocess.Popen(
+            command,
+            env={**os.environ, "DAGSTER_HOME": str(tmp_path / "dagster"), "RUN_STATUS_HOME": str(tmp_path)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return execute
+
+
+def run_id_of(home):
+    (pid_file,) = eventually(lambda: list(home.glob("*-alone.pid")))
+    return pid_file.name.removesuffix("-alone.pid")
+
+
+@pytest.mark.parametrize("location", CLIENTS)
+@pytest.mark.parametrize(("how", "status"), [("succeed", "FINISHED"), ("fail", "FAILED")])
+def test_from_a_shell(shell, tmp_path, location, how, status):
+    process = shell(location, how)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode == 0) == (how == "succeed"), errors
+    assert statuses(tmp_path, location, run_id_of(tmp_path)) == {("alone_how",): status}
+
+
+@pytest.mark.parametrize("location", CLIENTS)
+@pytest.mark.parametrize(
+    ("sent", "at_once", "reaped"), [("SIGINT", "KILLED", "KILLED"), ("SIGKILL", "RUNNING", "FAILED")]
+)
+def test_from_a_shell_and_interrupted(shell, tmp_path, location, sent, at_once, reaped):
+    process = shell(location, "hang")
+    run_id = run_id_of(tmp_path)
+    process.send_signal(signal.Signals[sent])
+    process.communicate(timeout=120)
+    assert statuses(tmp_path, location, run_id) == {("alone_how",): at_once}
+    reap_abandoned_runs(tmp_path / "open_runs")
+    assert statuses(tmp_path, location, run_id) == {("alone_how",): reaped}

@@ -1,0 +1,189 @@
+"""The steps, called as plain functions, on real tables and a real MLflow database."""
+
+import json
+
+import pytest
+from mlflow import MlflowClient
+from mlops_dagster.stack.sources import PriceSourceError
+
+from mlops_dagster import steps
+from mlops_dagster.ml.prices import PriceDataError
+from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.stack.store import Store, StoreError, TableNotFound
+from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError
+
+SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
+TEST = Origin("test", "run-1", None)
+
+
+@pytest.fixture
+def store(home):
+    return Store(home / "store")
+
+
+@pytest.fixture
+def tracker(home):
+    return MlflowTracker("steps", f"sqlite:///{home}/mlflow/mlflow.db", state_dir=home / "open_runs")
+
+
+@pytest.fixture
+def prepared(store, price_file):
+    """A store that holds prices and training set of ACME."""
+    steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
+    steps.training_set("ACME", {}, store=store)
+    return store
+
+
+def contents(store, symbol="ACME"):
+    return {
+        table: current.version
+        for table in ("prices", "training_set", "trained_model")
+        if (current := store.current(table, symbol)) is not None
+    }
+
+
+def test_prices_are_kept_as_they_are(store, price_file, price_rows):
+    report = steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
+    kept, table = store.read("prices", "ACME")
+    assert list(kept["Date"].dt.strftime("%Y-%m-%d")) == list(price_rows["Date"])
+    assert list(kept["AdjClose"]) == pytest.approx(list(price_rows["Adj Close"]), rel=1e-15)
+    assert report.data_version == table.digest
+    assert (report.facts["first_date"], report.facts["last_date"]) == ("2020-01-01", "2021-07-13")
+
+
+def test_the_same_prices_again_are_no_new_version(store, price_file):
+    given = {"source": "files", "path": str(price_file)}
+    first, second = (steps.prices("ACME", given, store=store) for _ in range(2))
+    assert (first.data_version, first.table.version) == (second.data_version, second.table.version)
+
+
+def test_a_changed_price_is_a_new_version_of_everything_after_it(prepared, price_rows, tmp_path):
+    before = {name: prepared.current(name, "ACME").digest for name in ("prices", "training_set")}
+    price_rows.loc[200, "Volume"] += 1
+    price_rows.to_csv(tmp_path / "ACME.csv", index=False)
+    prices = steps.prices("ACME", {"source": "files", "path": str(tmp_path / "ACME.csv")}, store=prepared)
+    training_set = steps.training_set("ACME", {}, store=prepared)
+    assert prices.data_version != before["prices"]
+    assert training_set.data_version != before["training_set"]
+
+
+def test_a_trained_model_leaves_its_parameters_metrics_plots_and_model_in_mlflow(prepared, tracker):
+    report = steps.trained_model("ACME", SMALL, store=prepared, tracker=tracker, origin=TEST)
+    client = MlflowClient(tracker.tracking_uri)
+    run = client.get_run(report.mlflow_run_id)
+    assert run.info.status == "FINISHED"
+    assert {name: run.data.params[name] for name in SMALL} == {name: str(value) for name, value in SMALL.items()}
+    assert run.data.metrics == pytest.approx(report.metrics)
+    assert run.data.tags["symbol"] == "ACME"
+    assert run.data.tags["recipe"] == "honest"
+    assert run.data.tags["data_version"] == prepared.current("training_set", "ACME").digest
+    assert run.data.tags["orchestrator"] == "test"
+    assert run.data.tags["orchestrator_run_id"] == "run-1"
+    assert {"code_version", "git_commit"} <= set(run.data.tags)
+    plots = {file.path for file in client.list_artifacts(report.mlflow_run_id, "plots")}
+    assert plots == {"plots/forecast.png", "plots/residuals.png", "plots/feature_importance.png"}
+
+
+def test_the_tracked_model_forecasts_what_the_table_says(prepared, tracker):
+    import mlflow
+
+    report = steps.trained_model("ACME", SMALL, store=prepared, tracker=tracker, origin=TEST)
+    kept, table = prepared.read("trained_model", "ACME")
+    data, _ = prepared.read("training_set", "ACME")
+    test_rows = data[data["split"] == "test"].sort_values("position")
+    mlflow.set_tracking_uri(tracker.tracking_uri)
+    model = mlflow.sklearn.load_model(report.model_uri)
+    returns = model.predict(test_rows[list(model.feature_names_in_)])
+    assert list(kept["forecast"]) == pytest.approx(list(test_rows["price"] * (1 + returns)), rel=1e-12)
+    assert json.loads(table.metadata["metrics"]) == pytest.approx(report.metrics)
+
+
+def test_both_hyper_parameters_reach_the_model_exactly_as_given(prepared, tracker):
+    import mlflow
+
+    report = steps.trained_model(
+        "ACME", {"max_depth": 3, "n_estimators": 7}, store=prepared, tracker=tracker, origin=TEST
+    )
+    mlflow.set_tracking_uri(tracker.tracking_uri)
+    model = mlflow.sklearn.load_model(report.model_uri)
+    assert (model.max_depth, model.n_estimators, len(model.estimators_)) == (3, 7, 7)
+
+
+def test_the_same_training_twice_is_the_same_model(prepared, tracker):
+    first, second = (
+        steps.trained_model("ACME", SMALL, store=prepared, tracker=tracker, origin=TEST, n_jobs=n_jobs)
+        for n_jobs in (1, 2)
+    )
+    assert first.data_version == second.data_version
+    assert first.metrics == second.metrics
+    assert first.mlflow_run_id != second.mlflow_run_id
+
+
+def test_the_recipe_travels_with_the_training_set(prepared, tracker):
+    steps.training_set("ACME", {"recipe": "article"}, store=prepared)
+    report = steps.trained_model("ACME", {"n_estimators": 3}, store=prepared, tracker=tracker, origin=TEST)
+    assert report.facts["recipe"] == "article"
+    assert report.facts["parameters"]["min_samples_leaf"] == 1
+
+
+def test_the_article_leaks_and_the_honest_recipe_does_not(prepared):
+    assert steps.training_set("ACME", {"recipe": "article"}, store=prepared).facts["leaks"]
+    assert not steps.training_set("ACME", {"recipe": "honest"}, store=prepared).facts["leaks"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda s, t: steps.prices("../x", {}, store=s), ParameterError),
+        (lambda s, t: steps.prices("ACME", {"source": "ftp"}, store=s), ParameterError),
+        (lambda s, t: steps.prices("ACME", {"source": "bundled"}, store=s), PriceSourceError),
+        (lambda s, t: steps.prices("ACME", {"source": "files", "path": "no.csv"}, store=s), PriceSourceError),
+        (lambda s, t: steps.training_set("ACME", {"recipe": "blog"}, store=s), ParameterError),
+        (lambda s, t: steps.training_set("ACME", {"horizon": 0}, store=s), ParameterError),
+        (lambda s, t: steps.training_set("OTHER", {}, store=s), TableNotFound),
+        (lambda s, t: steps.trained_model("ACME", {"max_depth": 0}, store=s, tracker=t, origin=TEST), ParameterError),
+        (lambda s, t: steps.trained_model("ACME", {"depth": 3}, store=s, tracker=t, origin=TEST), ParameterError),
+        (lambda s, t: steps.trained_model("OTHER", {}, store=s, tracker=t, origin=TEST), TableNotFound),
+    ],
+)
+def test_bad_input_is_refused_and_the_tables_stay_as_they_were(prepared, tracker, call, error):
+    before = contents(prepared)
+    with pytest.raises(error):
+        call(prepared, tracker)
+    assert contents(prepared) == before
+
+
+def test_rows_that_break_the_contract_leave_the_last_good_table(prepared, price_rows, tmp_path):
+    before = contents(prepared)
+    price_rows.loc[3, "Close"] = -1.0
+    price_rows.to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(PriceDataError, match=r"(?s)Close = '-1.*2020-01-06"):
+        steps.prices("ACME", {"source": "files", "path": str(tmp_path / "bad.csv")}, store=prepared)
+    assert contents(prepared) == before
+
+
+def test_an_mlflow_that_is_down_costs_no_training(prepared, home):
+    # These rows would make the training fail, so that whichever comes first shows.
+    frame, table = prepared.read("training_set", "ACME")
+    frame["volume_ratio"] = float("inf")
+    prepared.write("training_set", "ACME", frame, metadata=table.metadata)
+    down = MlflowTracker("steps", "http://127.0.0.1:9", state_dir=home / "open_runs")
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
+        steps.trained_model("ACME", SMALL, store=prepared, tracker=down, origin=TEST)
+
+
+def test_a_training_whose_table_cannot_be_written_ends_its_mlflow_run_failed(prepared, tracker, home):
+    (home / "store" / "trained_model").write_text("a file where the table should be")
+    with pytest.raises(StoreError):
+        steps.trained_model("ACME", SMALL, store=prepared, tracker=tracker, origin=TEST)
+    client = MlflowClient(tracker.tracking_uri)
+    experiment = client.get_experiment_by_name("steps")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+
+
+def test_a_report_is_json(prepared, tracker):
+    report = steps.trained_model("ACME", SMALL, store=prepared, tracker=tracker, origin=TEST)
+    said = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert said["metrics"]["rmse"] == report.metrics["rmse"]
+    assert said["plots"] == ["feature_importance", "forecast", "residuals"]
+    assert said["table"]["rows"] == report.table.rows
