@@ -38,9 +38,9 @@ def prices_have_no_long_gap(
 ) -> dg.AssetCheckResult:
     """No two neighbouring trading days lie more than a week apart."""
     frame, _ = store.read("prices", context.partition_key)
-    gaps = frame["Date"].diff().dt.days
+    gaps = frame["Date"].diff().dt.days.fillna(0)
     longest = int(gaps.max())
-    before = frame["Date"][gaps.idxmax()].date()
+    before = frame["Date"].iloc[int(gaps.argmax())].date()
     return dg.AssetCheckResult(
         passed=longest <= LONGEST_GAP_DAYS,
         severity=dg.AssetCheckSeverity.WARN,
@@ -55,9 +55,9 @@ def prices_have_no_wild_day(
 ) -> dg.AssetCheckResult:
     """No price moves by a quarter in a day, as it does when a split wasn't adjusted for."""
     frame, _ = store.read("prices", context.partition_key)
-    moves = frame["AdjClose"].pct_change().abs()
+    moves = frame["AdjClose"].pct_change().abs().fillna(0)
     wildest = float(moves.max())
-    day = frame["Date"][moves.idxmax()].date()
+    day = frame["Date"].iloc[int(moves.argmax())].date()
     return dg.AssetCheckResult(
         passed=wildest <= WILDEST_DAY,
         severity=dg.AssetCheckSeverity.WARN,

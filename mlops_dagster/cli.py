@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,19 +107,19 @@ def build_model(
         settings = load_deployment(deployment)
         where = settings.price_parameters({"source": source, "path": path, "start": start, "end": end})
         pipelines.check_parameters(pipelines.PRICES.parameters, where)
+        if len(symbol) > 1 and "path" in where and "{symbol}" not in where["path"]:
+            cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
+            raise pipelines.refuse("path", where["path"], cure)
         store = Store(settings.store.root, settings.store.storage_options)
         tracker = _open_tracker(settings)
         origin = Origin("shell", str(uuid.uuid4()), None)
+        tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
         reports: dict[str, dict[str, Any]] = {}
         for one in symbol:
             reports[one] = {
-                "prices": _run(one, "prices", lambda one=one: steps.prices(one, where, store=store)),
-                "training_set": _run(one, "training_set", lambda one=one: steps.training_set(one, split, store=store)),
-                "trained_model": _run(
-                    one,
-                    "trained_model",
-                    lambda one=one: steps.trained_model(one, forest, store=store, tracker=tracker, origin=origin),
-                ),
+                "prices": _run(one, "prices", partial(steps.prices, one, where, store=store)),
+                "training_set": _run(one, "training_set", partial(steps.training_set, one, split, store=store)),
+                "trained_model": _run(one, "trained_model", partial(steps.trained_model, one, forest, **tracked)),
             }
         if as_json:
             _print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
@@ -233,6 +234,9 @@ def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflo
         "DAGSTER_HOME": str(dagster_home),
         "MLOPS_HOME": str(settings.home),
         "MLOPS_DAGSTER_URL": dagster_url,
+        # The server's job runners are for GenAI; without them it starts in half the time, with fewer processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     uri = settings.tracking.mlflow_tracking_uri
     commands = [
@@ -338,8 +342,11 @@ def _print_models(models: list[dict[str, Any]]) -> None:
             f"{metrics['skill_vs_training_mean']:+.2%}",
         )
     out.print(table)
-    out.print("On test rows that the model has never seen. The last two columns: by how much its squared error is")
-    out.print("smaller than that of 'the price stays as it is', and of the training rows' mean.")
+    out.print(
+        "Measured on test rows that the model has never seen. The last two columns say by how much its squared error\n"
+        "is smaller than that of 'the price stays as it is', and of the training rows' mean.",
+        soft_wrap=True,
+    )
 
 
 def main() -> None:

@@ -273,7 +273,7 @@ RECIPE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "n_estimators": 200,
         "min_samples_leaf": 100,
         "min_samples_split": 2,
-        "max_features": 1.0,
+        "max_features": 0.15,
         "bootstrap": True,
         "random_state": 0,
     },

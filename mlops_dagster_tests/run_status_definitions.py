@@ -9,8 +9,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_dagster.resources import TrackerResource
+from mlops_dagster.resources import resources_of
 from mlops_dagster.sensors import SENSORS
+from mlops_dagster.stack.deployment import Deployment, TrackingSettings
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 
 
@@ -52,6 +53,7 @@ def right(context: dg.AssetExecutionContext, config: Behaviour, tracker: dg.Reso
 
 def definitions(client: str) -> dg.Definitions:
     home = os.environ.get("RUN_STATUS_HOME", "/nowhere")
+    deployment = Deployment(home=home, tracking=TrackingSettings(client=client, experiment_name=client))
     return dg.Definitions(
         assets=[alone, left, right],
         jobs=[
@@ -59,14 +61,7 @@ def definitions(client: str) -> dg.Definitions:
             dg.define_asset_job("a_process_per_step", [left, right], executor_def=dg.multiprocess_executor),
         ],
         sensors=SENSORS,
-        resources={
-            "tracker": TrackerResource(
-                client=client,
-                experiment_name=client,
-                mlflow_tracking_uri=f"sqlite:///{home}/mlflow/mlflow.db",
-                state_dir=f"{home}/open_runs",
-            )
-        },
+        resources=resources_of(deployment),
         executor=dg.in_process_executor,
     )
 

@@ -260,8 +260,10 @@ def test_dagsters_own_command_lines_accept_the_project(home, tmp_path):
 def test_eight_dagster_runs_started_at_once(home, price_file, monkeypatch):
     prepare_instance(load_deployment())
     monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
-    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file))
+    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
     symbols = [f"S{number}" for number in range(8)]
+    for symbol in symbols:
+        (price_file.parent / f"{symbol}.csv").write_bytes(price_file.read_bytes())
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         add_symbols(instance, symbols)
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "mlops_dagster.definitions"]

@@ -111,6 +111,13 @@ def test_an_unwritable_data_root_is_said_before_training(mlops, price_file, monk
     assert "Traceback" not in done.stderr
 
 
+def test_one_file_for_several_symbols_is_refused(mlops, home, price_file):
+    done = mlops("build-model", "-s", "ACME", "-s", "OTHER", "--path", str(price_file))
+    assert done.returncode == 2
+    assert "{symbol}" in done.stderr
+    assert not (home / "store").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, "KILLED"), (signal.SIGINT, "KILLED")])
 def test_a_stopped_build_ends_its_mlflow_run(home, tmp_path, price_file, sent, status):

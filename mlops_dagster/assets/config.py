@@ -60,8 +60,9 @@ def refuse_bad_config(context: dg.AssetExecutionContext) -> None:
     """
     try:
         pipelines.check_symbol(context.partition_key)
+        ops: Any = context.run.run_config.get("ops") or {}
         for step in pipelines.BUILD_MODEL.steps:
-            given = context.run.run_config.get("ops", {}).get(step.name, {}).get("config", {})
+            given = ops.get(step.name, {}).get("config", {})
             pipelines.check_parameters(step.parameters, given)
     except pipelines.ParameterError as error:
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -163,7 +163,7 @@ def _tells(feature: pd.Series[float], frame: pd.DataFrame, horizon: int) -> bool
     """Whether a feature, or its change, is (almost) a straight line of the coming change of the price."""
     coming = frame["truth"] - frame["price"]
     answers = (coming, coming / frame["price"])
-    guesses = (feature, feature.diff(horizon), feature.pct_change(horizon, fill_method=None))
+    guesses = (feature, feature.diff(horizon))
     pairs = ((guess, answer) for guess in guesses for answer in answers)
     return any(_correlation(guess, answer) > 0.9 for guess, answer in pairs)
 

@@ -235,9 +235,7 @@ def _finish(axes: Axes, *, xlabel: str | None = None, ylabel: str | None = None,
     if ylabel:
         axes.set_ylabel(ylabel, fontsize=11, color=_INK)
     if dated:
-        locator = AutoDateLocator(  # type: ignore[no-untyped-call]
-            minticks=4, maxticks=10
-        )
+        locator = AutoDateLocator(minticks=4, maxticks=10)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         axes.margins(x=0.01)

@@ -18,6 +18,7 @@ import pandera.pandas as pa
 from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
 from mlops_dagster.ml.cells import UNREADABLE, read_dates, read_numbers
+from mlops_dagster.pipelines import MlopsError
 
 PRICE_COLUMNS = ("Date", "Open", "High", "Low", "Close", "AdjClose", "Volume")
 NUMBER_COLUMNS = PRICE_COLUMNS[1:]
@@ -67,7 +68,7 @@ class Violation:
         return f"{where}: {self.problem}; {self.cure}."
 
 
-class PriceDataError(ValueError):
+class PriceDataError(MlopsError, ValueError):
     """The prices break the contract. The message lists every violation, `violations` holds them one by one."""
 
     def __init__(self, source: str, violations: Sequence[Violation]) -> None:

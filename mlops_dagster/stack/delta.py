@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_dagster.pipelines import MlopsError
 
@@ -33,7 +33,10 @@ _KEEP_EVERYTHING: Mapping[str, str | None] = {
 }
 _CURES = (
     (r"no space left|file too large|storagefull|quota", "Make room there; what was stored before is intact."),
-    (r"permission ?denied|access ?denied|forbidden|read-only", "Give this user the right to use it, or change the root."),
+    (
+        r"permission ?denied|access ?denied|forbidden|read-only",
+        "Give this user the right to use it, or change the root.",
+    ),
     (r"not a ?directory|file exists", "A file is where a directory has to be: move it, or change the root."),
     (r"nosuchbucket", "Create the bucket, or change the root."),
     (r"unknown scheme", "Change the root."),
@@ -109,7 +112,7 @@ def replace_rows(
         If the table isn't any more as it was when it was opened.
     """
     from deltalake import CommitProperties, PostCommitHookProperties, write_deltalake
-    from deltalake.exceptions import CommitFailedError, DeltaError
+    from deltalake.exceptions import DeltaError
 
     with explained(f"write {uri}", Conflict):
         try:
@@ -129,11 +132,73 @@ def replace_rows(
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
         except DeltaError as error:
-            # A full disk is a CommitFailedError only by name: then nobody else has written.
-            newer = open_table(uri, options)
-            if newer is not None and newer.version() > (-1 if table is None else table.version()):
-                raise Conflict(one_line(error)) from error
-            if isinstance(error, CommitFailedError) and table is None:
+            # A full disk fails a commit, too: it was a conflict if there is a version that wasn't there before.
+            now = open_table(uri, options)
+            if now is not None and (table is None or now.version() > table.version()):
                 raise Conflict(one_line(error)) from error
             raise
         return 0 if table is None else table.version()
+
+
+def read_commit(uri: str, version: int, options: dict[str, str]) -> Commit | None:
+    """Read what a commit says about itself; None if its file is gone or says nothing.
+
+    Not through `DeltaTable.history`, which numbers the commits wrongly if the table grew after it was opened.
+    """
+    with explained(f"read the log of {uri}"):
+        try:
+            lines = _read_file(uri, f"_delta_log/{version:020d}.json", options).splitlines()
+        except FileNotFoundError:
+            return None  # another program cleaned the log
+        for info in (action["commitInfo"] for action in map(json.loads, lines) if "commitInfo" in action):
+            made_at = datetime.fromtimestamp(info.get("timestamp", 0) / 1000, timezone.utc)
+            return Commit(info.get("userMetadata") or "", made_at)
+    return None
+
+
+def read_rows(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) -> pd.DataFrame:
+    """Read all rows in their order.
+
+    Not as an Arrow dataset (deltalake's `to_pandas`, `pq.read_table`): if Python ends while a thread of Arrow's still
+    holds one of its objects, the process is aborted, after all of its work.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = [_read_file(uri, path, options) for path in table.get_add_actions().column("path").to_pylist()]
+    parts = [pq.ParquetFile(pa.BufferReader(file), pre_buffer=False).read(use_threads=False) for file in files]
+    empty = pa.schema(table.schema().to_arrow()).empty_table()
+    frame: pd.DataFrame = pa.concat_tables(parts or [empty]).to_pandas(use_threads=False)
+    return frame
+
+
+def list_tables(folder: str, options: dict[str, str]) -> list[str]:
+    """Return the names of the tables directly below a path or URL."""
+    from deltalake import DeltaTable
+    from deltalake.fs import DeltaStorageHandler
+    from pyarrow.fs import FileSelector, FileType
+
+    with explained(f"list {folder}"):
+        if not _may_exist(folder):
+            return []
+        entries = DeltaStorageHandler(folder, options).get_file_info_selector(FileSelector(""))
+        names = [Path(entry.path).name for entry in entries if entry.type == FileType.Directory]
+        return [
+            name
+            for name in names
+            if not set(name) & set(FORBIDDEN_IN_PATHS) and DeltaTable.is_deltatable(f"{folder}/{name}", options)
+        ]
+
+
+def _read_file(uri: str, path: str, options: dict[str, str]) -> bytes:
+    from deltalake.fs import DeltaStorageHandler
+
+    return bytes(DeltaStorageHandler(uri, options).open_input_file(path).read())
+
+
+def _may_exist(uri: str) -> bool:
+    """Whether to ask delta-rs at all: to it, a directory that may not be read is one that isn't there."""
+    try:
+        return "://" in uri or bool(os.stat(uri))  # noqa: PTH116 so is it to Path.exists
+    except FileNotFoundError:
+        return False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -76,6 +76,12 @@ class PriceSettings(BaseModel):
     start: str | None = None
     end: str | None = None
 
+    @model_validator(mode="after")
+    def _one_file_per_symbol(self) -> "PriceSettings":
+        if self.source == "files" and "{symbol}" not in (self.path or ""):
+            raise ValueError("source 'files' needs a path with {symbol} in it, or every symbol would get the same rows")
+        return self
+
 
 class Deployment(BaseSettings):
     """Everything a stack needs to know. Environment variables such as ``MLOPS_STORE__ROOT`` override the file."""
@@ -101,7 +107,7 @@ class Deployment(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file, since that is where an operator overrides one value."""
-        return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=cls.yaml_file)
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=cls.yaml_file)
 
     def model_post_init(self, context: Any, /) -> None:
         """Make every path absolute, so that no tool's working directory can change what it means."""

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from mlops_dagster.pipelines import MlopsError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -25,7 +27,7 @@ SCHEMA_LOCK_SECONDS = 120
 PROBE = {"timeout": 5, "max_retries": 1, "backoff_factor": 1}
 
 
-class TrackingError(Exception):
+class TrackingError(MlopsError):
     """MLflow can't be reached or refuses; the message names the URI and the cure."""
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T], *, seconds: float = 90, pause: float = 0.2) -> T:
+def eventually(check: Callable[[], T], *, seconds: float = 240, pause: float = 0.2) -> T:
     """Call `check` until it returns something true, and return that. The last exception or value is shown if not."""
     deadline = time.monotonic() + seconds
     while True:

@@ -240,7 +240,7 @@ class StoreContract:
     def test_several_processes_write_the_same_table(
         self, store: Store, root: str, options: Mapping[str, str], writers: ProcessPoolExecutor
     ) -> None:
-        self._check_writers(store, root, options, writers, count=4, times=6)
+        self._check_writers(store, root, options, writers, count=4, times=4)
 
     def _check_writers(
         self,

@@ -215,6 +215,7 @@ PLANTED = {
     "the target": lambda frame: frame["target"],
     "the price to come": lambda frame: frame["truth"],
     "the price to come, in other units": lambda frame: 3.0 * frame["truth"] + 7.0,
+    "the price to come, scaled around zero": lambda frame: (frame["truth"] - 1500.0) / 500.0,
     "the price to come, with noise": lambda frame: frame["truth"] + np.random.default_rng(0).normal(0, 0.1, len(frame)),
     "the target, turned": lambda frame: 1.0 - frame["target"],
 }
@@ -226,6 +227,14 @@ def test_a_feature_that_is_the_answer_is_a_leak(planted, horizon, gspc):
     made = make_training_set(gspc, horizon=horizon)
     frame = made.frame.assign(volume_ratio_20d=PLANTED[planted])
     assert the_leak(dataclasses.replace(made, frame=frame)).startswith("volume_ratio_20d: moves with the price")
+
+
+def test_the_target_is_recognised_though_the_price_grew_four_hundredfold(gspc):
+    grown = gspc.copy()
+    grown.iloc[:, 1:6] = grown.iloc[:, 1:6].mul(np.exp(np.linspace(0, 6, len(grown))), axis=0)
+    made = make_training_set(grown)
+    leaky = dataclasses.replace(made, frame=made.frame.assign(return_1d=made.frame["target"]))
+    assert the_leak(leaky).startswith("return_1d: moves with the price")
 
 
 def test_scaling_over_all_rows_is_a_leak_and_over_the_training_rows_is_not(honest):

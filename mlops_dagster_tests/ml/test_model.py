@@ -108,7 +108,8 @@ def test_the_model_is_the_same_for_any_number_of_jobs(small):
     ids=str,
 )
 def test_every_parameter_changes_the_digest(given, small):
-    assert digest(small, **{"min_samples_leaf": 20, **given}) != digest(small, min_samples_leaf=20)
+    base = {"max_depth": 80, "min_samples_leaf": 20}
+    assert digest(small, **{**base, **given}) != digest(small, **base)
 
 
 def test_the_data_changes_the_digest(small):

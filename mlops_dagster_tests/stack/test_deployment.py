@@ -43,6 +43,7 @@ def test_a_file_overrides_the_defaults_and_the_environment_overrides_the_file(mo
         ("store: {rot: x}", "store.rot"),
         ("tracking: {client: wandb}", "tracking.client.*'wandb'"),
         ("prices: {source: ftp}", "prices.source.*'ftp'"),
+        ("prices: {source: files, path: all.csv}", "prices.*{symbol}"),
         ("symbols: [../x]", r"symbols.*\.\./x|symbol='\.\./x'"),
         ("colour: red", "colour"),
         ("store: [", "can't be read"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -225,12 +226,14 @@ def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("forbidden", ["file", "directory"])
-def test_a_file_that_may_not_be_read(tmp_path: Path, forbidden: str) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
-    folder = tmp_path / "prices"
+def test_a_file_that_may_not_be_read(forbidden: str) -> None:
+    top = tempfile.TemporaryDirectory()  # not pytest's, to which no other user can come
+    Path(top.name).chmod(0o755)
+    folder = Path(top.name, "prices")
     folder.mkdir()
+    folder.chmod(0o755)
     file = csv_file(folder)
+    file.chmod(0o644)
     (file if forbidden == "file" else folder).chmod(0)
     code = f"""
 import os
@@ -245,6 +248,7 @@ except PriceSourceError as error:
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     folder.chmod(0o755)
+    top.cleanup()
     assert ended.stderr == ""
     expected = f"path='{file}' can't be read: Permission denied. Give this user the right to read it.\n"
     assert ended.stdout == expected

@@ -1,0 +1,89 @@
+"""Take the pictures of the docs from the real thing: launch a run in the browser, wait for it, and look around.
+
+    make demo && make ui                              # in one shell
+    .venv/bin/python docs/take_screenshots.py         # in another
+
+Needs Chromium (Debian's package `chromium`, or its path in the environment variable CHROMIUM).
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+DAGSTER = os.environ.get("MLOPS_DAGSTER_URL", "http://127.0.0.1:3000")
+IMAGES = Path(__file__).parent / "images"
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+def lineage(page: Page) -> None:
+    """The whole graph, groups opened."""
+    page.goto(f"{DAGSTER}/asset-groups")
+    page.get_by_text("data", exact=True).last.wait_for()
+    page.mouse.click(1000, 700)
+    page.keyboard.press("Alt+e")
+    page.get_by_text("trained_model").last.wait_for()
+    page.keyboard.press("Alt+9")
+    page.wait_for_timeout(4000)
+    page.screenshot(path=IMAGES / "lineage.png")
+
+
+def launchpad(page: Page) -> None:
+    """The launchpad with a partition chosen; then a launch with other hyper-parameters, watched until it is done."""
+    page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/build_model_pipeline/playground")
+    partition = page.get_by_placeholder("Partition")
+    partition.click()
+    partition.fill("GSPC")
+    page.wait_for_timeout(1000)
+    page.keyboard.press("Enter")
+    editor = page.locator(".CodeMirror").first
+    page.wait_for_function("document.querySelector('.CodeMirror').CodeMirror.getValue().includes('n_estimators')")
+    page.wait_for_timeout(2000)
+    page.screenshot(path=IMAGES / "launchpad.png")
+    # Typed in place of the 200 that is there, as a user would.
+    editor.evaluate(
+        "node => node.CodeMirror.setValue(node.CodeMirror.getValue().replace('n_estimators: 200', 'n_estimators: 150'))"
+    )
+    page.wait_for_timeout(1500)
+    page.get_by_role("button", name="Launch Run").click()
+    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=120_000)
+
+
+def model(page: Page) -> None:
+    """What the run left behind: metrics, the forecast plot, the link to MLflow; and what the checks say."""
+    page.goto(f"{DAGSTER}/assets/trained_model?view=partitions&partition=GSPC")
+    page.get_by_text("rmse", exact=True).wait_for()
+    page.wait_for_timeout(1500)
+    link = page.get_by_role("link", name="http://127.0.0.1:5000").first.get_attribute("href")
+    page.get_by_text("[Show Markdown]").first.click()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "forecast.png")
+    page.goto(f"{DAGSTER}/assets/training_set?view=checks")
+    page.get_by_text("training_set_leaks_nothing").first.wait_for()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "checks.png")
+    assert link is not None
+    page.goto(link)
+    page.get_by_text("GSPC-honest").first.wait_for(timeout=60_000)
+    page.get_by_text("150", exact=True).first.wait_for(timeout=60_000)
+    page.wait_for_timeout(2000)
+    page.screenshot(path=IMAGES / "mlflow.png")
+
+
+def main() -> None:
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        sys.exit("Chromium is missing: apt-get install chromium, or set CHROMIUM to its path.")
+    IMAGES.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        for take in (lineage, launchpad, model):
+            take(page)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
