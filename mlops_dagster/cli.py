@@ -9,6 +9,7 @@ Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused bef
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -105,6 +106,9 @@ def build_model(
         from mlops_dagster.stack.tracking import Origin
 
         settings = load_deployment(deployment)
+        if settings.tracking.client != "mlops":
+            cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
+            raise pipelines.refuse("tracking.client", settings.tracking.client, cure)
         where = settings.price_parameters({"source": source, "path": path, "start": start, "end": end})
         pipelines.check_parameters(pipelines.PRICES.parameters, where)
         if len(symbol) > 1 and "path" in where and "{symbol}" not in where["path"]:
@@ -193,6 +197,8 @@ def ui(
         from mlops_dagster.stack.deployment import load_deployment
 
         settings = load_deployment(deployment)
+        for name, number in (("port", port), ("mlflow_port", mlflow_port)):
+            _refuse_taken_port(name, host, number)
         with progress.status("Making the state folder ready"):
             _open_tracker(settings).connect()
             dagster_home = _prepare_dagster(settings)
@@ -211,9 +217,6 @@ def _version(
 def _open_tracker(settings: Any) -> Any:
     from mlops_dagster.stack.tracking import MlflowTracker
 
-    if settings.tracking.client != "mlops":
-        cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
-        raise pipelines.refuse("tracking.client", settings.tracking.client, cure)
     return MlflowTracker(**settings.tracker_settings())
 
 
@@ -225,6 +228,16 @@ def _prepare_dagster(settings: Any) -> Path:
             f'Dagster is not installed ({error}): pip install "mlops_dagster[dagster]".'
         ) from None
     return prepare_instance(settings)
+
+
+def _refuse_taken_port(name: str, host: str, number: int) -> None:
+    # Dagster would silently take another port, and every link from MLflow would lead nowhere.
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError as error:
+            raise pipelines.refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
 
 
 def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflow_port: int) -> None:
@@ -306,7 +319,7 @@ def _errors_said_well(as_json: bool) -> Iterator[None]:
         if as_json:
             _print_json({"error": type(error).__name__, "message": str(error)})
         else:
-            progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(str(error)))
+            progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(str(error)), soft_wrap=True)
         raise typer.Exit(error.exit_status) from None
 
 

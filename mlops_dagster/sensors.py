@@ -1,7 +1,7 @@
-"""Sensors: they set the status of MLflow runs that their own process couldn't set, or set wrong.
+"""Sensors: they end MLflow runs that their own process couldn't end, or ended wrong, and keep the symbols there.
 
-What belongs here: reacting to how Dagster runs end. What doesn't: deciding what the right status is, which the
-tracker does (`stack/open_runs.py`).
+What belongs here: reacting to what happens in Dagster. What doesn't: deciding what an MLflow run's right status is,
+which the tracker does (`stack/open_runs.py`).
 """
 
 from dagster import (
@@ -10,11 +10,15 @@ from dagster import (
     ResourceParam,
     RunStatusSensorContext,
     SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
     SkipReason,
     run_status_sensor,
     sensor,
 )
 
+from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.open_runs import Status
 from mlops_dagster.stack.tracking import MlflowTracker
 
@@ -55,4 +59,20 @@ def mlflow_abandoned(tracker: ResourceParam[MlflowTracker]) -> SkipReason:
     return SkipReason(f"FAILED now: {', '.join(ended)}" if ended else "No process died with an open MLflow run.")
 
 
-SENSORS = [mlflow_finished, mlflow_failed, mlflow_killed, mlflow_abandoned]
+@sensor(
+    description="Adds the deployment's symbols as partitions where they are missing, as on a fresh instance.",
+    minimum_interval_seconds=29,
+    default_status=DefaultSensorStatus.RUNNING,
+)
+def deployment_symbols(
+    context: SensorEvaluationContext, deployment: ResourceParam[Deployment]
+) -> SensorResult | SkipReason:
+    """Add the symbols that are always there."""
+    known = set(context.instance.get_dynamic_partitions(SYMBOLS.name or ""))
+    missing = [symbol for symbol in deployment.symbols if symbol not in known]
+    if not missing:
+        return SkipReason("All symbols of the deployment are there.")
+    return SensorResult(dynamic_partitions_requests=[SYMBOLS.build_add_request(missing)])
+
+
+SENSORS = [mlflow_finished, mlflow_failed, mlflow_killed, mlflow_abandoned, deployment_symbols]

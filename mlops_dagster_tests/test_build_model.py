@@ -242,6 +242,24 @@ def test_a_check_can_be_run_alone_and_finds_what_was_broken_since(defs, instance
     assert "High" in evaluations["prices_keep_the_contract"].description
 
 
+def test_a_fresh_instance_gets_the_deployments_symbols_and_keeps_those_of_users(home):
+    from mlops_dagster.sensors import deployment_symbols
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        add_symbols(instance, ["ACME", "IXIC"])
+
+        def tick():
+            resources = {"deployment": load_deployment()}
+            with dg.build_sensor_context(instance=instance, resources=resources) as context:
+                return deployment_symbols(context)
+
+        (request,) = tick().dynamic_partitions_requests
+        assert request.partition_keys == ["GSPC"]
+        add_symbols(instance, request.partition_keys)
+        assert isinstance(tick(), dg.SkipReason)
+        assert set(instance.get_dynamic_partitions("symbol")) == {"ACME", "GSPC", "IXIC"}
+
+
 @pytest.mark.slow
 def test_dagsters_own_command_lines_accept_the_project(home, tmp_path):
     prepare_instance(load_deployment())

@@ -2,14 +2,17 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
+from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
 
 SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
 
@@ -116,6 +119,46 @@ def test_one_file_for_several_symbols_is_refused(mlops, home, price_file):
     assert done.returncode == 2
     assert "{symbol}" in done.stderr
     assert not (home / "store").exists()
+
+
+def test_dagster_mlflow_is_refused_outside_of_dagster(mlops, home, monkeypatch):
+    monkeypatch.setenv("MLOPS_TRACKING__CLIENT", "dagster-mlflow")
+    done = mlops("build-model", "-s", "GSPC")
+    assert done.returncode == 2
+    assert "tracking.client='dagster-mlflow'" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dagster dev")
+def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(home, tmp_path):
+    dagster, mlflow = free_port(), free_port()
+    command = ["-m", "mlops_dagster.cli", "ui", "--port", str(dagster), "--mlflow-port", str(mlflow)]
+    with running(command, log=tmp_path / "ui.log") as process:
+        eventually(lambda: answers(f"http://127.0.0.1:{dagster}/server_info"))
+        eventually(lambda: answers(f"http://127.0.0.1:{mlflow}/health"))
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert len(started) > 3
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        _, alive = psutil.wait_procs(started, timeout=20)
+        assert not alive, [child.cmdline() for child in alive]
+
+
+@pytest.mark.slow
+def test_ui_says_when_a_port_is_taken(home, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "mlops_dagster.cli", "ui", "--port", port, "--mlflow-port", str(free_port())],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"port={port}" in done.stderr
 
 
 @pytest.mark.slow
