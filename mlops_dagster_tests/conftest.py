@@ -1,6 +1,7 @@
 """Fixtures for all: a state folder of one's own, and rows small enough to check by eye."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,11 @@ import pytest
 from mlops_dagster.stack.tracking import MlflowTracker
 
 DATA = Path(__file__).parents[1] / "mlops_dagster" / "data"
+
+
+def pytest_configure(config):
+    # A shell that runs the tests in the background has SIGINT ignored, and every process below would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
