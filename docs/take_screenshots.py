@@ -39,7 +39,7 @@ def launchpad(page: Page) -> None:
     page.wait_for_timeout(1000)
     page.keyboard.press("Enter")
     editor = page.locator(".CodeMirror").first
-    page.wait_for_function("document.querySelector('.CodeMirror').CodeMirror.getValue().includes('n_estimators')")
+    editor.get_by_text("n_estimators").wait_for()
     page.wait_for_timeout(2000)
     page.screenshot(path=IMAGES / "launchpad.png")
     # Typed in place of the 200 that is there, as a user would.

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
+from mlops_dagster_tests.conftest import ARTICLE_PRECISION
 from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
 
 SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
@@ -63,9 +64,9 @@ def test_the_articles_numbers_from_the_shell(mlops):
     given = ("--symbol", "GSPC", "--recipe", "article", "--max-depth", "80", "--n-estimators", "100")
     done = mlops("build-model", *given, "--json")
     metrics = json.loads(done.stdout)["symbols"]["GSPC"]["trained_model"]["metrics"]
-    assert metrics["rmse"] == pytest.approx(74.47148052856646, rel=1e-9)
-    assert metrics["mae"] == pytest.approx(52.59896120023115, rel=1e-9)
-    assert metrics["r2"] == pytest.approx(0.9780878033262401, rel=1e-9)
+    assert metrics["rmse"] == pytest.approx(74.47148052856646, rel=ARTICLE_PRECISION)
+    assert metrics["mae"] == pytest.approx(52.59896120023115, rel=ARTICLE_PRECISION)
+    assert metrics["r2"] == pytest.approx(0.9780878033262401, rel=ARTICLE_PRECISION)
 
 
 def test_report_shows_the_latest_model(mlops, price_file):
