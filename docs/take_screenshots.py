@@ -36,8 +36,7 @@ def launchpad(page: Page) -> None:
     partition = page.get_by_placeholder("Partition")
     partition.click()
     partition.fill("GSPC")
-    page.wait_for_timeout(1000)
-    page.keyboard.press("Enter")
+    page.get_by_text("GSPC", exact=True).first.click()  # of the list that opens below
     editor = page.locator(".CodeMirror").first
     editor.get_by_text("n_estimators").wait_for()
     page.wait_for_timeout(2000)
