@@ -19,15 +19,17 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 
 def lineage(page: Page) -> None:
-    """The whole graph, groups opened."""
+    """The whole graph, groups opened; wide enough for the assets to show their details."""
+    page.set_viewport_size({"width": 1600, "height": 800})
     page.goto(f"{DAGSTER}/asset-groups")
     page.get_by_text("data", exact=True).last.wait_for()
-    page.mouse.click(1000, 700)
+    page.mouse.click(1000, 650)
     page.keyboard.press("Alt+e")
     page.get_by_text("trained_model").last.wait_for()
     page.keyboard.press("Alt+9")
     page.wait_for_timeout(4000)
-    page.screenshot(path=IMAGES / "lineage.png")
+    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 240, "y": 0, "width": 1360, "height": 620})
+    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def launchpad(page: Page) -> None:
@@ -39,6 +41,7 @@ def launchpad(page: Page) -> None:
     page.get_by_text("GSPC", exact=True).first.click()  # of the list that opens below
     editor = page.locator(".CodeMirror").first
     editor.get_by_text("n_estimators").wait_for()
+    page.mouse.move(700, 550)  # away from anything that would explain itself
     page.wait_for_timeout(2000)
     page.screenshot(path=IMAGES / "launchpad.png")
     # Typed in place of the 200 that is there, as a user would.
