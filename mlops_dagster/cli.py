@@ -197,12 +197,17 @@ def ui(
         from mlops_dagster.stack.deployment import load_deployment
 
         settings = load_deployment(deployment)
-        for name, number in (("port", port), ("mlflow_port", mlflow_port)):
-            _refuse_taken_port(name, host, number)
+        # A server, or Databricks, has a UI of its own; a database needs ours.
+        own_mlflow = not str(settings.tracking.mlflow_tracking_uri).startswith(("http", "databricks"))
+        _refuse_taken_port("port", host, port)
+        if own_mlflow:
+            _refuse_taken_port("mlflow_port", host, mlflow_port)
         with progress.status("Making the state folder ready"):
             _open_tracker(settings).connect()
             dagster_home = _prepare_dagster(settings)
-        _serve_uis(settings, dagster_home, host=host, port=port, mlflow_port=mlflow_port)
+        if deployment:
+            os.environ["MLOPS_DEPLOYMENT"] = deployment  # for the processes that load it again
+        _serve_uis(settings, dagster_home, host=host, port=port, mlflow_port=mlflow_port if own_mlflow else None)
 
 
 @app.callback(invoke_without_command=True)
@@ -240,8 +245,9 @@ def _refuse_taken_port(name: str, host: str, number: int) -> None:
             raise pipelines.refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
 
 
-def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflow_port: int) -> None:
-    dagster_url, mlflow_url = f"http://{host}:{port}", f"http://{host}:{mlflow_port}"
+def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflow_port: int | None) -> None:
+    dagster_url = f"http://{host}:{port}"
+    mlflow_url = settings.tracking.mlflow_tracking_uri if mlflow_port is None else f"http://{host}:{mlflow_port}"
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(dagster_home),
@@ -251,33 +257,16 @@ def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflo
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    uri = settings.tracking.mlflow_tracking_uri
-    commands = [
-        [
-            sys.executable,
-            "-m",
-            "dagster",
-            "dev",
-            "-w",
-            str(dagster_home / "workspace.yaml"),
-            "-h",
-            host,
-            "-p",
-            str(port),
-        ]
-    ]
-    if uri.startswith("http"):
-        mlflow_url = uri
-    else:
+    python = [sys.executable, "-m"]
+    workspace = str(dagster_home / "workspace.yaml")
+    commands = [[*python, "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]]
+    if mlflow_port is not None:
         environment["MLOPS_TRACKING__UI_URL"] = mlflow_url
-        commands.append(
-            [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(mlflow_port), "--workers", "1"]
-            + ["--backend-store-uri", uri]
-            + (
-                ["--default-artifact-root", settings.tracking.artifact_location]
-                * bool(settings.tracking.artifact_location)
-            )
-        )
+        server = [*python, "mlflow", "server", "--host", host, "--port", str(mlflow_port), "--workers", "1"]
+        server += ["--backend-store-uri", settings.tracking.mlflow_tracking_uri]
+        if settings.tracking.artifact_location:
+            server += ["--default-artifact-root", settings.tracking.artifact_location]
+        commands.append(server)
     out.print(f"Dagster  {dagster_url}\nMLflow   {mlflow_url}\nStop both with Ctrl-C.")
     # Each gets a session of its own, so that whatever it has started can be stopped with it.
     processes = [

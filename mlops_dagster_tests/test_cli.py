@@ -133,12 +133,14 @@ def test_dagster_mlflow_is_refused_outside_of_dagster(mlops, home, monkeypatch):
 @pytest.mark.xdist_group("dagster dev")
 def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(home, tmp_path):
     dagster, mlflow = free_port(), free_port()
+    (tmp_path / "mine.yaml").write_text("symbols: [MINE]")
     command = ["-m", "mlops_dagster.cli", "ui", "--port", str(dagster), "--mlflow-port", str(mlflow)]
-    with running(command, log=tmp_path / "ui.log") as process:
+    with running([*command, "--deployment", "mine.yaml"], log=tmp_path / "ui.log") as process:
         eventually(lambda: answers(f"http://127.0.0.1:{dagster}/server_info"))
         eventually(lambda: answers(f"http://127.0.0.1:{mlflow}/health"))
         started = psutil.Process(process.pid).children(recursive=True)
         assert len(started) > 3
+        assert all(child.environ()["MLOPS_DEPLOYMENT"] == "mine.yaml" for child in started)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
         _, alive = psutil.wait_procs(started, timeout=20)
