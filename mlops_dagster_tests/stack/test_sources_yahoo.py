@@ -78,7 +78,12 @@ def test_days_are_those_of_the_exchange(yahoo: YahooServer, symbol: str) -> None
         ("NOPE", None, r"Yahoo Finance, NOPE: there are no prices \(.*404.*Check the symbol at finance\.yahoo\.com"),
         ("GSPC", "no rows", r"\^GSPC: there are no prices \(.*Check the symbol"),
         ("GSPC", "rate limit", r"\^GSPC: Yahoo refuses more requests from here for now\. Try again later"),
-        ("GSPC", "maintenance", r"can't be reached or answers nonsense \(YFDataException: .*DOWN.*use source 'files'"),
+        # Unless yfinance knows the symbol's time zone from an earlier request, it stumbles over that request's answer.
+        (
+            "GSPC",
+            "maintenance",
+            r"can't be reached or answers nonsense \((YFDataException: .*DOWN|JSONDecodeError).*use source 'files'",
+        ),
         ("GSPC", "html", r"can't be reached or answers nonsense \(JSONDecodeError.*Check the network"),
     ],
 )
