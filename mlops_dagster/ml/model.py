@@ -19,6 +19,8 @@ from mlops_dagster.pipelines import refuse
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
 
+    from mlops_dagster.ml.grid_search import Engine
+
 # How a forest is computed or reported, not what it is.
 _HOW_ONLY = ("n_jobs", "verbose", "warm_start")
 # What decides a prediction. Impurities and sample counts follow from the same rows.
@@ -26,7 +28,11 @@ _TREE_ARRAYS = ("children_left", "children_right", "feature", "threshold", "miss
 
 
 def fit_forest(
-    training_set: TrainingSet, parameters: Mapping[str, Any], *, n_jobs: int | None = 1
+    training_set: TrainingSet,
+    parameters: Mapping[str, Any],
+    *,
+    n_jobs: int | None = 1,
+    engine: Engine | None = None,
 ) -> RandomForestRegressor:
     """Fit a random forest to the training rows.
 
@@ -39,6 +45,9 @@ def fit_forest(
         :func:`mlops_dagster.pipelines.resolve_forest`.
     n_jobs : int, optional
         How many trees are grown at the same time; -1 means one per core. The model is the same for every number.
+    engine : Engine, optional
+        Grows the trees instead, on a cluster for example, see :mod:`mlops_dagster.ml.grid_search`. The model is the
+        same.
 
     Returns
     -------
@@ -58,6 +67,12 @@ def fit_forest(
     if isinstance(max_features, int) and max_features > most:
         # scikit-learn would quietly use all of them, and the run would be logged with a number that isn't true.
         raise refuse("max_features", max_features, f"the {training_set.recipe} recipe has {most} features.")
+    if engine is not None:
+        from mlops_dagster.ml.grid_search import grow_forest
+
+        forest = RandomForestRegressor(**parameters, n_jobs=1)
+        grow_forest(forest, training_set.X_train, training_set.y_train, engine=engine)
+        return forest
     forest = RandomForestRegressor(**parameters, n_jobs=n_jobs)
     forest.fit(training_set.X_train, training_set.y_train)
     return forest.set_params(n_jobs=1)

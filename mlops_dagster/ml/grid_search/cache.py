@@ -1,0 +1,170 @@
+"""What was grown, kept in a folder, so that no tree is grown twice: not after a crash, not for a larger grid.
+
+What belongs here: files that are whole or don't count, written by any number of processes at once. What doesn't: what a
+file is worth to a search (`gather.py`, `forest.py`).
+
+An entry is a file of arrays below a folder named after everything its content depends on. It is written beside its
+place and then moved there, and opens with a digest of the rest, so that one that is truncated or altered reads as
+missing. It holds numbers only: nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import secrets
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_MAGIC = b"mlops grid search 1\n"
+_SUFFIX = ".unit"
+_ABANDONED_AFTER = 3600.0  # seconds after which a half-written file belongs to nobody
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class SearchCache:
+    """A folder of what searches have grown.
+
+    Any number of searches may use one folder at the same time. If it can't be written, a search warns once and goes on
+    without.
+
+    Parameters
+    ----------
+    folder : path
+        Made when it is first written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"SearchCache({str(self.folder)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_warned": False}
+
+    def names(self, key: str) -> list[str]:
+        """Return the names of the entries below a key."""
+        try:
+            with os.scandir(self._of(key)) as entries:
+                return sorted(entry.name[: -len(_SUFFIX)] for entry in entries if entry.name.endswith(_SUFFIX))
+        except OSError:
+            return []
+
+    def read(self, key: str, name: str) -> tuple[dict[str, Any], Arrays] | None:
+        """Return an entry's facts and arrays; None if there is none that is whole."""
+        path = self._of(key) / f"{name}{_SUFFIX}"
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        start = len(_MAGIC) + hashlib.sha256().digest_size
+        if not content.startswith(_MAGIC) or hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
+            return None
+        try:
+            with np.load(io.BytesIO(content[start:]), allow_pickle=False) as arrays:
+                read = {array: arrays[array] for array in arrays.files}
+            about = json.loads(read.pop("about").tobytes())
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile):
+            return None
+        if about.pop("key", None) != [key, name]:
+            return None  # a whole file in another's place
+        with contextlib.suppress(OSError):
+            os.utime(path)  # what is read is young, see prune
+        return about, read
+
+    def write(self, key: str, name: str, about: Mapping[str, Any], arrays: Arrays) -> None:
+        """Keep an entry, in place of any that was there."""
+        text = json.dumps({**about, "key": [key, name]}).encode()
+        payload = io.BytesIO()
+        np.savez(payload, about=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
+        content = payload.getvalue()
+        folder = self._of(key)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            beside = folder / f"{name}.{secrets.token_hex(4)}.partial"
+            try:
+                beside.write_bytes(_MAGIC + hashlib.sha256(content).digest() + content)
+                beside.replace(folder / f"{name}{_SUFFIX}")
+            except OSError:
+                with contextlib.suppress(OSError):
+                    beside.unlink()
+                raise
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                message = f"The search goes on without keeping what it grows: {self.folder} can't be written ({error})."
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what is kept, one dict for each key: entries, bytes, and the last use (seconds since 1970)."""
+        described: dict[str, dict[str, Any]] = {}
+        for path, size, used in self._files():
+            one = described.setdefault(
+                path.parent.name, {"key": path.parent.name, "entries": 0, "bytes": 0, "used": 0.0}
+            )
+            one["entries"] += 1
+            one["bytes"] += size
+            one["used"] = max(one["used"], used)
+        return sorted(described.values(), key=lambda one: one["used"], reverse=True)
+
+    def prune(self, older_than_days: float | None = None, max_bytes: int | None = None) -> int:
+        """Remove entries, those first that weren't used for longest, and return how many bytes that freed.
+
+        Parameters
+        ----------
+        older_than_days : float, optional
+            Remove what wasn't used for so long.
+        max_bytes : int, optional
+            Remove until no more than this is left.
+
+        Notes
+        -----
+        A search that runs meanwhile grows again what it no longer finds.
+        """
+        now = time.time()
+        oldest_first = sorted(self._files(), key=lambda file: file[2])
+        left = sum(size for _, size, _ in oldest_first)
+        freed = 0
+        for path, size, used in oldest_first:
+            too_old = older_than_days is not None and now - used > older_than_days * 86_400
+            too_much = max_bytes is not None and left > max_bytes
+            if too_old or too_much:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    left -= size
+                    freed += size
+        for path in self.folder.glob("*/*/*.partial"):
+            with contextlib.suppress(OSError):
+                if now - path.stat().st_mtime > _ABANDONED_AFTER:
+                    path.unlink()
+        for folder in self.folder.glob("*/*"):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only empty ones can be
+        return freed
+
+    def _of(self, key: str) -> Path:
+        return self.folder / key[:2] / key
+
+    def _files(self) -> Iterator[tuple[Path, int, float]]:
+        for path in self.folder.glob(f"*/*/*{_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                yield path, stat.st_size, stat.st_mtime
+
+
+def open_cache(cache: SearchCache | str | os.PathLike[str] | None) -> SearchCache | None:
+    """Return the cache that a search was given, opened."""
+    return SearchCache(cache) if isinstance(cache, str | os.PathLike) else cache

@@ -1,0 +1,145 @@
+"""Where units run: the interface of every engine, and the local one, which runs them on threads.
+
+What belongs here: handing units to workers, and stopping them. What doesn't: what a unit does (`units.py`), and
+distribution over machines, which Spark does (`stack/spark.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from joblib import effective_n_jobs
+from sklearn import config_context, get_config
+
+from mlops_dagster.ml.grid_search.data import SearchData
+
+Receive = Callable[[int, Any], None]
+
+
+class Unit(Protocol):
+    """A piece of work that depends on nothing but the data: picklable, pure, and independent of all others."""
+
+    @property
+    def fold(self) -> int:
+        """The fold whose rows it works on."""
+        ...
+
+    @property
+    def trees(self) -> int:
+        """How many trees it grows at the least."""
+        ...
+
+    def run(self, data: SearchData) -> Iterator[Any]:
+        """Do the work and yield results as they come. A bad candidate is a result, never an exception."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs units somewhere.
+
+    `receive` may be called from any thread.
+
+    Attributes
+    ----------
+    cuts_groups : bool
+        Whether a group of candidates may be cut into blocks of trees when there are fewer groups than slots. The
+        blocks' sums are added up in another order then, which changes a prediction's last digit now and then (1e-12
+        relative).
+    """
+
+    cuts_groups: bool
+
+    @property
+    def slots(self) -> int:
+        """How many units can run at the same time."""
+        ...
+
+    def run(self, units: Sequence[Unit], data: SearchData, receive: Receive) -> None:
+        """Run every unit and hand each of its results to ``receive(number of the unit, result)`` at once.
+
+        Units come largest first. If `receive` raises, or the user interrupts, everything that still runs is stopped
+        and the exception goes on.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is.
+
+    Parameters
+    ----------
+    trees_done, trees_needed : int
+        Trees grown so far, and how many there will be if no depth limit binds.
+    units_done, units : int
+        Units finished so far, and all of them.
+    seconds : float
+        Since the first unit was begun.
+    """
+
+    trees_done: int
+    trees_needed: int
+    units_done: int
+    units: int
+    seconds: float
+
+
+class LocalEngine:
+    """Runs units on threads of this process. They share the data, and trees grow without the interpreter lock.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        How many threads. None means 1 (the caller's own thread), -1 means one per core.
+    """
+
+    cuts_groups = False  # bit for bit what scikit-learn computes
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        self.n_jobs = n_jobs
+
+    @property
+    def slots(self) -> int:
+        """How many units can run at the same time."""
+        slots: int = effective_n_jobs(self.n_jobs)
+        return slots
+
+    def run(self, units: Sequence[Unit], data: SearchData, receive: Receive) -> None:
+        """Run the units, see :class:`Engine`."""
+        threads = min(self.slots, len(units))
+        if threads <= 1:
+            for number, unit in enumerate(units):
+                for result in unit.run(data):
+                    receive(number, result)
+            return
+
+        stop = threading.Event()
+        waiting = iter(enumerate(units))
+        taking = threading.Lock()
+        # scikit-learn keeps its settings per thread.
+        settings = get_config()
+
+        def work() -> None:
+            with config_context(**settings):
+                while not stop.is_set():
+                    with taking:
+                        number, unit = next(waiting, (-1, None))
+                    if unit is None:
+                        return
+                    for result in unit.run(data):
+                        if stop.is_set():
+                            return
+                        receive(number, result)
+
+        with ThreadPoolExecutor(threads, thread_name_prefix="grid-search") as pool:
+            workers = [pool.submit(work) for _ in range(threads)]
+            try:
+                wait(workers, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+        for worker in workers:
+            worker.result()

@@ -1,0 +1,331 @@
+"""Gathering what units yield into the scores and times of every fit, as scikit-learn's own search lists them.
+
+What belongs here: putting sums together, having them scored as soon as they are there, and attributing time. What
+doesn't: growing (`units.py`), stand-ins for forests (`scoring.py`), the table itself, which ``GridSearchCV`` makes.
+
+Time: what a batch of trees took is divided evenly among the fits that use these trees; what a score took belongs to
+the fits that it is the score of. So all times add up to what this run spent; sums from the cache cost it nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection._validation import _check_method_params, _score
+
+from mlops_dagster.ml.grid_search.cache import SearchCache
+from mlops_dagster.ml.grid_search.data import SearchData
+from mlops_dagster.ml.grid_search.engine import Progress
+from mlops_dagster.ml.grid_search.plan import Group
+from mlops_dagster.ml.grid_search.schedule import add, save_segment
+from mlops_dagster.ml.grid_search.scoring import NeedsTheForest, sees_predictions_only, stand_in
+from mlops_dagster.ml.grid_search.units import (
+    Done,
+    Failed,
+    Grown,
+    GrowUnit,
+    PlainFit,
+    PlainUnit,
+    Segment,
+)
+
+Unit = GrowUnit | PlainUnit
+
+
+class StopSharingError(Exception):
+    """The scorer needs the forests themselves, so there is no point in growing without keeping them."""
+
+
+class Work:
+    """What was done, counted as it is done.
+
+    Parameters
+    ----------
+    trees_needed : int
+        How many trees there will be, if no depth limit binds.
+    units : int
+        How many units there will be.
+    tell : callable, optional
+        Is told of progress.
+    """
+
+    def __init__(self, trees_needed: int, units: int, tell: Callable[[Progress], object] | None) -> None:
+        self.trees_grown = 0
+        self.plain_fits = 0
+        self.units_done = 0
+        self.seconds = 0.0
+        self.fell_back: dict[str, int] = {}
+        self._needed, self._units, self._tell = trees_needed, units, tell
+        self._began = time.perf_counter()
+
+    def expect(self, trees: int, units: int) -> None:
+        """Expect more work than was planned."""
+        self._needed += trees
+        self._units += units
+
+    def tell(self) -> None:
+        """Say how far it is."""
+        if self._tell is not None:
+            seconds = time.perf_counter() - self._began
+            self._tell(Progress(self.trees_grown, self._needed, self.units_done, self._units, seconds))
+
+
+class Gathering:
+    """Receives what units yield, from any thread.
+
+    Parameters
+    ----------
+    data : SearchData
+        The search's.
+    candidates : sequence of mapping
+        Their parameters.
+    scorer : callable
+        scikit-learn's, or the user's.
+    score_params : mapping
+        Given to the scorer.
+    error_score : "raise" or float
+        What a failure is worth.
+    cache : SearchCache, optional
+        Gets every sum that units yield.
+    work : Work
+        Gets counted.
+    """
+
+    def __init__(
+        self,
+        data: SearchData,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        scorer: Any,
+        score_params: Mapping[str, Any],
+        error_score: Any,
+        cache: SearchCache | None,
+        work: Work,
+    ) -> None:
+        self._data, self._candidates = data, candidates
+        self._scorer, self._score_params, self._error_score = scorer, score_params, error_score
+        self._predictions_only = sees_predictions_only(scorer)
+        self._cache = cache
+        self.work = work
+        self._folds = len(data.splits)
+        self._lock = threading.RLock()
+        self.scores: list[dict[str, Any] | None] = [None] * (len(candidates) * self._folds)
+        self._fit_seconds = np.zeros((len(candidates), self._folds))
+        self._score_seconds = np.zeros((len(candidates), self._folds))
+        self._units: Sequence[Unit] = []
+        self._groups: Mapping[int, _Gathered] = {}
+        self._left_on_fold: dict[int, int] = {}
+
+    def expect(self, units: Sequence[Unit], groups: Sequence[tuple[Group, str] | None]) -> None:
+        """Expect the results of units, each of which belongs to a group (with its cache key), or to none."""
+        gathered: dict[int, _Gathered] = {}
+        self._units, self._groups = units, {}
+        by_unit = {}
+        for number, (unit, belongs) in enumerate(zip(units, groups, strict=True)):
+            self._left_on_fold[unit.fold] = self._left_on_fold.get(unit.fold, 0) + 1
+            if belongs is not None and isinstance(unit, GrowUnit):
+                group, key = belongs
+                by_unit[number] = gathered.setdefault(id(group), _Gathered(group, key))
+                if unit.begin is None and unit.start > 0:
+                    by_unit[number].joints.add(unit.start)
+        self._groups = by_unit
+
+    def take(self, group: Group, segment: Segment) -> None:
+        """Take a sum from tree 0 that is there already, and have it scored."""
+        self._score_all(group, segment)
+
+    def receive(self, number: int, result: Any) -> None:
+        """Take one result of a unit."""
+        unit = self._units[number]
+        if isinstance(result, Segment):
+            gathered = self._groups[number]
+            if self._cache is not None:
+                save_segment(self._cache, gathered.key, result)
+            with self._lock:
+                totals = gathered.join(result)
+            for total in totals:
+                self._score_all(gathered.group, total)
+        elif isinstance(result, Grown):
+            with self._lock:
+                self._attribute(self._groups[number], result)
+                self.work.trees_grown += result.trees
+                self.work.tell()
+        elif isinstance(result, PlainFit):
+            assert isinstance(unit, PlainUnit)
+            with self._lock:
+                self._take_plain(unit, result)
+        elif isinstance(result, Failed):
+            self._failed(number, result.error)
+        elif isinstance(result, Done):
+            self._done(unit)
+
+    def unscored(self) -> list[tuple[int, int]]:
+        """Return the candidates and folds that have no scores yet."""
+        return [divmod(cell, self._folds) for cell, scores in enumerate(self.scores) if scores is None]
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return what scikit-learn's own fit-and-score would have returned for every candidate on every fold."""
+        results = []
+        for cell, scores in enumerate(self.scores):
+            candidate, fold = divmod(cell, self._folds)
+            assert scores is not None
+            results.append(
+                {
+                    **scores,
+                    "fit_time": self._fit_seconds[candidate, fold],
+                    "score_time": self._score_seconds[candidate, fold],
+                }
+            )
+        return results
+
+    def _attribute(self, gathered: _Gathered, grown: Grown) -> None:
+        fold = gathered.group.fold
+        users = gathered.users[gathered.user_trees >= grown.stop]
+        if len(users) == 0:  # nobody's, only the way to the next block
+            users = gathered.users
+        self._fit_seconds[users, fold] += grown.fit_seconds / len(users)
+        self._score_seconds[users, fold] += grown.predict_seconds / len(users)
+        self.work.seconds += grown.fit_seconds + grown.predict_seconds
+
+    def _score_all(self, group: Group, total: Segment) -> None:
+        """Score every candidate that wants this sum."""
+        candidates = [
+            candidate for limit in total.limits for candidate in group.wanted.get(limit, {}).get(total.stop, ())
+        ]
+        if not candidates:
+            return
+        # A callable may look at the parameters, so it is asked for every candidate.
+        alike = [candidates] if self._predictions_only else [[candidate] for candidate in candidates]
+        for its_candidates in alike:
+            began = time.perf_counter()
+            scores = self._score(group, its_candidates[0], total)
+            seconds = time.perf_counter() - began
+            with self._lock:
+                self.work.seconds += seconds
+                self._score_seconds[its_candidates, group.fold] += seconds / len(its_candidates)
+                for candidate in its_candidates:
+                    self.scores[candidate * self._folds + group.fold] = {
+                        name: dict(value) if isinstance(value, dict) else value for name, value in scores.items()
+                    }
+
+    def _score(self, group: Group, candidate: int, total: Segment) -> dict[str, Any]:
+        fold = self._data.fold(group.fold)
+        try:
+            estimator = stand_in(self._data, fold, self._candidates[candidate], total.sums, total.stop)
+            scores = {
+                "fit_error": None,
+                "test_scores": self._ask(estimator, fold.X_test, fold.y_test, fold.test),
+                "n_test_samples": len(fold.test),
+            }
+            if self._data.train_scores:
+                scores["train_scores"] = self._ask(estimator, fold.X_train, fold.y_train, fold.train)
+        except NeedsTheForest as needed:
+            raise StopSharingError(f"the scorer needs more than predictions: {needed}") from None
+        return scores
+
+    def _ask(self, estimator: Any, X: Any, y: Any, rows: Any) -> Any:
+        params = _check_method_params(self._data.X, params=self._score_params, indices=rows)
+        return _score(estimator, X, y, self._scorer, params, self._error_score)
+
+    def _take_plain(self, unit: PlainUnit, result: PlainFit) -> None:
+        scores = dict(result.scores)
+        fit_seconds, score_seconds = scores.pop("fit_time"), scores.pop("score_time")
+        self.scores[unit.candidate * self._folds + unit.fold] = scores
+        self._fit_seconds[unit.candidate, unit.fold] += fit_seconds
+        self._score_seconds[unit.candidate, unit.fold] += score_seconds
+        self.work.seconds += fit_seconds + score_seconds
+        self.work.plain_fits += 1
+        if scores["fit_error"] is None:
+            self.work.trees_grown += unit.trees
+
+    def _failed(self, number: int, error: Exception) -> None:
+        unit = self._units[number]
+        if isinstance(unit, PlainUnit):
+            raise _named(error, unit)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        with self._lock:
+            self.work.fell_back[reason] = self.work.fell_back.get(reason, 0) + 1
+        if self._error_score == "raise":
+            # Whoever wants errors raised wants them now: scikit-learn's own fit shall say it.
+            wanted = self._groups[number].group.wanted
+            candidate = min(one for numbers in wanted.values() for ones in numbers.values() for one in ones)
+            plain = PlainUnit(unit.fold, candidate, self._candidates[candidate])
+            for result in plain.run(self._data):
+                if isinstance(result, Failed):
+                    raise _named(result.error, plain)
+
+    def _done(self, unit: Unit) -> None:
+        with self._lock:
+            self.work.units_done += 1
+            self.work.tell()
+            self._left_on_fold[unit.fold] -= 1
+            if self._left_on_fold[unit.fold] == 0:
+                self._data.release(unit.fold)
+
+
+class _Gathered:
+    """What came of one group so far."""
+
+    def __init__(self, group: Group, key: str) -> None:
+        self.group, self.key = group, key
+        pairs = [
+            (candidate, number)
+            for numbers in group.wanted.values()
+            for number, candidates in numbers.items()
+            for candidate in candidates
+        ]
+        self.users = np.array([candidate for candidate, _ in pairs])
+        self.user_trees = np.array([number for _, number in pairs])
+        self.joints: set[int] = set()
+        self._totals: dict[tuple[int, int], Segment] = {}
+        self._waiting: list[Segment] = []
+
+    def join(self, segment: Segment) -> list[Segment]:
+        """Return the sums from tree 0 that this segment completes."""
+        if segment.start == 0:
+            completed = [segment]
+        else:
+            self._waiting.append(segment)
+            completed = []
+        found = list(completed)
+        while True:
+            for total in completed:
+                if total.stop in self.joints:
+                    self._totals |= {(limit, total.stop): total for limit in total.limits}
+            completed = self._complete_waiting()
+            if not completed:
+                return found
+            found += completed
+
+    def _complete_waiting(self) -> list[Segment]:
+        completed, still_waiting = [], []
+        for segment in self._waiting:
+            # Depth limits that share this segment may have parted before it.
+            by_total: dict[int, tuple[Segment, list[int]]] = {}
+            missing = []
+            for limit in segment.limits:
+                before = self._totals.get((limit, segment.start))
+                if before is None:
+                    missing.append(limit)
+                else:
+                    by_total.setdefault(id(before), (before, []))[1].append(limit)
+            for before, limits in by_total.values():
+                total = add(before, segment)
+                completed.append(Segment(0, total.stop, tuple(limits), total.limit, total.deepest, total.sums))
+            if missing:
+                still_waiting.append(
+                    Segment(segment.start, segment.stop, tuple(missing), segment.limit, segment.deepest, segment.sums)
+                )
+        self._waiting = still_waiting
+        return completed
+
+
+def _named(error: Exception, unit: PlainUnit) -> Exception:
+    """Add to an error which candidate it is about."""
+    if hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(f"This was {unit}.")
+    return error

@@ -1,0 +1,106 @@
+"""Growing exactly the trees that a forest would have, any of them, anywhere, in any order.
+
+Tree i of a forest depends on the data, the parameters and its own seed, and its seed is the i-th draw from the forest's
+random state. What belongs here: seeds and trees. What doesn't: which trees are needed (`plan.py`) and what becomes of
+them (`units.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+
+from mlops_dagster.ml.grid_search.data import Rows
+
+FORESTS = (RandomForestRegressor, RandomForestClassifier, ExtraTreesRegressor, ExtraTreesClassifier)
+
+NO_LIMIT = int(np.iinfo(np.int32).max)
+"""The depth limit that ``max_depth=None`` stands for."""
+
+
+def tree_seeds(random_state: int, n_trees: int) -> list[int]:
+    """Return the seeds of a forest's first trees.
+
+    Parameters
+    ----------
+    random_state : int
+        The forest's.
+    n_trees : int
+        How many.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import RandomForestRegressor
+    >>> forest = RandomForestRegressor(n_estimators=3, random_state=7).fit([[0], [1]], [0, 1])
+    >>> tree_seeds(7, 3) == [tree.random_state for tree in forest.estimators_]
+    True
+    """
+    draws = np.random.RandomState(random_state)
+    # One draw of n equals n draws of one; scikit-learn's warm start relies on it too.
+    seeds: list[int] = draws.randint(np.iinfo(np.int32).max, size=n_trees).tolist()
+    return seeds
+
+
+class _GivenSeeds:
+    """Mixed into a forest: its trees take the seeds that they are given, and cost no clone each."""
+
+    _seeds: Iterator[int]
+    _template: Any = None
+
+    def _make_estimator(self, append: bool = True, random_state: Any = None) -> Any:
+        if self._template is None:
+            # Seeds are set below, so none is drawn here.
+            self._template = super()._make_estimator(append=False)  # type: ignore[misc]
+        tree = copy.copy(self._template)
+        tree.random_state = next(self._seeds)
+        return tree
+
+
+@cache
+def _grower_class(forest_class: type) -> type:
+    return type(forest_class.__name__, (_GivenSeeds, forest_class), {"__module__": forest_class.__module__})
+
+
+def grow(
+    forest_class: type, parameters: Mapping[str, Any], seeds: Sequence[int], max_depth: int, rows: Rows
+) -> list[Any]:
+    """Grow one tree for each seed.
+
+    Parameters
+    ----------
+    forest_class : type
+        One of `FORESTS`.
+    parameters : mapping
+        The forest's parameters; its number of trees, depth limit and seed are replaced.
+    seeds : sequence of int
+        See :func:`tree_seeds`.
+    max_depth : int
+        The depth limit, `NO_LIMIT` for none.
+    rows : Rows
+        What to grow on.
+
+    Returns
+    -------
+    list of sklearn.tree.BaseDecisionTree
+        In the order of the seeds.
+    """
+    grower = _grower_class(forest_class)(
+        **{
+            **parameters,
+            "n_estimators": len(seeds),
+            "max_depth": None if max_depth == NO_LIMIT else max_depth,
+            "random_state": 0,
+            "n_jobs": 1,
+            "verbose": 0,
+        }
+    )
+    grower._seeds = iter(seeds)
+    # scikit-learn's own fit: whatever it does to rows, weights and classes is done by it, not by a copy of it.
+    grower.fit(rows.X, rows.y, sample_weight=rows.sample_weight)
+    trees: list[Any] = grower.estimators_
+    return trees

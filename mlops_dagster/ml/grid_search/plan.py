@@ -1,0 +1,285 @@
+"""What a search will do, before it does it: which candidates share which trees, why, and what that leaves to grow.
+
+What belongs here: comparing candidates, and putting the result in numbers and words. What doesn't: what makes trees
+equal (`canonical.py`), and doing the work (`units.py`, `search.py`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlops_dagster.ml.grid_search.canonical import ForestReader
+from mlops_dagster.ml.grid_search.data import SearchData
+from mlops_dagster.ml.grid_search.growing import grow, tree_seeds
+from mlops_dagster.ml.grid_search.units import BATCH
+
+_SAMPLE = 8  # trees
+
+
+@dataclass
+class Group:
+    """Candidates that share trees on one fold.
+
+    Parameters
+    ----------
+    fold : int
+        Which fold.
+    key : tuple
+        What their trees depend on.
+    parameters : mapping
+        The forest's parameters, of the first candidate; the others' differ only where it makes no difference.
+    seed : int
+        The forest's ``random_state``.
+    wanted : dict
+        For each depth limit, for each number of trees, the candidates that want it.
+    """
+
+    fold: int
+    key: tuple[Hashable, ...]
+    parameters: Mapping[str, Any]
+    seed: int
+    wanted: dict[int, dict[int, list[int]]] = field(default_factory=dict)
+
+    @property
+    def trees(self) -> int:
+        """How many trees it needs if no depth limit binds."""
+        return max(max(numbers) for numbers in self.wanted.values())
+
+    @property
+    def trees_at_most(self) -> int:
+        """How many trees it needs if every tree meets every depth limit."""
+        return sum(max(numbers) for numbers in self.wanted.values())
+
+
+@dataclass
+class SearchPlan:
+    """What a search will do.
+
+    Parameters
+    ----------
+    candidates, folds : int
+        How many.
+    groups : list of Group
+        Who shares what.
+    not_shared : dict of str to list of int
+        The candidates that are fitted plainly, by reason.
+    trees_asked : int
+        What fitting every candidate on every fold takes.
+    trees_distinct, trees_prefix : int
+        What is left of them after merging forests with equal trees, and after taking the smaller from the larger.
+    trees_needed, trees_at_most : int
+        What is left to grow if no depth limit binds, and if every one does. The search finds out tree by tree.
+    trees_plain : int
+        Trees of candidates that aren't shared, part of all numbers above.
+    """
+
+    candidates: int
+    folds: int
+    groups: list[Group]
+    not_shared: dict[str, list[int]]
+    trees_asked: int
+    trees_distinct: int
+    trees_prefix: int
+    trees_needed: int
+    trees_at_most: int
+    trees_plain: int
+    estimate: Estimate | None = None
+
+    @property
+    def fits(self) -> int:
+        """How many fits scikit-learn would do."""
+        return self.candidates * self.folds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return {
+            "candidates": self.candidates,
+            "folds": self.folds,
+            "fits": self.fits,
+            "groups": len(self.groups),
+            "trees_asked": self.trees_asked,
+            "trees_saved": {
+                "equal forests": self.trees_asked - self.trees_distinct,
+                "smaller n_estimators": self.trees_distinct - self.trees_prefix,
+                "max_depth that no tree reaches": self.trees_prefix - self.trees_needed,
+            },
+            "trees_needed": self.trees_needed,
+            "trees_at_most": self.trees_at_most,
+            "trees_plain": self.trees_plain,
+            "not_shared": {reason: len(candidates) for reason, candidates in self.not_shared.items()},
+            "estimate": None if self.estimate is None else self.estimate.as_dict(),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.candidates:,} candidates on {self.folds} folds: {self.fits:,} fits"]
+        if self.trees_asked:
+            less = f" ({self.trees_asked / self.trees_needed:.1f} times fewer)" if self.trees_needed else ""
+            lines += [
+                f"  trees asked for      {self.trees_asked:>12,}",
+                f"  - equal forests      {self.trees_asked - self.trees_distinct:>12,}",
+                f"  - fewer n_estimators {self.trees_distinct - self.trees_prefix:>12,}",
+                f"  - max_depth unmet    {self.trees_prefix - self.trees_needed:>12,}",
+                f"  trees to grow        {self.trees_needed:>12,}{less}",
+            ]
+            if self.trees_at_most > self.trees_needed:
+                lines.append(f"  at most              {self.trees_at_most:>12,} if every tree meets every depth limit")
+        for reason, candidates in self.not_shared.items():
+            lines.append(f"  {len(candidates):,} candidates fitted plainly: {reason}")
+        if self.estimate is not None:
+            lines.append(f"  {self.estimate}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search will cost, extrapolated from a few trees of its largest group.
+
+    Parameters
+    ----------
+    seconds : float
+        Wall time on `slots` threads or cores of this speed.
+    bytes : int
+        What the search holds in memory besides the data as it was given.
+    slots : int
+        How many units run at the same time.
+    """
+
+    seconds: float
+    bytes: int
+    slots: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return {"seconds": round(self.seconds, 1), "bytes": self.bytes, "slots": self.slots}
+
+    def __str__(self) -> str:
+        return f"about {self.seconds:,.0f} s on {self.slots} cores, {self.bytes / 2**20:,.0f} MiB besides the data"
+
+
+def make_plan(
+    candidates: Sequence[Mapping[str, Any]],
+    forest: Any,
+    train_rows: Sequence[int],
+    *,
+    prefix: str = "",
+    n_features: int | None = None,
+    unshareable: str = "",
+) -> SearchPlan:
+    """Find out which candidates share trees.
+
+    Parameters
+    ----------
+    candidates : sequence of mapping
+        As ``ParameterGrid`` gives them.
+    forest : estimator
+        What their parameters are set on; None if there is no forest.
+    train_rows : sequence of int
+        How many training rows each fold has.
+    prefix : str
+        What the names of the forest's parameters begin with, if it is the last step of a pipeline.
+    n_features : int, optional
+        How many features the forest will see, if that is known.
+    unshareable : str
+        Why no candidate can share anything, if none can.
+    """
+    reader = None if forest is None or unshareable else ForestReader(forest, n_features)
+    own = {} if forest is None else forest.get_params(deep=False)
+    groups: dict[tuple[int, tuple[Hashable, ...]], Group] = {}
+    reasons: dict[str, dict[int, None]] = {}
+    plain_trees = 0
+
+    # Folds of the same size read every candidate alike.
+    folds_of_size: dict[int, list[int]] = {}
+    for fold, rows in enumerate(train_rows):
+        folds_of_size.setdefault(rows, []).append(fold)
+
+    asked = 0
+    for number, candidate in enumerate(candidates):
+        of_forest, others = _of_forest(candidate, prefix)
+        for rows, folds in folds_of_size.items():
+            if reader is None:
+                read: Any = unshareable or "not a forest"
+            elif others:
+                read = f"{others[0]} varies, and is no parameter of the forest"
+            else:
+                read = reader.read(of_forest, rows)
+            if isinstance(read, str):
+                reasons.setdefault(read, {})[number] = None
+                trees = {**own, **of_forest}.get("n_estimators", 0)
+                plain_trees += (trees if isinstance(trees, int) else 0) * len(folds)
+                continue
+            asked += read.n_trees * len(folds)
+            for fold in folds:
+                group = groups.get((fold, read.group))
+                if group is None:
+                    parameters = {**own, **of_forest}
+                    group = groups[fold, read.group] = Group(
+                        fold, read.group, parameters, int(parameters["random_state"])
+                    )
+                group.wanted.setdefault(read.limit, {}).setdefault(read.n_trees, []).append(number)
+
+    each = list(groups.values())
+    return SearchPlan(
+        candidates=len(candidates),
+        folds=len(train_rows),
+        groups=each,
+        not_shared={reason: list(its_candidates) for reason, its_candidates in reasons.items()},
+        trees_asked=asked + plain_trees,
+        trees_distinct=sum(sum(numbers) for group in each for numbers in group.wanted.values()) + plain_trees,
+        trees_prefix=sum(group.trees_at_most for group in each) + plain_trees,
+        trees_needed=sum(group.trees for group in each) + plain_trees,
+        trees_at_most=sum(group.trees_at_most for group in each) + plain_trees,
+        trees_plain=plain_trees,
+    )
+
+
+def measure(plan: SearchPlan, data: SearchData, slots: int) -> Estimate | None:
+    """Grow a few trees of the largest group and extrapolate; what a cache may have is not taken off.
+
+    Parameters
+    ----------
+    plan : SearchPlan
+        With at least one group.
+    data : SearchData
+        The search's.
+    slots : int
+        How many units will run at the same time.
+
+    Returns
+    -------
+    Estimate, optional
+        None if the trees can't be grown; the search will say why.
+    """
+    rows_of = [len(train) for train, _ in data.splits]
+    largest = max(plan.groups, key=lambda group: group.trees * rows_of[group.fold])
+    try:
+        rows = data.fold(largest.fold).rows
+        seeds = tree_seeds(largest.seed, min(_SAMPLE, largest.trees))
+        grow(type(data.forest), largest.parameters, seeds[:1], max(largest.wanted), rows)  # the first one is slow
+        began = time.perf_counter()
+        trees = grow(type(data.forest), largest.parameters, seeds, max(largest.wanted), rows)
+        for tree in trees:
+            for X in rows.evaluate:
+                getattr(tree, "predict_proba", tree.predict)(X, check_input=False)
+    except Exception:  # noqa: BLE001 - whatever it is, the search itself says it better
+        return None
+    finally:
+        data.release(largest.fold)
+    per_row = (time.perf_counter() - began) / len(trees) / rows_of[largest.fold]
+    seconds = sum(group.trees * rows_of[group.fold] for group in plan.groups) * per_row
+    busy = max(min(slots, len(plan.groups)), 1)
+    tree_bytes = max(len(pickle.dumps(tree.tree_)) for tree in trees)
+    row_bytes = sum(getattr(X, "nbytes", 0) or X.data.nbytes for X in (rows.X, *rows.evaluate))
+    return Estimate(seconds / busy, plan.folds * row_bytes + busy * BATCH * tree_bytes, slots)
+
+
+def _of_forest(candidate: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
+    """Part a candidate's parameters into the forest's, by their own names, and the others' names."""
+    if not prefix:
+        return dict(candidate), []
+    mine = {name[len(prefix) :]: value for name, value in candidate.items() if name.startswith(prefix)}
+    return mine, [name for name in candidate if not name.startswith(prefix)]

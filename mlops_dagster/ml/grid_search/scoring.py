@@ -1,0 +1,145 @@
+"""Scoring a forest of which only the summed predictions are left.
+
+Scorers get something that is the forest to them: same class, same parameters, same classes, and ``predict`` returns
+exactly what the forest would for the rows of its fold. Whatever needs the trees themselves raises
+:class:`NeedsTheForest`, and the candidate is fitted plainly instead.
+
+What belongs here: these stand-ins. What doesn't: scores themselves, which scikit-learn's own function computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone, is_classifier
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import _check_feature_names
+
+from mlops_dagster.ml.grid_search.data import Fold, SearchData
+from mlops_dagster.ml.grid_search.units import Sums
+
+
+class NeedsTheForest(BaseException):
+    """A scorer asked for more than predictions on the fold's own rows.
+
+    Not an ``Exception``, so that no scorer and no ``error_score`` swallows it.
+    """
+
+
+def sees_predictions_only(scorer: Any) -> bool:
+    """Whether a score depends on nothing but predictions: true of scikit-learn's scorers, unknown of a callable."""
+    if isinstance(scorer, _MultimetricScorer):
+        return all(sees_predictions_only(one) for one in scorer._scorers.values())
+    return isinstance(scorer, _BaseScorer | _PassthroughScorer)
+
+
+class _SummedForest:
+    """Mixed into a forest class: predictions come from sums."""
+
+    _predictions: list[tuple[Any, list[npt.NDArray[np.float64]]]]
+    _n_summed: int
+
+    def _mean(self, X: Any) -> Any:
+        for known, sums in self._predictions:
+            if X is known:
+                means = [total / self._n_summed for total in sums]
+                return means if len(means) > 1 else means[0]
+        raise NeedsTheForest("predictions on other rows than the fold's")
+
+    @property
+    def estimators_(self) -> Any:
+        raise NeedsTheForest("the trees")
+
+
+class _SummedRegressor(_SummedForest):
+    def predict(self, X: Any) -> Any:
+        return self._mean(X)
+
+
+class _SummedClassifier(_SummedForest):
+    # The class itself derives everything else from probabilities.
+    def predict_proba(self, X: Any) -> Any:
+        return self._mean(X)
+
+
+class _SummedPipeline:
+    """Mixed into a pipeline: what it knows the predictions of needn't pass the transformers again."""
+
+    steps: list[tuple[str, Any]]
+
+    def predict(self, X: Any) -> Any:
+        return self.steps[-1][1].predict(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        return self.steps[-1][1].score(X, y, sample_weight=sample_weight)
+
+
+class _SummedClassifierPipeline(_SummedPipeline):
+    def predict_proba(self, X: Any) -> Any:
+        return self.steps[-1][1].predict_proba(X)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        return self.steps[-1][1].predict_log_proba(X)
+
+
+@cache
+def _summed_class(mixin: Any, base: Any) -> type:
+    return type(base.__name__, (mixin, base), {"__module__": base.__module__})
+
+
+def stand_in(data: SearchData, fold: Fold, parameters: Mapping[str, Any], sums: Sums, n_trees: int) -> Any:
+    """Return what scorers see instead of the fitted estimator.
+
+    Parameters
+    ----------
+    data : SearchData
+        The search's.
+    fold : Fold
+        The fold that the sums are of.
+    parameters : mapping
+        The candidate's, as ``set_params`` of the estimator takes them.
+    sums : list of list of array
+        See `units.Sums`.
+    n_trees : int
+        How many trees were summed.
+    """
+    estimator = clone(data.estimator).set_params(**clone(parameters, safe=False))
+    forest = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    classifier = is_classifier(forest)
+
+    summed = _like(forest, _SummedClassifier if classifier else _SummedRegressor)
+    summed._n_summed = n_trees
+    summed._predictions = list(zip((fold.X_test, fold.X_train), sums, strict=False))
+    _learn_targets(summed, fold.y_train, classifier=classifier)
+    summed.n_features_in_ = fold.rows.X.shape[1]
+    summed._validate_estimator()
+    if not isinstance(estimator, Pipeline):
+        _check_feature_names(summed, fold.X_train, reset=True)
+        return summed
+    pipeline = _like(estimator, _SummedClassifierPipeline if classifier else _SummedPipeline)
+    front = fold.front
+    pipeline.steps = [*(front.steps if front is not None else []), (estimator.steps[-1][0], summed)]
+    return pipeline
+
+
+def _like(estimator: Any, mixin: type) -> Any:
+    summed: Any = object.__new__(_summed_class(mixin, type(estimator)))  # type: ignore[arg-type]
+    summed.__dict__.update(estimator.__dict__)
+    return summed
+
+
+def _learn_targets(forest: Any, y: Any, *, classifier: bool) -> None:
+    """Set what a fitted forest knows about its target."""
+    y = np.asarray(y)
+    columns = y.reshape(-1, 1) if y.ndim == 1 else y
+    forest.n_outputs_ = columns.shape[1]
+    if classifier:
+        classes = [np.unique(columns[:, output]) for output in range(columns.shape[1])]
+        one = len(classes) == 1
+        forest.classes_ = classes[0] if one else classes
+        forest.n_classes_ = len(classes[0]) if one else [len(its_classes) for its_classes in classes]

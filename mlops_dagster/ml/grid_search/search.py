@@ -1,0 +1,425 @@
+"""`SharedGridSearchCV`: what ``GridSearchCV`` returns, for the trees that differ.
+
+What belongs here: the estimator, in the order in which it works: read, plan, run, gather, refit. What doesn't: each of
+these steps (the other modules of this folder), and the table of results, which is ``GridSearchCV``'s own.
+"""
+
+from __future__ import annotations
+
+import numbers
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
+from sklearn.model_selection._validation import (
+    _check_method_params,
+    _insert_error_scores,
+    _warn_or_raise_about_fit_failures,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.utils import indexable
+
+from mlops_dagster.ml.grid_search.cache import open_cache
+from mlops_dagster.ml.grid_search.data import NotForTreesError, SearchData
+from mlops_dagster.ml.grid_search.engine import Engine, LocalEngine, Progress
+from mlops_dagster.ml.grid_search.forest import grow_forest
+from mlops_dagster.ml.grid_search.gather import Gathering, StopSharingError, Work
+from mlops_dagster.ml.grid_search.growing import FORESTS
+from mlops_dagster.ml.grid_search.plan import Group, SearchPlan, make_plan, measure
+from mlops_dagster.ml.grid_search.schedule import cut, entry_key, schedule
+from mlops_dagster.ml.grid_search.units import GrowUnit, PlainUnit
+
+_COUNTS = ("trees_asked", "trees_needed", "trees_grown", "trees_reused", "refit_trees_grown", "plain_fits")
+
+
+class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
+    """Exhaustive search over parameter values that grows every tree once.
+
+    It takes the place of ``sklearn.model_selection.GridSearchCV`` and returns the same, times apart. Candidates that
+    differ in ``n_estimators``, in a ``max_depth`` that no tree reaches, or in parameters that come to the same, share
+    trees: see :meth:`plan`. That holds for random forests and extra trees with an integer ``random_state``, alone or as
+    the last step of a pipeline. Everything else is fitted as ``GridSearchCV`` would.
+
+    Parameters
+    ----------
+    estimator, param_grid, scoring, refit, cv, error_score, return_train_score
+        As in ``GridSearchCV``.
+    n_jobs : int, optional
+        How many threads, if there is no `engine`. None means 1, -1 means one per core. The answer doesn't depend on it.
+    verbose : int, default=0
+        From 1: says what is to be done, and how far it is.
+    pre_dispatch
+        Accepted for the sake of ``GridSearchCV``; there is nothing to dispatch ahead.
+    engine : Engine, optional
+        Where trees grow. Default: threads of this process. A Spark engine is in ``mlops_dagster.stack.spark``.
+    cache : path or SearchCache, optional
+        A folder that keeps what was grown. A search that was killed goes on where it was, one with more values grows
+        only the trees that are new, another scoring costs no tree.
+    progress : callable, optional
+        Is called with a :class:`Progress` now and then, from any thread, one call at a time.
+
+    Attributes
+    ----------
+    plan_ : SearchPlan
+        What was shared, and why.
+    work_ : dict
+        What was done: ``trees_asked``, ``trees_needed``, ``trees_grown``, ``trees_reused`` (from the cache),
+        ``refit_trees_grown``, ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work
+        had to be done plainly, by reason), ``seconds`` (of all threads), ``wall_seconds``, ``slots``.
+    cv_results_, best_index_, best_params_, best_score_, best_estimator_, ...
+        As in ``GridSearchCV``. ``mean_fit_time`` and ``mean_score_time`` divide what a tree took among the fits that
+        use it, so that they add up to the time that was spent.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from sklearn.ensemble import RandomForestRegressor
+    >>> X, y = make_regression(random_state=0)
+    >>> grid = {"n_estimators": [10, 20, 30], "max_depth": [20, 40]}
+    >>> search = SharedGridSearchCV(RandomForestRegressor(random_state=0), grid, cv=3).fit(X, y)
+    >>> search.best_params_
+    {'max_depth': 20, 'n_estimators': 30}
+    >>> search.work_["trees_asked"], search.work_["trees_grown"]
+    (360, 90)
+    """
+
+    cv_results_: dict[str, Any]
+    n_splits_: int
+    plan_: SearchPlan | None
+    work_: dict[str, Any]
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **GridSearchCV._parameter_constraints,
+        "engine": [object],
+        "cache": [object],
+        "progress": [callable, None],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: int | str = "2*n_jobs",
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        engine: Engine | None = None,
+        cache: Any = None,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.engine = engine
+        self.cache = cache
+        self.progress = progress
+
+    def plan(self, X: Any, y: Any = None, *, measure_seconds: bool = True, **params: Any) -> SearchPlan:
+        """Return what ``fit`` with the same arguments would do, without doing it.
+
+        Parameters
+        ----------
+        X, y, **params
+            As in :meth:`fit`.
+        measure_seconds : bool, default=True
+            Grow a few trees of the largest group to estimate time and memory.
+        """
+        read = _Read(self, X, y, params)
+        if measure_seconds and read.plan.groups:
+            read.plan.estimate = measure(read.plan, read.data, read.engine.slots)
+        return read.plan
+
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]  # as in GridSearchCV: `estimator` isn't validated yet
+    def fit(self, X: Any, y: Any = None, **params: Any) -> SharedGridSearchCV:
+        """Search, see ``GridSearchCV.fit``.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            Features.
+        y : array-like of shape (rows,) or (rows, outputs), optional
+            Target.
+        **params : dict
+            Given to ``fit`` of the estimator, to the scorer and to the splitter, as in ``GridSearchCV``.
+        """
+        began = time.perf_counter()
+        if getattr(self, "_skl_callbacks", None) or (self.engine is None and not _ends_in_forest(self.estimator)):
+            # Callbacks want to see every fit; and for other estimators processes, as GridSearchCV has, suit better.
+            super().fit(X, y, **params)
+            fits = len(self.cv_results_["params"]) * self.n_splits_
+            self.plan_ = None
+            self.work_ = {**dict.fromkeys(_COUNTS, 0), "fits": fits, "plain_fits": fits}
+            return self
+
+        read = _Read(self, X, y, params)
+        self._checked_cv_orig, self.n_splits_ = read.cv, read.plan.folds
+        self.plan_ = read.plan
+        if self.verbose > 0:
+            print(f"Fitting {read.plan}")
+        gathering, reused = self._run(read)
+        out = gathering.results()
+        _warn_or_raise_about_fit_failures(out, self.error_score)
+        if callable(self.scoring):
+            _insert_error_scores(out, self.error_score)
+        results = self._format_results(read.candidates, self.n_splits_, out)
+        self._select(results, out[0]["test_scores"], read.refit_metric)
+        refit_trees = self._refit(read) if self.refit else 0
+        self.scorer_ = read.scorer._scorers if isinstance(read.scorer, _MultimetricScorer) else read.scorer
+        self.cv_results_ = results
+        work = gathering.work
+        numbers_of_plan = read.plan.as_dict()
+        self.work_ = {
+            **{name: numbers_of_plan[name] for name in ("candidates", "folds", "fits", "trees_asked", "trees_needed")},
+            "trees_grown": work.trees_grown,
+            "trees_reused": reused,
+            "refit_trees_grown": refit_trees,
+            "plain_fits": work.plain_fits,
+            "units": work.units_done,
+            "not_shared": numbers_of_plan["not_shared"],
+            "fell_back": work.fell_back,
+            "slots": read.engine.slots,
+            "seconds": work.seconds,
+            "wall_seconds": time.perf_counter() - began,
+        }
+        return self
+
+    def _run(self, read: _Read) -> tuple[Gathering, int]:
+        """Have everything done, and return what came of it and how many trees were there already."""
+        cache = open_cache(self.cache)
+        plan, data, engine = read.plan, read.data, read.engine
+        digests = _digests(data, {group.fold for group in plan.groups}) if cache is not None else {}
+        forest_class = type(data.forest)
+        work = Work(0, 0, self._tell_progress())
+        gathering = Gathering(
+            data,
+            read.candidates,
+            scorer=read.scorer,
+            score_params=read.score_params,
+            error_score=self.error_score,
+            cache=cache,
+            work=work,
+        )
+        units: list[tuple[GrowUnit | PlainUnit, tuple[Group, str] | None]] = []
+        try:
+            for group in plan.groups:
+                digest = digests.get(group.fold)
+                key = "" if digest is None else entry_key(digest, forest_class, group.key, group.seed)
+                wants = {candidate for ks in group.wanted.values() for ones in ks.values() for candidate in ones}
+                name = f"candidate {min(wants)}" + (f" and {len(wants) - 1} alike" if len(wants) > 1 else "")
+                scheduled = schedule(group, name, forest_class, None if digest is None else cache, key)
+                for segment in scheduled.ready:
+                    gathering.take(group, segment)
+                units += [(unit, (group, key)) for unit in scheduled.units]
+        except StopSharingError as stop:
+            return self._all_plain(read, gathering, str(stop)), 0
+        grow_units = [unit for unit, _ in units if isinstance(unit, GrowUnit)]
+        to_grow = sum(unit.trees for unit in grow_units)
+        reused = max(plan.trees_needed - plan.trees_plain - to_grow, 0)
+        if getattr(engine, "cuts_groups", True):
+            belongs = {id(unit): group for unit, group in units}
+            units = [(block, belongs[id(unit)]) for unit, block in cut(grow_units, engine.slots)]
+        for fold in set(range(plan.folds)) - {unit.fold for unit, _ in units}:
+            data.release(fold)
+        # Largest first. Plain fits are the largest there are, or fail at once, which is best known early.
+        units.sort(key=lambda pair: (-pair[0].trees * len(data.splits[pair[0].fold][0]), pair[0].fold))
+        plain = [(unit, None) for unit in read.plain_units()]
+        every = [*plain, *units]
+        work.expect(sum(unit.trees for unit, _ in every), len(every))
+        try:
+            gathering.expect([unit for unit, _ in every], [group for _, group in every])
+            engine.run([unit for unit, _ in every], data, gathering.receive)
+        except StopSharingError as stop:
+            return self._all_plain(read, gathering, str(stop)), 0
+        return self._all_plain(read, gathering, ""), reused
+
+    def _all_plain(self, read: _Read, gathering: Gathering, reason: str) -> Gathering:
+        """Fit plainly whatever has no scores yet."""
+        left = [PlainUnit(fold, candidate, read.candidates[candidate]) for candidate, fold in gathering.unscored()]
+        if left:
+            if reason:
+                gathering.work.fell_back[reason] = len(left)
+            gathering.work.expect(0, len(left))
+            gathering.expect(left, [None] * len(left))
+            read.engine.run(left, read.data, gathering.receive)
+        return gathering
+
+    def _select(self, results: Mapping[str, Any], first_scores: Any, refit_metric: Any) -> None:
+        """Set the best candidate, as ``GridSearchCV`` does."""
+        self.multimetric_ = isinstance(first_scores, dict)
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(first_scores)
+            refit_metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            if not callable(self.refit):
+                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+
+    def _refit(self, read: _Read) -> int:
+        """Fit the best candidate to all rows, on the engine too, and return how many trees that took."""
+        self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        began = time.perf_counter()
+        counted: list[int] = []
+        if (
+            type(self.best_estimator_) in FORESTS
+            and set(read.fit_params) <= {"sample_weight"}
+            and read.data.y is not None
+        ):
+            weight = read.fit_params.get("sample_weight")
+            best, data = self.best_estimator_, read.data
+            grow_forest(best, data.X, data.y, weight, engine=read.engine, cache=self.cache, grown=counted.append)
+        elif read.data.y is not None:
+            self.best_estimator_.fit(read.data.X, read.data.y, **read.fit_params)
+        else:
+            self.best_estimator_.fit(read.data.X, **read.fit_params)
+        self.refit_time_ = time.perf_counter() - began
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        return sum(counted)
+
+    def _tell_progress(self) -> Callable[[Progress], object] | None:
+        if self.verbose <= 0:
+            return self.progress
+        said = -1
+
+        def tell(progress: Progress) -> None:
+            nonlocal said
+            tenth = 10 * progress.trees_done // max(progress.trees_needed, 1)
+            if tenth != said:
+                said = tenth
+                done = f"{progress.trees_done:,} of {progress.trees_needed:,} trees"
+                print(f"[{progress.seconds:8.1f} s] {done}, {progress.units_done} of {progress.units} units")
+            if self.progress is not None:
+                self.progress(progress)
+
+        return tell
+
+
+class _Read:
+    """What a search was given, checked and put in order, as ``GridSearchCV.fit`` does before it starts."""
+
+    def __init__(self, search: SharedGridSearchCV, X: Any, y: Any, params: Mapping[str, Any]) -> None:
+        self.scorer, self.refit_metric = search._get_scorers()
+        X, y = indexable(X, y)
+        checked = _check_method_params(X, params=params)
+        routed = search._get_routed_params_for_fit(checked)
+        self.fit_params, self.score_params = routed.estimator.fit, routed.scorer.score
+        self.engine: Engine = search.engine if search.engine is not None else LocalEngine(search.n_jobs)
+
+        self.cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
+        folds = self.cv.get_n_splits(X, y, **routed.splitter.split)
+        splits = list(self.cv.split(X, y, **routed.splitter.split))
+        if len(splits) != folds:
+            raise ValueError(
+                f"cv.split and cv.get_n_splits return inconsistent results. Expected {folds} splits, got {len(splits)}"
+            )
+        self.candidates: list[dict[str, Any]] = list(ParameterGrid(search.param_grid))
+        if not self.candidates or not splits:
+            raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
+        estimator = clone(search.estimator)
+        _refuse_unknown(estimator, self.candidates)
+        self.data = SearchData(
+            estimator,
+            X,
+            y,
+            [(_numbers(train), _numbers(test)) for train, test in splits],
+            self.fit_params,
+            train_scores=search.return_train_score,
+            plain={
+                "scorer": self.scorer,
+                "score_params": self.score_params,
+                "error_score": search.error_score,
+                "verbose": search.verbose,
+            },
+        )
+        in_pipeline = isinstance(estimator, Pipeline)
+        self.plan = make_plan(
+            self.candidates,
+            self.data.forest if type(self.data.forest) in FORESTS else None,
+            [len(train) for train, _ in self.data.splits],
+            prefix=f"{estimator.steps[-1][0]}__" if in_pipeline else "",
+            n_features=None if in_pipeline else _n_features(X),
+            unshareable=_why_nothing_is_shared(estimator, self.data),
+        )
+
+    def plain_units(self) -> list[PlainUnit]:
+        """Return the units of candidates that share nothing."""
+        return [
+            PlainUnit(fold, candidate, self.candidates[candidate])
+            for candidates in self.plan.not_shared.values()
+            for candidate in candidates
+            for fold in range(self.plan.folds)
+        ]
+
+
+def _ends_in_forest(estimator: Any) -> bool:
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) and estimator.steps else estimator
+    return type(last) in FORESTS
+
+
+def _why_nothing_is_shared(estimator: Any, data: SearchData) -> str:
+    """Return why no candidate can share a tree; empty if some may."""
+    if not _ends_in_forest(estimator):
+        return f"{type(data.forest).__name__} is no forest"
+    if data.y is None:
+        return "there is no target"
+    if others := set(data.fit_params) - {data.weight_name}:
+        return f"the fit parameters {sorted(others)} aren't the forest's"
+    if not isinstance(estimator, Pipeline):
+        return ""
+    if type(estimator) is not Pipeline or getattr(estimator, "transform_input", None) is not None:
+        return "only a plain Pipeline is understood"
+    for name, value in estimator[:-1].get_params().items():
+        if name.endswith("random_state") and not isinstance(value, numbers.Integral):
+            return f"{name} isn't an integer, so that every fit would transform the rows otherwise"
+    return ""
+
+
+def _refuse_unknown(estimator: Any, candidates: Sequence[Mapping[str, Any]]) -> None:
+    """Let scikit-learn refuse parameters that the estimator doesn't have, before any work."""
+    seen: set[tuple[str, ...]] = set()
+    for candidate in candidates:
+        names = tuple(candidate)
+        if names not in seen:
+            seen.add(names)
+            clone(estimator).set_params(**clone(candidate, safe=False))
+
+
+def _numbers(rows: Any) -> Any:
+    """Return row numbers; splitters may also give a mask."""
+    rows = np.asarray(rows)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows
+
+
+def _n_features(X: Any) -> int | None:
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    return int(shape[-1]) if len(shape) == 2 else None
+
+
+def _digests(data: SearchData, folds: set[int]) -> dict[int, str]:
+    """Return a digest of each fold's rows; of those that a forest refuses, none."""
+    digests = {}
+    for fold in sorted(folds):
+        try:
+            digests[fold] = data.fold(fold).rows.digest()
+        except NotForTreesError:
+            continue
+    return digests

@@ -1,0 +1,339 @@
+"""The units of work of a search, and what they yield. Each can run on any machine that has the data.
+
+What belongs here: growing a range of trees and folding their predictions into running sums, handing trees over, fitting
+one candidate plainly. What doesn't: where units run (`engine.py`), and what becomes of their results (`gather.py`).
+
+Trees are dropped as soon as their predictions are added up, so that no forest is ever in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.model_selection._validation import _fit_and_score
+
+from mlops_dagster.ml.grid_search.data import Rows, SearchData
+from mlops_dagster.ml.grid_search.growing import NO_LIMIT, grow, tree_seeds
+
+Sums = list[list[npt.NDArray[np.float64]]]
+"""Sums over trees: for each set of rows, for each output, shape (rows,) or (rows, outputs) or (rows, classes)."""
+
+BATCH = 32
+"""How many trees are in memory at the same time."""
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Trees `start` to `stop` - 1 of a forest were grown and added up.
+
+    `trees` counts those again that were grown again under a smaller depth limit.
+    """
+
+    start: int
+    stop: int
+    trees: int
+    fit_seconds: float
+    predict_seconds: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The sum of the predictions of trees `start` to `stop` - 1.
+
+    Parameters
+    ----------
+    start, stop : int
+        Which trees.
+    limits : tuple of int
+        The depth limits of this search under which the trees are these.
+    limit, deepest : int
+        The trees were grown under depth limit `limit`, and the deepest has depth `deepest`: what decides for which
+        other limits they would be the same trees, see :meth:`holds_for`.
+    sums : list of list of array
+        See `Sums`.
+    """
+
+    start: int
+    stop: int
+    limits: tuple[int, ...]
+    limit: int
+    deepest: int
+    sums: Sums = field(repr=False)
+
+    def holds_for(self, limit: int) -> bool:
+        """Whether the trees would be the same under another depth limit.
+
+        A tree that is less deep than its limit never met it, so it is the same under every limit that isn't smaller
+        than its own depth.
+        """
+        return limit == self.limit or self.deepest <= limit < self.limit or self.deepest < self.limit < limit
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Trees `start` to `start` + len(trees) - 1 of a forest."""
+
+    start: int
+    trees: list[Any]
+
+
+@dataclass(frozen=True)
+class PlainFit:
+    """What scikit-learn's own fit-and-score returned."""
+
+    scores: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The unit couldn't do its work; the error says why."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Done:
+    """The unit has nothing more to yield."""
+
+
+# ------------------------------------------------------------------------------------------------------------ units
+
+
+@dataclass
+class _Accumulator:
+    """Running sums that some depth limits still share."""
+
+    limits: list[int]
+    sums: Sums
+    deepest: int = 0
+
+    def add(self, tree: Any, predictions: Sums) -> None:
+        self.deepest = max(self.deepest, int(tree.tree_.max_depth))
+        for sums, predicted in zip(self.sums, predictions, strict=True):
+            for total, one in zip(sums, predicted, strict=True):
+                total += one
+
+    def copy(self, limits: list[int]) -> _Accumulator:
+        return _Accumulator(limits, _copied(self.sums), self.deepest)
+
+
+def _copied(sums: Sums) -> Sums:
+    return [[array.copy() for array in outputs] for outputs in sums]
+
+
+def _predict(tree: Any, rows: Rows) -> Sums:
+    """Return what a tree adds to its forest's prediction; classifiers add probabilities."""
+    predict = getattr(tree, "predict_proba", tree.predict)
+    predictions = [predict(X, check_input=False) for X in rows.evaluate]
+    return [outputs if isinstance(outputs, list) else [outputs] for outputs in predictions]
+
+
+@dataclass(frozen=True)
+class GrowUnit:
+    """Grow trees `start` to `stop` - 1 of one group on one fold, and yield their sums at every mark.
+
+    Parameters
+    ----------
+    fold : int
+        Which fold.
+    name : str
+        What the group is, for people.
+    forest_class : type
+        One of `growing.FORESTS`.
+    parameters : mapping
+        The forest's.
+    seed : int
+        The forest's ``random_state``.
+    start, stop : int
+        Which trees.
+    marks : mapping of int to tuple of int
+        For each depth limit, at which numbers of trees the sums are wanted, increasing.
+    begin : Segment, optional
+        The sum of the trees before `start`, to go on from.
+    """
+
+    fold: int
+    name: str
+    forest_class: type
+    parameters: Mapping[str, Any]
+    seed: int
+    start: int
+    stop: int
+    marks: Mapping[int, tuple[int, ...]]
+    begin: Segment | None = field(default=None, repr=False)
+
+    @property
+    def trees(self) -> int:
+        """How many trees it grows at the least."""
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"fold {self.fold}, trees {self.start} to {self.stop - 1} of {self.name}"
+
+    def run(self, data: SearchData) -> Iterator[Grown | Segment | Failed | Done]:
+        """Yield :class:`Grown` for every batch, :class:`Segment` for every mark, then :class:`Done`."""
+        try:
+            yield from self._grow(data)
+        except Exception as error:  # noqa: BLE001 - it is a result, see engine.Unit
+            yield Failed(error)
+        yield Done()
+
+    def _grow(self, data: SearchData) -> Iterator[Grown | Segment]:
+        began = time.perf_counter()
+        rows = data.fold(self.fold).rows
+        seeds = tree_seeds(self.seed, self.stop)
+        wanted = sorted({mark for marks in self.marks.values() for mark in marks})
+        first = 0 if self.begin is not None else self.start
+        accumulators: list[_Accumulator] | None = None
+        if self.begin is not None:
+            accumulators = [
+                _Accumulator(sorted(self.marks, reverse=True), _copied(self.begin.sums), self.begin.deepest)
+            ]
+        position = self.start
+        while position < self.stop:
+            stop = min(position + BATCH, next(mark for mark in wanted if mark > position))
+            limits = sorted((limit for limit, marks in self.marks.items() if marks[-1] > position), reverse=True)
+            trees, grown = self._under_each_limit(rows, limits, seeds[position:stop])
+            fitted = time.perf_counter()
+            accumulators = _fold_in(accumulators, limits, trees, rows)
+            predicted = time.perf_counter()
+            yield Grown(position, stop, grown, fitted - began, predicted - fitted)
+            position = stop
+            for accumulator in accumulators:
+                here = tuple(limit for limit in accumulator.limits if stop in self.marks[limit])
+                if here:
+                    # The limit under which the sums are certain to be these; see Segment.holds_for.
+                    limit = max(accumulator.limits)
+                    yield Segment(first, stop, here, limit, accumulator.deepest, _copied(accumulator.sums))
+            began = time.perf_counter()
+
+    def _under_each_limit(
+        self, rows: Rows, limits: Sequence[int], seeds: Sequence[int]
+    ) -> tuple[dict[int, list[Any]], int]:
+        """Grow trees under the largest depth limit, and again under smaller ones those that are deeper than these."""
+        trees = grow(self.forest_class, self.parameters, seeds, limits[0], rows)
+        grown = len(trees)
+        under = {limits[0]: trees}
+        for limit in limits[1:]:
+            deeper = [number for number, tree in enumerate(trees) if tree.tree_.max_depth > limit]
+            if deeper:
+                trees = list(trees)
+                again = grow(self.forest_class, self.parameters, [seeds[number] for number in deeper], limit, rows)
+                grown += len(again)
+                for number, tree in zip(deeper, again, strict=True):
+                    trees[number] = tree
+            under[limit] = trees
+        return under, grown
+
+
+def _fold_in(
+    accumulators: list[_Accumulator] | None, limits: Sequence[int], trees: Mapping[int, list[Any]], rows: Rows
+) -> list[_Accumulator]:
+    """Add trees to the sums in their order; sums part as soon as a tree differs between depth limits."""
+    if accumulators is not None:
+        for accumulator in accumulators:
+            accumulator.limits = [limit for limit in accumulator.limits if limit in limits]
+        accumulators = [accumulator for accumulator in accumulators if accumulator.limits]
+    for number in range(len(trees[limits[0]])):
+        predictions: dict[int, Sums] = {}
+        parted: list[_Accumulator] = []
+        if accumulators is None:
+            zeros = [[np.zeros_like(one) for one in outputs] for outputs in _predict(trees[limits[0]][number], rows)]
+            accumulators = [_Accumulator(list(limits), zeros)]
+        for accumulator in accumulators:
+            sharing: dict[int, list[int]] = {}
+            for limit in accumulator.limits:
+                sharing.setdefault(id(trees[limit][number]), []).append(limit)
+            parts = [accumulator.copy(its_limits) for its_limits in list(sharing.values())[1:]]
+            accumulator.limits = next(iter(sharing.values()))
+            for part in (accumulator, *parts):
+                tree = trees[part.limits[0]][number]
+                if id(tree) not in predictions:
+                    predictions[id(tree)] = _predict(tree, rows)
+                part.add(tree, predictions[id(tree)])
+                parted.append(part)
+        accumulators = parted
+    assert accumulators is not None
+    return accumulators
+
+
+@dataclass(frozen=True)
+class TreesUnit:
+    """Grow trees `start` to `stop` - 1 of one forest and hand them over."""
+
+    fold: int
+    forest_class: type
+    parameters: Mapping[str, Any]
+    seed: int
+    start: int
+    stop: int
+
+    @property
+    def trees(self) -> int:
+        """How many trees it grows."""
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"trees {self.start} to {self.stop - 1} of one forest"
+
+    def run(self, data: SearchData) -> Iterator[Grown | Trees | Failed | Done]:
+        """Yield the trees in batches."""
+        try:
+            rows = data.fold(self.fold).rows
+            max_depth = self.parameters["max_depth"]
+            limit = NO_LIMIT if max_depth is None else int(max_depth)
+            seeds = tree_seeds(self.seed, self.stop)
+            for start in range(self.start, self.stop, BATCH):
+                began = time.perf_counter()
+                stop = min(start + BATCH, self.stop)
+                trees = grow(self.forest_class, self.parameters, seeds[start:stop], limit, rows)
+                yield Grown(start, stop, len(trees), time.perf_counter() - began, 0.0)
+                yield Trees(start, trees)
+        except Exception as error:  # noqa: BLE001 - it is a result, see engine.Unit
+            yield Failed(error)
+        yield Done()
+
+
+@dataclass(frozen=True)
+class PlainUnit:
+    """Fit and score one candidate on one fold, with scikit-learn's own function."""
+
+    fold: int
+    candidate: int
+    parameters: Mapping[str, Any]
+    trees: int = 0
+
+    def __str__(self) -> str:
+        return f"fold {self.fold}, candidate {self.candidate}: {dict(self.parameters)}"
+
+    def run(self, data: SearchData) -> Iterator[PlainFit | Failed | Done]:
+        """Yield the scores; :class:`Failed` only if errors are to be raised."""
+        train, test = data.splits[self.fold]
+        try:
+            yield PlainFit(
+                _fit_and_score(
+                    clone(data.estimator),
+                    data.X,
+                    data.y,
+                    train=train,
+                    test=test,
+                    parameters=self.parameters,
+                    fit_params=data.fit_params,
+                    return_train_score=data.train_scores,
+                    return_n_test_samples=True,
+                    return_times=True,
+                    **data.plain,
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - it is a result, see engine.Unit
+            yield Failed(error)
+        yield Done()
