@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 _MAGIC = b"mlops grid search 1\n"
 _SUFFIX = ".unit"
+_ATTEMPTS = 10  # to write an entry
 _ABANDONED_AFTER = 3600.0  # seconds after which a half-written file belongs to nobody
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -91,22 +92,29 @@ class SearchCache:
         payload = io.BytesIO()
         np.savez(payload, about=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
         content = payload.getvalue()
-        folder = self._of(key)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            beside = folder / f"{name}.{secrets.token_hex(4)}.partial"
+        path = self._of(key) / f"{name}{_SUFFIX}"
+        for attempt in range(_ATTEMPTS):
             try:
-                beside.write_bytes(_MAGIC + hashlib.sha256(content).digest() + content)
-                beside.replace(folder / f"{name}{_SUFFIX}")
-            except OSError:
-                with contextlib.suppress(OSError):
-                    beside.unlink()
-                raise
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                message = f"The search goes on without keeping what it grows: {self.folder} can't be written ({error})."
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
+                self._put(path, _MAGIC + hashlib.sha256(content).digest() + content)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and attempt < _ATTEMPTS - 1:
+                    continue  # a prune took the folder away while it was still empty
+                if not self._warned:
+                    self._warned = True
+                    without = "The search goes on without keeping what it grows"
+                    warnings.warn(f"{without}: {self.folder} can't be written ({error}).", RuntimeWarning, stacklevel=2)
+            return
+
+    def _put(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.partial")
+        try:
+            beside.write_bytes(content)
+            beside.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what is kept, one dict for each key: entries, bytes, and the last use (seconds since 1970)."""

@@ -67,7 +67,8 @@ class ForestReader:
         self._names = sorted(set(self._own) - _HOW_ONLY - _READ_APART)
         self._refusals: dict[tuple[str, type, Hashable], str] = {}
         self._tokens: dict[tuple[str, type, Hashable], Hashable] = {}
-        self._own_refusal = next(filter(None, (self._refusal(name, value) for name, value in self._own.items())), "")
+        refusals = {name: self._refusal(name, value) for name, value in self._own.items()}
+        self._own_refusals = {name: refusal for name, refusal in refusals.items() if refusal}
 
     def read(self, parameters: Mapping[str, Any], n_rows: int) -> ForestKey | str:
         """Return what the candidate's trees depend on, or why nothing can be said about them.
@@ -79,8 +80,9 @@ class ForestReader:
         n_rows : int
             How many training rows the fold has.
         """
-        if self._own_refusal and not parameters:
-            return self._own_refusal
+        for name, refusal in self._own_refusals.items():
+            if name not in parameters:
+                return refusal
         for name, value in parameters.items():
             if refusal := self._refusal(name, value):
                 return refusal

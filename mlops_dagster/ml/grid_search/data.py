@@ -19,8 +19,9 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.model_selection._validation import _check_method_params
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, get_tags
+from sklearn.utils import check_array
 from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_feature_names
 
 
 class NotForTreesError(Exception):
@@ -41,12 +42,15 @@ class Rows:
         Weights of the training rows.
     evaluate : list of array or CSR matrix of float32
         What trees predict: the test rows, then the training rows if their scores are wanted too.
+    has_nan : bool
+        Whether something is missing in what is to be predicted, which not every forest accepts.
     """
 
     X: Any
     y: Any
     sample_weight: Any
     evaluate: Sequence[Any]
+    has_nan: bool = False
 
     def digest(self) -> str:
         """Return a digest over all of it: equal rows, equal trees, equal predictions."""
@@ -75,10 +79,11 @@ class Fold:
 
     def __init__(self, data: SearchData, number: int) -> None:
         self._data = data
-        train, test = data.splits[number]
-        self.X_train, self.y_train = _safe_split(data.estimator, data.X, data.y, train)
-        self.X_test, self.y_test = _safe_split(data.estimator, data.X, data.y, test, train)
-        self.train, self.test = train, test
+        self.train, self.test = data.splits[number]
+        X_train, self.y_train = _safe_split(data.estimator, data.X, data.y, self.train)
+        # Only if they are to be scored: what trees read of them is a copy of its own.
+        self.X_train = X_train if data.train_scores else None
+        self.X_test, self.y_test = _safe_split(data.estimator, data.X, data.y, self.test, self.train)
         self._making = threading.RLock()
         self._front: Pipeline | None = None
         self._rows: Rows | None = None
@@ -112,7 +117,8 @@ class Fold:
             return self._rows
 
     def _convert(self) -> Rows:
-        data, X, X_test = self._data, self.X_train, self.X_test
+        data, X_test = self._data, self.X_test
+        X, _ = _safe_split(data.estimator, data.X, None, self.train) if self.X_train is None else (self.X_train, None)
         if isinstance(data.estimator, Pipeline) and len(data.estimator.steps) > 1:
             front = clone(data.estimator)[:-1]
             X = front.fit_transform(X, self.y_train)
@@ -122,7 +128,7 @@ class Fold:
             X_again = front.transform(self.X_train) if data.train_scores else None
         else:
             X_again = X if data.train_scores else None
-        allow_nan = bool(get_tags(data.forest).input_tags.allow_nan)
+        _check_feature_names(clone(data.forest), X, reset=True)  # refuses names that a forest refuses
         grown_on = check_array(X, dtype=np.float32, accept_sparse="csc", ensure_all_finite=False)
         if sparse.issparse(grown_on):
             grown_on = grown_on.copy()  # sorting in place would change the user's matrix
@@ -132,13 +138,14 @@ class Fold:
                 part,
                 dtype=np.float32,
                 accept_sparse="csr",
-                ensure_all_finite="allow-nan" if allow_nan and not sparse.issparse(part) else True,
+                ensure_all_finite=True if sparse.issparse(part) else "allow-nan",
             )
             for part in (X_test if len(self.test) else None, X_again)
             if part is not None
         ]
         weights = _check_method_params(data.X, params=data.fit_params, indices=self.train)
-        return Rows(grown_on, self.y_train, weights.get(data.weight_name), evaluate)
+        has_nan = any(not sparse.issparse(part) and bool(np.isnan(part).any()) for part in evaluate)
+        return Rows(grown_on, self.y_train, weights.get(data.weight_name), evaluate, has_nan)
 
 
 @dataclass

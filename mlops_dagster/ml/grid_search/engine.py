@@ -7,6 +7,7 @@ distribution over machines, which Spark does (`stack/spark.py`).
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -135,10 +136,18 @@ class LocalEngine:
                             return
                         receive(number, result)
 
-        with ThreadPoolExecutor(threads, thread_name_prefix="grid-search") as pool:
+        # scikit-learn sets and restores the process's warning filters for every tree, on several threads in any order:
+        # this leaves them as they were.
+        with (
+            warnings.catch_warnings(),
+            ThreadPoolExecutor(threads, thread_name_prefix="grid-search") as pool,
+        ):
             workers = [pool.submit(work) for _ in range(threads)]
             try:
-                wait(workers, return_when=FIRST_EXCEPTION)
+                waited_for = set(workers)
+                # In portions: an interruption that comes from another thread doesn't wake a thread that waits.
+                while waited_for and not any(worker.done() and worker.exception() for worker in workers):
+                    _, waited_for = wait(waited_for, timeout=0.5, return_when=FIRST_EXCEPTION)
             finally:
                 stop.set()
         for worker in workers:

@@ -66,11 +66,12 @@ def grow_forest(
         return forest.fit(X, y) if sample_weight is None else forest.fit(X, y, sample_weight=sample_weight)
 
     # Its own fit grows the first tree: so everything but the trees is scikit-learn's, errors included.
+    n_estimators = forest.n_estimators  # as it was given, which may be numpy's integer
     forest.n_estimators = 1
     try:
         forest.fit(X, y, sample_weight=sample_weight)
     finally:
-        forest.n_estimators = key.n_trees
+        forest.n_estimators = n_estimators
     weights = {} if sample_weight is None else {"sample_weight": sample_weight}
     rows = np.arange(len(y))
     data = SearchData(copy.copy(forest), X, y, [(rows, rows[:0])], weights)

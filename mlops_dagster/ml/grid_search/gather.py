@@ -9,12 +9,14 @@ the fits that it is the score of. So all times add up to what this run spent; su
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._validation import _check_method_params, _score
 
 from mlops_dagster.ml.grid_search.cache import SearchCache
@@ -22,7 +24,12 @@ from mlops_dagster.ml.grid_search.data import SearchData
 from mlops_dagster.ml.grid_search.engine import Progress
 from mlops_dagster.ml.grid_search.plan import Group
 from mlops_dagster.ml.grid_search.schedule import add, save_segment
-from mlops_dagster.ml.grid_search.scoring import NeedsTheForest, sees_predictions_only, stand_in
+from mlops_dagster.ml.grid_search.scoring import (
+    NeedsTheForest,
+    asked_in_vain,
+    sees_predictions_only,
+    stand_in,
+)
 from mlops_dagster.ml.grid_search.units import (
     Done,
     Failed,
@@ -207,29 +214,52 @@ class Gathering:
             with self._lock:
                 self.work.seconds += seconds
                 self._score_seconds[its_candidates, group.fold] += seconds / len(its_candidates)
+                if scores is None:
+                    continue
                 for candidate in its_candidates:
                     self.scores[candidate * self._folds + group.fold] = {
                         name: dict(value) if isinstance(value, dict) else value for name, value in scores.items()
                     }
 
-    def _score(self, group: Group, candidate: int, total: Segment) -> dict[str, Any]:
+    def _score(self, group: Group, candidate: int, total: Segment) -> dict[str, Any] | None:
+        """Score one candidate; None if a plain fit shall say what is wrong with it."""
         fold = self._data.fold(group.fold)
+        # X and y by what they are scored as.
+        rows = {"test_scores": (fold.X_test, fold.y_test)}
+        if self._data.train_scores:
+            rows["train_scores"] = (fold.X_train, fold.y_train)
+        if not self._predictions_only:
+            # A callable may change what it gets, and GridSearchCV gives each candidate rows of its own.
+            rows = copy.deepcopy(rows)
+        known = [X for X, _ in rows.values()]
+        estimator = stand_in(self._data, fold, self._candidates[candidate], total.sums, total.stop, known)
+        scores = {"fit_error": None, "n_test_samples": len(fold.test)}
         try:
-            estimator = stand_in(self._data, fold, self._candidates[candidate], total.sums, total.stop)
-            scores = {
-                "fit_error": None,
-                "test_scores": self._ask(estimator, fold.X_test, fold.y_test, fold.test),
-                "n_test_samples": len(fold.test),
-            }
-            if self._data.train_scores:
-                scores["train_scores"] = self._ask(estimator, fold.X_train, fold.y_train, fold.train)
-        except NeedsTheForest as needed:
-            raise StopSharingError(f"the scorer needs more than predictions: {needed}") from None
+            for kind, numbers in (("test_scores", fold.test), ("train_scores", fold.train)):
+                if kind in rows:
+                    scores[kind] = self._ask(estimator, *rows[kind], numbers)
+        except NeedsTheForest:
+            pass
+        except Exception as error:
+            if self._predictions_only:
+                raise
+            if not asked_in_vain(estimator):
+                reason = f"the scorer raised {type(error).__name__}: {error}".splitlines()[0]
+                self._fall_back(reason, group.fold, candidate)
+                return None
+        if needed := asked_in_vain(estimator):
+            raise StopSharingError(f"the scorer needs more than predictions: {needed}")
         return scores
 
     def _ask(self, estimator: Any, X: Any, y: Any, rows: Any) -> Any:
         params = _check_method_params(self._data.X, params=self._score_params, indices=rows)
-        return _score(estimator, X, y, self._scorer, params, self._error_score)
+        if self._predictions_only:
+            return _score(estimator, X, y, self._scorer, params, self._error_score)
+        # What a callable raises may be due to the stand-in, so it isn't the candidate's score.
+        scorer = self._scorer
+        if isinstance(scorer, _MultimetricScorer):
+            scorer = _MultimetricScorer(scorers=scorer._scorers, raise_exc=True)
+        return _score(estimator, X, y, scorer, params, "raise")
 
     def _take_plain(self, unit: PlainUnit, result: PlainFit) -> None:
         scores = dict(result.scores)
@@ -246,14 +276,17 @@ class Gathering:
         unit = self._units[number]
         if isinstance(unit, PlainUnit):
             raise _named(error, unit)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        wanted = self._groups[number].group.wanted
+        candidate = min(one for numbers in wanted.values() for ones in numbers.values() for one in ones)
+        self._fall_back(f"{type(error).__name__}: {error}".splitlines()[0], unit.fold, candidate)
+
+    def _fall_back(self, reason: str, fold: int, candidate: int) -> None:
+        """Note that something is left to plain fits."""
         with self._lock:
             self.work.fell_back[reason] = self.work.fell_back.get(reason, 0) + 1
         if self._error_score == "raise":
             # Whoever wants errors raised wants them now: scikit-learn's own fit shall say it.
-            wanted = self._groups[number].group.wanted
-            candidate = min(one for numbers in wanted.values() for ones in numbers.values() for one in ones)
-            plain = PlainUnit(unit.fold, candidate, self._candidates[candidate])
+            plain = PlainUnit(fold, candidate, self._candidates[candidate])
             for result in plain.run(self._data):
                 if isinstance(result, Failed):
                     raise _named(result.error, plain)

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from sklearn.utils import get_tags
 
-from mlops_dagster.ml.grid_search.data import Rows
+from mlops_dagster.ml.grid_search.data import NotForTreesError, Rows
 
 FORESTS = (RandomForestRegressor, RandomForestClassifier, ExtraTreesRegressor, ExtraTreesClassifier)
 
@@ -88,6 +89,11 @@ def grow(
     -------
     list of sklearn.tree.BaseDecisionTree
         In the order of the seeds.
+
+    Raises
+    ------
+    NotForTreesError
+        If these rows have missing values and this forest wouldn't predict them; and whatever ``fit`` raises.
     """
     grower = _grower_class(forest_class)(
         **{
@@ -99,6 +105,8 @@ def grow(
             "verbose": 0,
         }
     )
+    if rows.has_nan and (parameters["monotonic_cst"] is not None or not get_tags(grower).input_tags.allow_nan):
+        raise NotForTreesError("this forest refuses to predict rows with missing values")
     grower._seeds = iter(seeds)
     # scikit-learn's own fit: whatever it does to rows, weights and classes is done by it, not by a copy of it.
     grower.fit(rows.X, rows.y, sample_weight=rows.sample_weight)

@@ -9,7 +9,7 @@ What belongs here: these stand-ins. What doesn't: scores themselves, which sciki
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -38,22 +38,45 @@ def sees_predictions_only(scorer: Any) -> bool:
     return isinstance(scorer, _BaseScorer | _PassthroughScorer)
 
 
+_FITTED_PRIVATELY = ("_n_samples", "_n_samples_bootstrap", "_sample_weight")
+
+
 class _SummedForest:
     """Mixed into a forest class: predictions come from sums."""
 
     _predictions: list[tuple[Any, list[npt.NDArray[np.float64]]]]
     _n_summed: int
+    _asked: list[str]
+    """What a scorer asked for in vain, in case that it caught the exception."""
 
     def _mean(self, X: Any) -> Any:
         for known, sums in self._predictions:
             if X is known:
                 means = [total / self._n_summed for total in sums]
                 return means if len(means) > 1 else means[0]
-        raise NeedsTheForest("predictions on other rows than the fold's")
+        return self._refuse("predictions on other rows than the fold's")
+
+    def _refuse(self, what: str) -> Any:
+        self._asked.append(what)
+        raise NeedsTheForest(what)
 
     @property
     def estimators_(self) -> Any:
-        raise NeedsTheForest("the trees")
+        return self._refuse("the trees")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FITTED_PRIVATELY:
+            return self._refuse(f"its {name}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        return self._refuse("to fit it again")
+
+    def __sklearn_clone__(self) -> Any:
+        return self._refuse("a clone of it")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._refuse("a copy of it")
 
 
 class _SummedRegressor(_SummedForest):
@@ -92,7 +115,15 @@ def _summed_class(mixin: Any, base: Any) -> type:
     return type(base.__name__, (mixin, base), {"__module__": base.__module__})
 
 
-def stand_in(data: SearchData, fold: Fold, parameters: Mapping[str, Any], sums: Sums, n_trees: int) -> Any:
+def asked_in_vain(estimator: Any) -> str:
+    """Return what a scorer asked a stand-in for that only the forest itself has; empty if nothing."""
+    forest = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    return next(iter(forest._asked), "")
+
+
+def stand_in(
+    data: SearchData, fold: Fold, parameters: Mapping[str, Any], sums: Sums, n_trees: int, known: Sequence[Any]
+) -> Any:
     """Return what scorers see instead of the fitted estimator.
 
     Parameters
@@ -107,6 +138,8 @@ def stand_in(data: SearchData, fold: Fold, parameters: Mapping[str, Any], sums: 
         See `units.Sums`.
     n_trees : int
         How many trees were summed.
+    known : sequence of array-like
+        The rows that the sums are for, as the scorer will get them.
     """
     estimator = clone(data.estimator).set_params(**clone(parameters, safe=False))
     forest = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
@@ -114,12 +147,13 @@ def stand_in(data: SearchData, fold: Fold, parameters: Mapping[str, Any], sums: 
 
     summed = _like(forest, _SummedClassifier if classifier else _SummedRegressor)
     summed._n_summed = n_trees
-    summed._predictions = list(zip((fold.X_test, fold.X_train), sums, strict=False))
+    summed._asked = []
+    summed._predictions = list(zip(known, sums, strict=False))
     _learn_targets(summed, fold.y_train, classifier=classifier)
     summed.n_features_in_ = fold.rows.X.shape[1]
     summed._validate_estimator()
     if not isinstance(estimator, Pipeline):
-        _check_feature_names(summed, fold.X_train, reset=True)
+        _check_feature_names(summed, fold.X_test, reset=True)
         return summed
     pipeline = _like(estimator, _SummedClassifierPipeline if classifier else _SummedPipeline)
     front = fold.front

@@ -161,7 +161,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             Given to ``fit`` of the estimator, to the scorer and to the splitter, as in ``GridSearchCV``.
         """
         began = time.perf_counter()
-        if getattr(self, "_skl_callbacks", None) or (self.engine is None and not _ends_in_forest(self.estimator)):
+        if _has_callbacks(self, self.estimator) or (self.engine is None and not _ends_in_forest(self.estimator)):
             # Callbacks want to see every fit; and for other estimators processes, as GridSearchCV has, suit better.
             super().fit(X, y, **params)
             fits = len(self.cv_results_["params"]) * self.n_splits_
@@ -203,7 +203,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
 
     def _run(self, read: _Read) -> tuple[Gathering, int]:
         """Have everything done, and return what came of it and how many trees were there already."""
-        cache = open_cache(self.cache)
+        cache = read.cache
         plan, data, engine = read.plan, read.data, read.engine
         digests = _digests(data, {group.fold for group in plan.groups}) if cache is not None else {}
         forest_class = type(data.forest)
@@ -252,11 +252,11 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
 
     def _all_plain(self, read: _Read, gathering: Gathering, reason: str) -> Gathering:
         """Fit plainly whatever has no scores yet."""
-        left = [PlainUnit(fold, candidate, read.candidates[candidate]) for candidate, fold in gathering.unscored()]
+        left = [read.plain_unit(fold, candidate) for candidate, fold in gathering.unscored()]
         if left:
             if reason:
                 gathering.work.fell_back[reason] = len(left)
-            gathering.work.expect(0, len(left))
+            gathering.work.expect(sum(unit.trees for unit in left), len(left))
             gathering.expect(left, [None] * len(left))
             read.engine.run(left, read.data, gathering.receive)
         return gathering
@@ -285,7 +285,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         ):
             weight = read.fit_params.get("sample_weight")
             best, data = self.best_estimator_, read.data
-            grow_forest(best, data.X, data.y, weight, engine=read.engine, cache=self.cache, grown=counted.append)
+            grow_forest(best, data.X, data.y, weight, engine=read.engine, cache=read.cache, grown=counted.append)
         elif read.data.y is not None:
             self.best_estimator_.fit(read.data.X, read.data.y, **read.fit_params)
         else:
@@ -322,6 +322,7 @@ class _Read:
         checked = _check_method_params(X, params=params)
         routed = search._get_routed_params_for_fit(checked)
         self.fit_params, self.score_params = routed.estimator.fit, routed.scorer.score
+        self.cache = open_cache(search.cache)  # once, so that it complains once
         self.engine: Engine = search.engine if search.engine is not None else LocalEngine(search.n_jobs)
 
         self.cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
@@ -351,23 +352,40 @@ class _Read:
             },
         )
         in_pipeline = isinstance(estimator, Pipeline)
+        forest = self.data.forest if type(self.data.forest) in FORESTS else None
+        prefix = f"{estimator.steps[-1][0]}__" if in_pipeline else ""
+        self._own_trees = getattr(forest, "n_estimators", 0)
+        self._trees_name = f"{prefix}n_estimators" if forest is not None else ""
         self.plan = make_plan(
             self.candidates,
-            self.data.forest if type(self.data.forest) in FORESTS else None,
+            forest,
             [len(train) for train, _ in self.data.splits],
-            prefix=f"{estimator.steps[-1][0]}__" if in_pipeline else "",
+            prefix=prefix,
             n_features=None if in_pipeline else _n_features(X),
             unshareable=_why_nothing_is_shared(estimator, self.data),
         )
 
+    def plain_unit(self, fold: int, candidate: int) -> PlainUnit:
+        """Return the unit that fits one candidate plainly on one fold."""
+        parameters = self.candidates[candidate]
+        trees = self._own_trees
+        if self._trees_name in parameters:
+            trees = parameters[self._trees_name]
+        known = isinstance(trees, numbers.Integral) and int(trees) > 0
+        return PlainUnit(fold, candidate, parameters, int(trees) if known else 0)
+
     def plain_units(self) -> list[PlainUnit]:
         """Return the units of candidates that share nothing."""
         return [
-            PlainUnit(fold, candidate, self.candidates[candidate])
+            self.plain_unit(fold, candidate)
             for candidates in self.plan.not_shared.values()
             for candidate in candidates
             for fold in range(self.plan.folds)
         ]
+
+
+def _has_callbacks(*estimators: Any) -> bool:
+    return any(getattr(estimator, "_skl_callbacks", None) for estimator in estimators)
 
 
 def _ends_in_forest(estimator: Any) -> bool:

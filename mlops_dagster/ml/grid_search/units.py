@@ -72,10 +72,11 @@ class Segment:
     def holds_for(self, limit: int) -> bool:
         """Whether the trees would be the same under another depth limit.
 
-        A tree that is less deep than its limit never met it, so it is the same under every limit that isn't smaller
-        than its own depth.
+        A tree that is less deep than its limit never met it, so it is the same under every limit that is larger than
+        its own depth. One that is exactly as deep as a limit may not be: without the limit, a node there draws from the
+        random state before it turns out to have no split, and that changes what the next nodes draw.
         """
-        return limit == self.limit or self.deepest <= limit < self.limit or self.deepest < self.limit < limit
+        return limit == self.limit or self.deepest < min(limit, self.limit)
 
 
 @dataclass(frozen=True)
@@ -219,17 +220,17 @@ class GrowUnit:
     def _under_each_limit(
         self, rows: Rows, limits: Sequence[int], seeds: Sequence[int]
     ) -> tuple[dict[int, list[Any]], int]:
-        """Grow trees under the largest depth limit, and again under smaller ones those that are deeper than these."""
+        """Grow trees under the largest depth limit, and again under smaller ones those that reach these."""
         trees = grow(self.forest_class, self.parameters, seeds, limits[0], rows)
         grown = len(trees)
         under = {limits[0]: trees}
         for limit in limits[1:]:
-            deeper = [number for number, tree in enumerate(trees) if tree.tree_.max_depth > limit]
-            if deeper:
+            reaching = [number for number, tree in enumerate(trees) if tree.tree_.max_depth >= limit]
+            if reaching:
                 trees = list(trees)
-                again = grow(self.forest_class, self.parameters, [seeds[number] for number in deeper], limit, rows)
+                again = grow(self.forest_class, self.parameters, [seeds[number] for number in reaching], limit, rows)
                 grown += len(again)
-                for number, tree in zip(deeper, again, strict=True):
+                for number, tree in zip(reaching, again, strict=True):
                     trees[number] = tree
             under[limit] = trees
         return under, grown
