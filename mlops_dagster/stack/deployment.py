@@ -1,4 +1,4 @@
-"""One deployment: where tables live, where runs are tracked, where prices come from. One YAML file is one stack.
+"""One deployment: where tables live, runs are tracked, prices come from and searches run. One YAML file is one stack.
 
 What belongs here: the typed settings, and where they are read from (environment over file over defaults). What
 doesn't: the tools that are built from them (`store.py`, `tracking.py`).
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from mlops_dagster import pipelines
+from mlops_dagster.stack.spark import SparkSettings
 
 
 class DeploymentError(pipelines.MlopsError):
@@ -95,6 +96,7 @@ class Deployment(BaseSettings):
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()
+    spark: SparkSettings = SparkSettings()
     dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
 
     @classmethod
@@ -187,10 +189,10 @@ def load_deployment(name: str | None = None) -> Deployment:
     try:
         return DeploymentOfFile()
     except ValidationError as error:
-        # The values of these two may be secrets, so they are never repeated.
+        # The values of these may be secrets, so they are never repeated.
         wrong = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg']}"
-            + ("" if {"storage_options", "env"} & set(e["loc"]) else f" (given: {e['input']!r})")
+            + ("" if {"storage_options", "env", "master", "conf"} & set(e["loc"]) else f" (given: {e['input']!r})")
             for e in error.errors()
         )
         raise DeploymentError(f"deployment {where}: {wrong}") from None
