@@ -13,6 +13,7 @@ import dagster as dg
 
 from mlops_dagster.assets.build_model import prices, trained_model, training_set
 from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
 from mlops_dagster.stack.store import Store
 
 LONGEST_GAP_DAYS = 7  # A weekend with two bank holidays is 5; New York closed for 7 days after 11 September 2001.
@@ -131,6 +132,45 @@ def model_beats_training_mean(
     return _skill(store, context.partition_key, "skill_vs_training_mean", "the training rows' mean")
 
 
+def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
+    """Make the checks of a search; where its trees were grown makes no difference to them."""
+    table_name = asset.key.to_user_string()
+
+    @_check_of_each_symbol(asset)
+    def no_candidate_failed(
+        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+    ) -> dg.AssetCheckResult:
+        """Every candidate of the grid could be fitted and scored on every fold."""
+        frame, _ = store.read(table_name, context.partition_key)
+        failed = frame[frame["mean_test_score"].isna()]
+        return dg.AssetCheckResult(
+            passed=failed.empty,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="All could be scored."
+            if failed.empty
+            else f"{len(failed)} of {len(frame)} have no score, the first is {failed['params'].iloc[0]}.",
+            metadata={"candidates": len(frame), "failed_candidates": len(failed)},
+        )
+
+    @_check_of_each_symbol(asset)
+    def best_is_inside_the_grid(
+        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+    ) -> dg.AssetCheckResult:
+        """The best value of no parameter is the smallest or largest that was tried, where a better may lie beyond."""
+        from mlops_dagster.ml.search import best_at_the_edge
+
+        frame, _ = store.read(table_name, context.partition_key)
+        edges = best_at_the_edge(frame)
+        return dg.AssetCheckResult(
+            passed=not edges,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=" ".join(edges) or "The best candidate lies inside the grid.",
+            metadata={"at_the_edge": len(edges)},
+        )
+
+    return [no_candidate_failed, best_is_inside_the_grid]
+
+
 CHECKS = [
     prices_keep_the_contract,
     prices_have_no_long_gap,
@@ -138,4 +178,6 @@ CHECKS = [
     training_set_leaks_nothing,
     model_beats_persistence,
     model_beats_training_mean,
+    *_search_checks(grid_search_results),
+    *_search_checks(spark_grid_search_results),
 ]

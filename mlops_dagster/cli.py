@@ -1,7 +1,8 @@
 """`mlops`: the steps from a shell, and what other orchestrators' tasks call.
 
-What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: any work of a step,
-and Dagster, which `mlops init` and `mlops ui` alone need and import when they run.
+What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: the commands about
+searches (`shell/`), any work of a step, and Dagster, which `mlops init` and `mlops ui` alone need and import
+when they run.
 
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
@@ -14,18 +15,38 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
+from mlops_dagster.shell import cache, search
+from mlops_dagster.shell.output import (
+    AsJson,
+    DeploymentName,
+    End,
+    Horizon,
+    PricePath,
+    RandomState,
+    Recipe,
+    Source,
+    Start,
+    Symbols,
+    TestSize,
+    errors_said_well,
+    open_tracker,
+    option,
+    out,
+    price_parameters,
+    print_json,
+    progress,
+    run_step,
+    shell_tracker,
+)
 
 app = typer.Typer(
     name="mlops",
@@ -35,48 +56,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# People read standard output, scripts read it with --json; progress goes to the other stream.
-out = Console(highlight=False)
-progress = Console(stderr=True, highlight=False)
-
-
-def _option(name: str) -> Any:
-    """Describe an option with the words of its parameter, so that the shell can't say something else than the UI."""
-    return typer.Option(help=pipelines.explain(name), show_default=False)
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON, for scripts.")]
-DeploymentName = Annotated[
-    str | None,
-    typer.Option(
-        "--deployment",
-        "-d",
-        envvar="MLOPS_DEPLOYMENT",
-        help="A name below deployments/, or the path of a YAML file.",
-        show_default="local",
-    ),
-]
 
 
 @app.command()
 def build_model(
-    symbol: Annotated[
-        list[str], typer.Option("--symbol", "-s", help="Which symbol. Repeat it for several.", show_default=False)
-    ],
-    max_depth: Annotated[int | None, _option("max_depth")] = None,
-    n_estimators: Annotated[int | None, _option("n_estimators")] = None,
-    min_samples_leaf: Annotated[int | None, _option("min_samples_leaf")] = None,
-    min_samples_split: Annotated[int | None, _option("min_samples_split")] = None,
-    max_features: Annotated[float | None, _option("max_features")] = None,
-    bootstrap: Annotated[bool | None, _option("bootstrap")] = None,
-    random_state: Annotated[int | None, _option("random_state")] = None,
-    recipe: Annotated[str, _option("recipe")] = "honest",
-    horizon: Annotated[int | None, _option("horizon")] = None,
-    test_size: Annotated[float | None, _option("test_size")] = None,
-    source: Annotated[str | None, _option("source")] = None,
-    path: Annotated[str | None, _option("path")] = None,
-    start: Annotated[str | None, _option("start")] = None,
-    end: Annotated[str | None, _option("end")] = None,
+    symbol: Symbols,
+    max_depth: Annotated[int | None, option("max_depth")] = None,
+    n_estimators: Annotated[int | None, option("n_estimators")] = None,
+    min_samples_leaf: Annotated[int | None, option("min_samples_leaf")] = None,
+    min_samples_split: Annotated[int | None, option("min_samples_split")] = None,
+    max_features: Annotated[float | None, option("max_features")] = None,
+    bootstrap: Annotated[bool | None, option("bootstrap")] = None,
+    random_state: RandomState = None,
+    recipe: Recipe = "honest",
+    horizon: Horizon = None,
+    test_size: TestSize = None,
+    source: Source = None,
+    path: PricePath = None,
+    start: Start = None,
+    end: End = None,
     deployment: DeploymentName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +92,7 @@ def build_model(
         "random_state": random_state,
     }
     split = {"recipe": recipe, "horizon": horizon, "test_size": test_size}
-    with _errors_said_well(as_json):
+    with errors_said_well(as_json):
         for one in symbol:
             pipelines.check_symbol(one)
         pipelines.check_parameters(pipelines.TRAINING_SET.parameters, split)
@@ -106,36 +104,36 @@ def build_model(
         from mlops_dagster.stack.tracking import Origin
 
         settings = load_deployment(deployment)
-        if settings.tracking.client != "mlops":
-            cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
-            raise pipelines.refuse("tracking.client", settings.tracking.client, cure)
-        where = settings.price_parameters({"source": source, "path": path, "start": start, "end": end})
-        pipelines.check_parameters(pipelines.PRICES.parameters, where)
-        if len(symbol) > 1 and "path" in where and "{symbol}" not in where["path"]:
-            cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
-            raise pipelines.refuse("path", where["path"], cure)
+        tracker = shell_tracker(settings)
+        where = price_parameters(settings, symbol, {"source": source, "path": path, "start": start, "end": end})
         store = Store(settings.store.root, settings.store.storage_options)
-        tracker = _open_tracker(settings)
         origin = Origin("shell", str(uuid.uuid4()), None)
-        tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
         reports: dict[str, dict[str, Any]] = {}
-        for one in symbol:
-            reports[one] = {
-                "prices": _run(one, "prices", partial(steps.prices, one, where, store=store)),
-                "training_set": _run(one, "training_set", partial(steps.training_set, one, split, store=store)),
-                "trained_model": _run(one, "trained_model", partial(steps.trained_model, one, forest, **tracked)),
-            }
+        with steps.training_engine(settings) as engine:
+            tracked: Any = {"store": store, "tracker": tracker, "origin": origin, "engine": engine}
+            for one in symbol:
+                reports[one] = {
+                    "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
+                    "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
+                    "trained_model": run_step(
+                        one, "trained_model", partial(steps.trained_model, one, forest, **tracked)
+                    ),
+                }
         if as_json:
-            _print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
+            print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
         else:
             for one in symbol:
                 _print_model(reports[one]["trained_model"])
 
 
+app.command("search-model")(search.search_model)
+app.command("cluster-search-model")(search.cluster_search_model)
+
+
 @app.command()
 def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
-    """Show the latest model of each symbol: parameters, metrics, and where it is."""
-    with _errors_said_well(as_json):
+    """Show the latest model and the latest search of each symbol."""
+    with errors_said_well(as_json):
         from mlops_dagster.stack.deployment import load_deployment
         from mlops_dagster.stack.store import Store
 
@@ -157,27 +155,31 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
                         "mlflow_run_id": table.metadata["mlflow_run_id"],
                     }
                 )
+        searches = search.latest_searches(store)
         if as_json:
-            _print_json({"models": models})
-        elif not models:
-            out.print("No model yet. Build one: mlops build-model --symbol GSPC")
-        else:
+            print_json({"models": models, "searches": searches})
+            return
+        if models:
             _print_models(models)
+        else:
+            out.print("No model yet. Build one: mlops build-model --symbol GSPC")
+        if searches:
+            search.print_searches(searches)
 
 
 @app.command()
 def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Make the state folder ready: MLflow's database, Dagster's home, the symbols as partitions."""
-    with _errors_said_well(as_json):
+    with errors_said_well(as_json):
         from mlops_dagster.stack.deployment import load_deployment
 
         settings = load_deployment(deployment)
         with progress.status("MLflow's database"):
-            _open_tracker(settings).connect()
+            open_tracker(settings).connect()
         with progress.status("Dagster's home"):
             dagster_home = _prepare_dagster(settings)
         if as_json:
-            _print_json({"home": str(settings.home), "dagster_home": str(dagster_home), "symbols": settings.symbols})
+            print_json({"home": str(settings.home), "dagster_home": str(dagster_home), "symbols": settings.symbols})
         else:
             out.print(
                 f"Ready: {settings.home}\nFor Dagster's own commands: export DAGSTER_HOME={dagster_home}",
@@ -193,7 +195,7 @@ def ui(
     deployment: DeploymentName = None,
 ) -> None:
     """Open Dagster and MLflow together. Stop both with Ctrl-C."""
-    with _errors_said_well(as_json=False):
+    with errors_said_well(as_json=False):
         from mlops_dagster.stack.deployment import load_deployment
 
         settings = load_deployment(deployment)
@@ -203,11 +205,14 @@ def ui(
         if own_mlflow:
             _refuse_taken_port("mlflow_port", host, mlflow_port)
         with progress.status("Making the state folder ready"):
-            _open_tracker(settings).connect()
+            open_tracker(settings).connect()
             dagster_home = _prepare_dagster(settings)
         if deployment:
             os.environ["MLOPS_DEPLOYMENT"] = deployment  # for the processes that load it again
         _serve_uis(settings, dagster_home, host=host, port=port, mlflow_port=mlflow_port if own_mlflow else None)
+
+
+app.add_typer(cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
@@ -217,12 +222,6 @@ def _version(
     if version:
         out.print(__version__)
         raise typer.Exit
-
-
-def _open_tracker(settings: Any) -> Any:
-    from mlops_dagster.stack.tracking import MlflowTracker
-
-    return MlflowTracker(**settings.tracker_settings())
 
 
 def _prepare_dagster(settings: Any) -> Path:
@@ -287,33 +286,6 @@ def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflo
                 process.wait(timeout=20)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def _run(symbol: str, step: str, call: Callable[[], Any]) -> dict[str, Any]:
-    """Run one step with a spinner, and say when it is done."""
-    began = time.monotonic()
-    with progress.status(f"{symbol}  {step}"):
-        made = call()
-    progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
-    result: dict[str, Any] = made.as_dict()
-    return result
-
-
-@contextmanager
-def _errors_said_well(as_json: bool) -> Iterator[None]:
-    """Turn an expected error into its message and an exit status; an unexpected one keeps its traceback."""
-    try:
-        yield
-    except pipelines.MlopsError as error:
-        if as_json:
-            _print_json({"error": type(error).__name__, "message": str(error)})
-        else:
-            progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(str(error)), soft_wrap=True)
-        raise typer.Exit(error.exit_status) from None
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def _print_model(model: dict[str, Any]) -> None:

@@ -82,9 +82,11 @@ class DagsterMlflowTracker(MlflowTracker):
                 run_id = self._start()
             note = open_runs.Note(self.tracking_uri, self.experiment_name, f"attributes.run_id = '{run_id}'")
             with open_runs.hold(self.state_dir, note) as opened:
-                run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id))
+                run_tags = self._tags(origin, tags)
+                url = self.url(experiment_id, run_id)
+                run = TrackedRun(client, run_id, experiment_id, url, self._child_tags(run_tags))
                 with self._ending(run, name, opened):
-                    run.set_tags(self._tags(origin, tags))
+                    run.set_tags(run_tags)
                     yield run
 
     def _one_at_a_time(self) -> FileLock:

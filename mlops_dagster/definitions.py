@@ -2,18 +2,24 @@
 
 import dagster as dg
 
-from mlops_dagster.assets import build_model
+from mlops_dagster.assets import build_model, search
 from mlops_dagster.checks import CHECKS
-from mlops_dagster.jobs import build_model_pipeline
+from mlops_dagster.jobs import JOBS
 from mlops_dagster.resources import resources_of
-from mlops_dagster.sensors import SENSORS
+from mlops_dagster.sensors import SENSORS, best_parameters_to_model
 from mlops_dagster.stack.deployment import load_deployment
 
 defs = dg.Definitions(
-    assets=[build_model.prices, build_model.training_set, build_model.trained_model],
+    assets=[
+        build_model.prices,
+        build_model.training_set,
+        build_model.trained_model,
+        search.grid_search_results,
+        search.spark_grid_search_results,
+    ],
     asset_checks=CHECKS,
-    jobs=[build_model_pipeline],
-    sensors=SENSORS,
+    jobs=JOBS,
+    sensors=[*SENSORS, best_parameters_to_model],
     resources=resources_of(load_deployment()),
     # A run is one symbol's chain of steps with nothing to do side by side: one process each is five times quicker
     # than one per step. Symbols still run beside each other, since each is a run of its own.

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
-from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
 from mlops_dagster.stack.deployment import Deployment
 
 # Telemetry and the newcomer's dialog are off: the dialog covers every fresh page. A run starts within a second of its
@@ -56,8 +56,7 @@ def prepare_instance(deployment: Deployment) -> Path:
 
 def add_symbols(instance: dg.DagsterInstance, symbols: list[str]) -> list[str]:
     """Add symbols as partitions, and return those that weren't there."""
-    known = set(instance.get_dynamic_partitions(SYMBOLS.name or ""))
-    new = [symbol for symbol in symbols if symbol not in known]
+    new = missing_symbols(instance, symbols)
     if new:
         instance.add_dynamic_partitions(SYMBOLS.name or "", new)
     return new

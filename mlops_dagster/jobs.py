@@ -1,10 +1,17 @@
 """The pipelines as Dagster jobs: a name, a selection of assets, and the config that the launchpad opens with."""
 
+from typing import Any
+
 import dagster as dg
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets import build_model
-from mlops_dagster.assets.config import ForestConfig, TrainingSetConfig
+from mlops_dagster.assets import build_model, search
+from mlops_dagster.assets.config import ForestConfig, SearchConfig, TrainingSetConfig
+
+HOW_TO_WRITE_A_GRID = (
+    "For a grid of your own, replace `preset: small` by `grid: {max_depth: [80, 90], max_features: [0.15, 0.3]}`, "
+    "by `ranges: {n_estimators: {start: 100, stop: 500, step: 100}}`, or by both."
+)
 
 build_model_pipeline = dg.define_asset_job(
     pipelines.BUILD_MODEL.name,
@@ -21,3 +28,26 @@ build_model_pipeline = dg.define_asset_job(
         }
     ),
 )
+
+
+def _search_job(pipeline: pipelines.Pipeline, results: dg.AssetsDefinition) -> Any:
+    """Make a search's job; the launchpad opens with a preset, and explains how to write a grid in its place."""
+    return dg.define_asset_job(
+        pipeline.name,
+        selection=[build_model.prices, build_model.training_set, results],
+        description=f"{pipeline.description} {HOW_TO_WRITE_A_GRID}",
+        config=dg.RunConfig(
+            ops={
+                "training_set": TrainingSetConfig(recipe="honest"),
+                pipeline.steps[-1].name: SearchConfig(
+                    preset=pipelines.SEARCH_DEFAULTS["preset"], folds=pipelines.SEARCH_DEFAULTS["folds"]
+                ),
+            }
+        ),
+    )
+
+
+search_model_pipeline = _search_job(pipelines.SEARCH_MODEL, search.grid_search_results)
+cluster_search_model_pipeline = _search_job(pipelines.CLUSTER_SEARCH_MODEL, search.spark_grid_search_results)
+
+JOBS = [build_model_pipeline, search_model_pipeline, cluster_search_model_pipeline]

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["integer", "number", "boolean", "text"]
+Kind = Literal["integer", "number", "boolean", "text", "grid"]
 PARAMETER_TYPES: Mapping[Kind, str] = {
     "integer": "an integer",
     "number": "a number",
     "boolean": "true or false",
     "text": "a text",
+    "grid": "parameters with the values to try",
 }
 
 
@@ -53,8 +54,9 @@ class Parameter:
     ----------
     name : str
         As users write it, in every tool.
-    kind : {"integer", "number", "boolean", "text"}
+    kind : {"integer", "number", "boolean", "text", "grid"}
         Its type. A boolean is not an integer, a text is not a number, 2.0 is an integer's value only if written ``2``.
+        What a grid says is checked as a whole, see :mod:`mlops_dagster.grids`.
     description : str
         One or two sentences for the launchpad and ``--help``.
     minimum, maximum : float, optional
@@ -104,6 +106,7 @@ class Parameter:
             "number": isinstance(value, int | float) and not isinstance(value, bool),
             "boolean": isinstance(value, bool),
             "text": isinstance(value, str),
+            "grid": isinstance(value, Mapping),
         }[self.kind]
         if not right_type:
             raise refuse(self.name, value, f"give {self.domain}.")
@@ -252,8 +255,71 @@ FOREST = (
     ),
 )
 
+PRESETS = ("small", "article")
+CV_SCHEMES = ("chronological", "shuffled")
+SCORINGS = (
+    "neg_root_mean_squared_error",
+    "neg_mean_squared_error",
+    "neg_mean_absolute_error",
+    "neg_median_absolute_error",
+    "neg_max_error",
+    "r2",
+    "explained_variance",
+)
+CANDIDATES_IN_MLFLOW = ("table", "children")
+
+SEARCH = (
+    Parameter(
+        "preset",
+        "text",
+        "A ready-made grid: 'small' takes seconds, 'article' is the blog's with 288 candidates.",
+        choices=PRESETS,
+    ),
+    Parameter(
+        "grid",
+        "grid",
+        "A grid of your own in place of a preset: each parameter of the forest with a list of values, "
+        "or with a range {start, stop, step} that includes its stop. Every combination is a candidate.",
+    ),
+    Parameter(
+        "cv",
+        "text",
+        "How candidates are scored. 'chronological': on rows that come after those they learn from, with a gap. "
+        "'shuffled': on random parts, as the article does. Not given: chronological (honest), shuffled (article).",
+        choices=CV_SCHEMES,
+    ),
+    Parameter("folds", "integer", "How many times each candidate is fitted and scored.", minimum=2, maximum=50),
+    Parameter(
+        "gap",
+        "integer",
+        "For cv 'chronological': how many rows to leave out before those that are scored. Not given: the horizon, "
+        "with which nothing leaks.",
+        minimum=0,
+        maximum=1000,
+    ),
+    Parameter(
+        "scoring",
+        "text",
+        "What makes a candidate good, by scikit-learn's name; the larger the better.",
+        choices=SCORINGS,
+    ),
+    next(parameter for parameter in FOREST if parameter.name == "random_state"),
+    Parameter(
+        "candidates",
+        "text",
+        "How MLflow shows the candidates: as one table of the search's run, or as a child run each.",
+        choices=CANDIDATES_IN_MLFLOW,
+    ),
+)
+SEARCH_DEFAULTS: Mapping[str, Any] = {
+    "preset": "small",
+    "folds": 3,
+    "scoring": "neg_root_mean_squared_error",
+    "candidates": "table",
+}
+
 PARAMETERS: Mapping[str, Parameter] = {
-    parameter.name: parameter for parameter in (SOURCE, PATH, START, END, RECIPE, HORIZON, TEST_SIZE, *FOREST)
+    parameter.name: parameter for parameter in (SOURCE, PATH, START, END, RECIPE, HORIZON, TEST_SIZE, *FOREST, *SEARCH)
 }
 
 # The article gave its forest max_depth and n_estimators only; everything else was scikit-learn's default.
@@ -293,6 +359,8 @@ def explain(name: str) -> str:
     if said.minimum is not None or said.choices is not None:
         words.append(f"Give {said.domain}.")
     defaults = {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
+    if name in SEARCH_DEFAULTS:
+        defaults = dict.fromkeys(RECIPES, SEARCH_DEFAULTS[name])
     if len(set(defaults.values())) == 1:
         words.append(f"Not given: {next(iter(defaults.values()))}.")
     elif defaults:
@@ -341,14 +409,29 @@ def resolve_forest(recipe: str, given: Mapping[str, object]) -> dict[str, Any]:
     30
     """
     checked = {**RECIPE_DEFAULTS[RECIPE.check(recipe)], **check_parameters(FOREST, given)}
-    # For scikit-learn 1.0 is a share and 1 is a count; in a config file nobody sees the difference.
-    if checked["max_features"] <= 1:
-        checked["max_features"] = float(checked["max_features"])
-    elif float(checked["max_features"]).is_integer():
-        checked["max_features"] = int(checked["max_features"])
-    else:
-        raise refuse("max_features", checked["max_features"], "above 1 it is a number of features: give a whole one.")
-    return checked
+    return {**checked, "max_features": share_or_count(checked["max_features"])}
+
+
+def share_or_count(max_features: float) -> float | int:
+    """Return `max_features` as scikit-learn tells a share (a float) from a count (an integer).
+
+    For scikit-learn 1.0 is a share and 1 is a count; in a config file nobody sees the difference.
+
+    Raises
+    ------
+    ParameterError
+        For a count that isn't whole.
+
+    Examples
+    --------
+    >>> share_or_count(1), share_or_count(3.0)
+    (1.0, 3)
+    """
+    if max_features <= 1:
+        return float(max_features)
+    if float(max_features).is_integer():
+        return int(max_features)
+    raise refuse("max_features", max_features, "above 1 it is a number of features: give a whole one.")
 
 
 # -------------------------------------------------------------------------------------------------------- pipelines
@@ -368,10 +451,30 @@ TRAINED_MODEL = Step(
     "A random forest fitted to the training set, evaluated on the test rows and logged to MLflow.",
     FOREST,
 )
+GRID_SEARCH_RESULTS = Step(
+    "grid_search_results",
+    "Every candidate of a grid of hyper-parameters, cross-validated on the training rows of one symbol.",
+    SEARCH,
+)
+SPARK_GRID_SEARCH_RESULTS = Step(
+    "spark_grid_search_results",
+    "The same as grid_search_results, its trees grown on Spark.",
+    SEARCH,
+)
 
 BUILD_MODEL = Pipeline(
     "build_model_pipeline",
     "Prices to training set to trained model, for one symbol.",
     (PRICES, TRAINING_SET, TRAINED_MODEL),
 )
-PIPELINES = (BUILD_MODEL,)
+SEARCH_MODEL = Pipeline(
+    "search_model_pipeline",
+    "Prices to training set to grid search, for one symbol, on this machine.",
+    (PRICES, TRAINING_SET, GRID_SEARCH_RESULTS),
+)
+CLUSTER_SEARCH_MODEL = Pipeline(
+    "cluster_search_model_pipeline",
+    "Prices to training set to grid search, for one symbol, on Spark.",
+    (PRICES, TRAINING_SET, SPARK_GRID_SEARCH_RESULTS),
+)
+PIPELINES = (BUILD_MODEL, SEARCH_MODEL, CLUSTER_SEARCH_MODEL)

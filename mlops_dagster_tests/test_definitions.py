@@ -1,12 +1,20 @@
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import dagster as dg
 import pytest
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets.config import ForestConfig, PricesConfig, TrainingSetConfig
+from mlops_dagster.assets.config import (
+    ForestConfig,
+    GridConfig,
+    PricesConfig,
+    RangesConfig,
+    SearchConfig,
+    TrainingSetConfig,
+)
 from mlops_dagster.definitions import defs
 
 HEAVY = (
@@ -39,10 +47,11 @@ def test_the_command_line_imports_no_dagster():
     assert {"dagster", *HEAVY}.isdisjoint(name.split(".")[0] for name in json.loads(done.stdout))
 
 
-def test_the_job_has_the_articles_name_and_its_steps_are_the_assets():
-    job = defs.resolve_job_def(pipelines.BUILD_MODEL.name)
-    steps = {step.name for step in pipelines.BUILD_MODEL.steps}
-    assert steps <= {node.name for node in job.nodes}
+@pytest.mark.parametrize("pipeline", pipelines.PIPELINES, ids=lambda pipeline: pipeline.name)
+def test_every_pipeline_is_a_job_and_its_steps_are_the_assets(pipeline):
+    job = defs.resolve_job_def(pipeline.name)
+    assets = {node.name for node in job.nodes} & {spec.key.to_user_string() for a in defs.assets for spec in a.specs}
+    assert assets == {step.name for step in pipeline.steps}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +64,22 @@ def test_the_job_has_the_articles_name_and_its_steps_are_the_assets():
 )
 def test_the_launchpad_asks_for_exactly_the_parameters_of_the_step(config, step):
     assert set(config.model_fields) == {parameter.name for parameter in step.parameters}
+
+
+def test_the_launchpad_asks_for_exactly_the_parameters_of_a_search():
+    # Dagster's config has no field that is a list or a range, so ranges are a field of their own.
+    assert set(SearchConfig.model_fields) - {"ranges"} == {parameter.name for parameter in pipelines.SEARCH}
+    forest = {parameter.name for parameter in pipelines.FOREST}
+    assert set(GridConfig.model_fields) == forest
+    assert set(RangesConfig.model_fields) == forest - {"bootstrap"}
+
+
+@pytest.mark.parametrize(
+    ("field", "known"), [("preset", pipelines.PRESETS), ("scoring", pipelines.SCORINGS), ("cv", pipelines.CV_SCHEMES)]
+)
+def test_the_launchpad_takes_what_a_search_takes(field, known):
+    taken = get_args(SearchConfig.model_fields[field].annotation)
+    assert set(taken) - {"by recipe"} == set(known)
 
 
 def test_the_launchpad_explains_every_parameter():

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,8 @@ from mlflow import MlflowClient
 
 from mlops_dagster.instance import DAGSTER_YAML
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
-from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
+from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
+from mlops_dagster_tests.contracts.servers import eventually, free_port, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dagster dev")]
 
@@ -49,21 +49,8 @@ def pid_of(home, run_id, asset):
     return int(eventually((home / f"{run_id}-{asset}.pid").read_text))
 
 
-class DagsterDev:
-    """The GraphQL interface of a running `dagster dev`."""
-
-    def __init__(self, url, home):
-        self.url, self.home = url, home
-
-    def ask(self, query, **variables):
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as response:
-            answer = json.load(response)
-        assert "errors" not in answer, answer
-        (data,) = answer["data"].values()
-        return data
+class StatusDev(DagsterDev):
+    """Launches the assets of `run_status_definitions`, and compares how their runs ended."""
 
     def launch(self, location, job, config, **selection):
         """As the UI does; with an asset selection it's what its button "Materialize" sends."""
@@ -83,21 +70,8 @@ class DagsterDev:
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return launched["run"]["runId"]
 
-    def terminate(self, run_id, policy="SAFE_TERMINATE"):
-        answer = self.ask(
-            "mutation($id: String!, $policy: TerminateRunPolicy!) "
-            "{terminateRun(runId: $id, terminatePolicy: $policy) {__typename}}",
-            id=run_id,
-            policy=policy,
-        )
-        assert answer["__typename"] == "TerminateRunSuccess", answer
-
-    def status(self, run_id):
-        return self.ask("query($id: ID!) {runOrError(runId: $id) {... on Run {status}}}", id=run_id)["status"]
-
     def assert_ends(self, location, run_id, dagster_status, mlflow_statuses):
-        eventually(lambda: self.status(run_id) in ("SUCCESS", "FAILURE", "CANCELED"))
-        assert self.status(run_id) == dagster_status
+        assert self.ended(run_id) == dagster_status
 
         def settled():
             seen = statuses(self.home, location, run_id)
@@ -117,14 +91,11 @@ def dev(tmp_path_factory):
     command = ["-m", "dagster", "dev", "-w", str(home / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     env = {"DAGSTER_HOME": str(home / "dagster"), "RUN_STATUS_HOME": str(home), "PYTHONPATH": str(Path.cwd())}
     with running(command, log=home / "dev.log", env=env) as process:
-        server = DagsterDev(f"http://127.0.0.1:{port}", home)
+        server = StatusDev(f"http://127.0.0.1:{port}", home)
 
         def ready():
             assert process.poll() is None, (home / "dev.log").read_text()
-            loaded = "{workspaceOrError {... on Workspace {locationEntries {loadStatus}}}}"
-            return answers(f"{server.url}/server_info") and [
-                entry["loadStatus"] for entry in server.ask(loaded)["locationEntries"]
-            ] == ["LOADED", "LOADED"]
+            return server.has_loaded(len(CLIENTS))
 
         eventually(ready)
         yield server

@@ -187,3 +187,115 @@ def test_a_report_is_json(prepared, tracker):
     assert said["metrics"]["rmse"] == report.metrics["rmse"]
     assert said["plots"] == ["feature_importance", "forecast", "residuals"]
     assert said["table"]["rows"] == report.table.rows
+
+
+# ------------------------------------------------------------------------------------------------------------ search
+
+GRID = {"grid": {"max_depth": [2, 4], "n_estimators": [2, 4, 6], "max_features": [2, 0.5]}}
+
+
+def search(prepared, tracker, given=GRID, **how):
+    return steps.grid_search_results("ACME", given, store=prepared, tracker=tracker, origin=TEST, **how)
+
+
+def test_a_search_leaves_every_candidate_as_a_row_with_what_was_best_beside(prepared, tracker):
+    report = search(prepared, tracker)
+    frame, table = prepared.read("grid_search_results", "ACME")
+    assert len(frame) == report.facts["candidates"] == 12
+    best = frame.loc[frame["rank_test_score"].idxmin()]
+    assert (
+        json.loads(best["params"]) == report.facts["best_parameters"] == json.loads(table.metadata["best_parameters"])
+    )
+    assert float(table.metadata["best_score"]) == best["mean_test_score"] == report.metrics["best_score"]
+    assert table.metadata["training_set_digest"] == prepared.current("training_set", "ACME").digest
+    assert table.metadata["mlflow_run_id"] == report.mlflow_run_id
+    assert json.loads(table.metadata["work"])["trees_grown"] > 0
+    assert steps.SEARCH_CACHE
+    # As an asset's metadata and as the shell's JSON.
+    json.dumps(report.as_dict(), allow_nan=False)
+
+
+def test_a_search_in_mlflow_shows_grid_candidates_best_and_work(prepared, tracker):
+    report = search(prepared, tracker)
+    client = MlflowClient(tracker.tracking_uri)
+    run = client.get_run(report.mlflow_run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["pipeline"] == "search_model_pipeline"
+    assert run.data.params["grid_max_features"] == "2, 0.5"
+    assert run.data.params["fixed_min_samples_leaf"] == "100"
+    assert run.data.params["best_max_depth"] == str(report.facts["best_parameters"]["max_depth"])
+    assert run.data.metrics["best_score"] == report.metrics["best_score"]
+    assert run.data.metrics["work_trees_asked"] == 3 * 4 * (2 + 4 + 6)
+    assert len(client.get_metric_history(run.info.run_id, "mean_test_score")) == 12
+    by_trees = client.get_metric_history(run.info.run_id, "best_score_by_n_estimators")
+    assert sorted(metric.step for metric in by_trees) == [2, 4, 6]
+    artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+    assert {"candidates.json", "grid.json", "work.json", "plots"} <= artifacts
+
+
+def test_times_do_not_count_as_data(prepared, tracker):
+    first, second = (search(prepared, tracker) for _ in range(2))
+    assert first.data_version == second.data_version
+    assert first.table.digest != second.table.digest  # the times are another time's
+    assert search(prepared, tracker, {**GRID, "folds": 4}).data_version != first.data_version
+
+
+def test_a_cached_search_grows_nothing_again_and_finds_the_same(prepared, tracker, tmp_path):
+    first, second = (search(prepared, tracker, cache=tmp_path / "cache") for _ in range(2))
+    assert second.facts["work"]["trees_grown"] == 0
+    assert second.data_version == first.data_version
+
+
+def test_both_names_find_the_same(prepared, tracker):
+    from mlops_dagster.ml.grid_search import LocalEngine
+
+    here = search(prepared, tracker)
+    there = steps.spark_grid_search_results(
+        "ACME", GRID, store=prepared, tracker=tracker, origin=TEST, engine=LocalEngine(2)
+    )
+    assert there.data_version == here.data_version
+    assert (here.table.table, there.table.table) == ("grid_search_results", "spark_grid_search_results")
+
+
+def test_progress_is_told(prepared, tracker):
+    told = []
+    search(prepared, tracker, progress=told.append)
+    assert told[-1].trees_done >= told[-1].trees_needed > 0
+    assert told[-1].units_done == told[-1].units
+
+
+@pytest.mark.parametrize(
+    "given", [{"grid": {"max_depth": []}}, {"preset": "huge"}, {"folds": 0}, {"grid": {"max_features": [50]}}]
+)
+def test_a_bad_search_is_refused_before_anything_is_begun(prepared, tracker, given):
+    with pytest.raises(ParameterError):
+        search(prepared, tracker, given)
+    client, experiment = tracker.connect()
+    assert client.search_runs([experiment]) == []
+    assert prepared.current("grid_search_results", "ACME") is None
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError("lost"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_search_that_fails_leaves_the_last_good_table(prepared, tracker, error, status):
+    class Broken:
+        """An engine that fails, as a cluster does, or is interrupted, as by Ctrl-C."""
+
+        slots = 2
+
+        def run(self, units, data, receive):
+            raise error
+
+    before = search(prepared, tracker).table.version
+    with pytest.raises(type(error)):
+        search(prepared, tracker, {**GRID, "candidates": "children"}, engine=Broken())
+    assert prepared.current("grid_search_results", "ACME").version == before
+    client, experiment = tracker.connect()
+    assert sorted(run.info.status for run in client.search_runs([experiment])) == sorted(["FINISHED", status])
+
+
+def test_a_plan_says_what_would_be_done_and_does_it_not(prepared, tracker):
+    plan = steps.plan_search("ACME", GRID, store=prepared)
+    assert plan.as_dict()["candidates"] == 12
+    assert plan.as_dict()["trees_asked"] == 144
+    assert "12 candidates on 3 folds" in str(plan)
+    assert prepared.current("grid_search_results", "ACME") is None

@@ -80,8 +80,9 @@ def trained_model(
     """
     refuse_bad_config(context)
     origin = Origin("dagster", context.run.run_id, deployment.dagster_run_url(context.run.run_id))
-    report = steps.trained_model(
-        context.partition_key, config.model_dump(), store=store, tracker=tracker, origin=origin
-    )
+    with steps.training_engine(deployment) as engine:
+        report = steps.trained_model(
+            context.partition_key, config.model_dump(), store=store, tracker=tracker, origin=origin, engine=engine
+        )
     context.log.info(f"{pipelines.BUILD_MODEL.name}: {report.metrics}")
     return to_result(report)

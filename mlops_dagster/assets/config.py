@@ -5,12 +5,13 @@ descriptions, which `pipelines.py` says once; `refuse_bad_config` applies the bo
 first step works.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
 
-from mlops_dagster import pipelines
+from mlops_dagster import grids, pipelines
 
 
 def parameter(name: str, default: Any = None) -> Any:
@@ -47,11 +48,108 @@ class ForestConfig(dg.Config):
     random_state: int | None = parameter("random_state")
 
 
+class IntegerRange(dg.Config):
+    """Integers from `start` to `stop`, both included, `step` apart."""
+
+    start: int
+    stop: int
+    step: int
+
+
+class NumberRange(dg.Config):
+    """Numbers from `start` to `stop`, both included, `step` apart."""
+
+    start: float
+    stop: float
+    step: float
+
+
+class GridConfig(dg.Config):
+    """Lists of values to try, for example ``max_depth: [80, 90, 100]``. What isn't listed stays the recipe's."""
+
+    max_depth: list[int] | None = parameter("max_depth")
+    n_estimators: list[int] | None = parameter("n_estimators")
+    min_samples_leaf: list[int] | None = parameter("min_samples_leaf")
+    min_samples_split: list[int] | None = parameter("min_samples_split")
+    max_features: list[float] | None = parameter("max_features")
+    bootstrap: list[bool] | None = parameter("bootstrap")
+    random_state: list[int] | None = parameter("random_state")
+
+
+class RangesConfig(dg.Config):
+    """Ranges of values to try, for example ``n_estimators: {start: 100, stop: 500, step: 100}``."""
+
+    max_depth: IntegerRange | None = parameter("max_depth")
+    n_estimators: IntegerRange | None = parameter("n_estimators")
+    min_samples_leaf: IntegerRange | None = parameter("min_samples_leaf")
+    min_samples_split: IntegerRange | None = parameter("min_samples_split")
+    max_features: NumberRange | None = parameter("max_features")
+    random_state: IntegerRange | None = parameter("random_state")
+
+
+class SearchConfig(dg.Config):
+    """What is searched, and how candidates are scored. Give a preset, or a grid of lists and ranges."""
+
+    preset: Literal["small", "article"] = parameter("preset", default=pipelines.SEARCH_DEFAULTS["preset"])
+    grid: GridConfig | None = Field(
+        default=None,
+        description="A grid of your own, in place of a preset: lists of values, as in "
+        "{max_depth: [80, 90], n_estimators: [100, 200]}. Every combination is a candidate.",
+    )
+    ranges: RangesConfig | None = Field(
+        default=None,
+        description="Ranges in place of lists, alone or beside `grid`, as in "
+        "{n_estimators: {start: 100, stop: 500, step: 100}}. They include their stop.",
+    )
+    cv: Literal["by recipe", "chronological", "shuffled"] = parameter("cv", default="by recipe")
+    folds: int | None = parameter("folds")
+    gap: int | None = parameter("gap")
+    scoring: Literal[
+        "neg_root_mean_squared_error",
+        "neg_mean_squared_error",
+        "neg_mean_absolute_error",
+        "neg_median_absolute_error",
+        "neg_max_error",
+        "r2",
+        "explained_variance",
+    ] = parameter("scoring", default=pipelines.SEARCH_DEFAULTS["scoring"])
+    random_state: int | None = parameter("random_state")
+    candidates: Literal["table", "children"] = parameter("candidates", default=pipelines.SEARCH_DEFAULTS["candidates"])
+
+
+def search_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a search as `pipelines.SEARCH` has them: lists and ranges are one grid.
+
+    Parameters
+    ----------
+    config : mapping
+        As users wrote it, or as :class:`SearchConfig` has it, defaults filled in.
+
+    Raises
+    ------
+    mlops_dagster.pipelines.ParameterError
+        If a parameter has a list and a range.
+    """
+    given = {name: value for name, value in config.items() if name not in ("grid", "ranges") and value != "by recipe"}
+    grid: dict[str, Any] = {}
+    for values in (config.get("grid"), config.get("ranges")):
+        for name, some in (values or {}).items():
+            if some is not None and name in grid:
+                raise pipelines.refuse(f"ranges.{name}", some, "the grid has a list for it; give one of them.")
+            if some is not None:
+                grid[name] = some
+    if config.get("grid") is not None or config.get("ranges") is not None:
+        given["grid"] = grid
+    return given
+
+
 def refuse_bad_config(context: dg.AssetExecutionContext) -> None:
     """Refuse the run if any of its steps has a bad symbol or parameter, whichever step is asked first.
 
     Dagster checks names and types when a run is launched, but bounds only when a step reads its config. Without this,
     ``n_estimators: 0`` would show only after prices and training set had been made.
+
+    A backfill gives every symbol the same config, so a path in it needs ``{symbol}``.
 
     Raises
     ------
@@ -61,8 +159,16 @@ def refuse_bad_config(context: dg.AssetExecutionContext) -> None:
     try:
         pipelines.check_symbol(context.partition_key)
         ops: Any = context.run.run_config.get("ops") or {}
-        for step in pipelines.BUILD_MODEL.steps:
-            given = ops.get(step.name, {}).get("config", {})
-            pipelines.check_parameters(step.parameters, given)
+        given = {step: op.get("config") or {} for step, op in ops.items()}
+        for step in {step.name: step for pipeline in pipelines.PIPELINES for step in pipeline.steps}.values():
+            if step.name in given and step.parameters is pipelines.SEARCH:
+                recipe = given.get(pipelines.TRAINING_SET.name, {}).get("recipe", "honest")
+                grids.resolve_search(recipe, search_parameters(given[step.name]))
+            elif step.name in given:
+                pipelines.check_parameters(step.parameters, given[step.name])
+        path = given.get(pipelines.PRICES.name, {}).get("path")
+        if path is not None and "dagster/backfill" in context.run.tags and "{symbol}" not in path:
+            cure = "a backfill would give every symbol the same rows; write {symbol} where the symbol stands."
+            raise pipelines.refuse("path", path, cure)
     except pipelines.ParameterError as error:
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -3,3 +3,9 @@
 import dagster as dg
 
 SYMBOLS = dg.DynamicPartitionsDefinition(name="symbol")
+
+
+def missing_symbols(instance: dg.DagsterInstance, symbols: list[str]) -> list[str]:
+    """Return those symbols that aren't partitions yet."""
+    known = set(instance.get_dynamic_partitions(SYMBOLS.name or ""))
+    return [symbol for symbol in symbols if symbol not in known]

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_dagster import pipelines
 from mlops_dagster.steps import StepReport
 
 # What a column holds, for everyone who meets it in the UI. Units in brackets.
@@ -33,6 +34,17 @@ COLUMNS: Mapping[str, str] = {
     "forecast": "The model's forecast of `truth` [index points or currency]",
     "split": "train, gap (in neither, so that nothing leaks), test, or forecast (truth not known yet)",
     "position": "The order in which the model sees the rows of a split",
+    "candidate": "Its number, in the order of the grid",
+    **{f"param_{parameter.name}": parameter.description for parameter in pipelines.FOREST},
+    "params": "What of the grid it is, as JSON",
+    **{f"split{fold}_test_score": f"Its score on fold {fold}" for fold in range(50)},
+    "mean_test_score": "Its score, the mean over all folds; the larger the better",
+    "std_test_score": "The standard deviation of its scores over the folds",
+    "rank_test_score": "1 is the best",
+    "mean_fit_time": "Its share of the time that growing its trees took, per fold [s]",
+    "std_fit_time": "The standard deviation of that over the folds [s]",
+    "mean_score_time": "Its share of the time that predicting and scoring took, per fold [s]",
+    "std_score_time": "The standard deviation of that over the folds [s]",
 }
 
 
@@ -65,6 +77,8 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
 
 
 def _to_metadata(value: Any) -> Any:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in value])
     if isinstance(value, list):
         return dg.MetadataValue.md("\n".join(f"- {item}" for item in value) or "none")
     if isinstance(value, dict):

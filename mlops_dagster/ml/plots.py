@@ -1,17 +1,18 @@
 """The three pictures of a trained model, small enough to travel inside an event.
 
-What belongs here: figures made from an evaluation or a forest, and their rendering as small PNGs. What doesn't: where
-they are shown. Figures are built without pyplot, so that no global state is touched and threads don't meet.
+What belongs here: figures made from an evaluation or a forest. What doesn't: where they are shown, and what all
+pictures have in common (`drawing.py`).
 """
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from mlops_dagster.ml.drawing import BAR, FAINT, FORECAST, GAP, INK, TEST, finish, legend, new_figure
+from mlops_dagster.ml.drawing import to_png as to_png
 from mlops_dagster.ml.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from sklearn.ensemble import RandomForestRegressor
 
-_INK, _FAINT, _GRID = "#1f2937", "#8a99ad", "#e2e8f0"
-_FORECAST, _BAR, _TEST, _GAP = "#d9480f", "#5b7ea6", "#eef2f7", "#f6c7ad"
 _PRICE = "adjusted close (points or currency)"
 _RECENT = 60
 _PIXELS = 600
@@ -35,7 +34,7 @@ def forecast_plot(evaluation: Evaluation) -> Figure:
     Above, the test period is shaded and the gap before it marked. A shuffled split has neither: its test days are
     drawn as dots where they lie.
     """
-    figure = _figure(_title("Forecasts", evaluation), _score(evaluation), height=5.4)
+    figure = new_figure(_title("Forecasts", evaluation), _score(evaluation), height=5.4)
     whole, recent = figure.subplots(2, 1, height_ratios=[1.15, 1])
     history, forecasts = evaluation.history, evaluation.forecasts
 
@@ -43,40 +42,40 @@ def forecast_plot(evaluation: Evaluation) -> Figure:
     seen = slice(None, None, max(1, len(dates) // _PIXELS))
     price = history["price"].to_numpy()
     # Hard edges where nobody sees them: smooth ones cost a kilobyte per line.
-    whole.plot(dates[seen], price[seen], color=_FAINT, linewidth=2.2, antialiased=False, label="price")
+    whole.plot(dates[seen], price[seen], color=FAINT, linewidth=2.2, antialiased=False, label="price")
     when, forecast = forecasts["TargetDate"].to_numpy(), forecasts["forecast"].to_numpy()
     if _is_chronological(history):
         begin = history.loc[history["split"] == "test", "Date"].min()
         last_train = history.loc[history["split"] == "train", "Date"].max()
-        whole.axvspan(begin, dates[-1], color=_TEST, linewidth=0, zorder=0)
+        whole.axvspan(begin, dates[-1], color=TEST, linewidth=0, zorder=0)
         rows = int((history["split"] == "gap").sum())
-        whole.axvspan(last_train, begin, color=_GAP, linewidth=0, zorder=0, label=f"gap, {rows} row{'s'[: rows > 1]}")
-        whole.plot(when[seen], forecast[seen], color=_FORECAST, linewidth=1.1, label="forecast")
+        whole.axvspan(last_train, begin, color=GAP, linewidth=0, zorder=0, label=f"gap, {rows} row{'s'[: rows > 1]}")
+        whole.plot(when[seen], forecast[seen], color=FORECAST, linewidth=1.1, label="forecast")
         _name_region(whole, dates[0], "training period")
         _name_region(whole, begin, "test period")
     else:
-        whole.plot(when, forecast, ".", color=_FORECAST, markersize=1.6, label="forecast (test days)")
+        whole.plot(when, forecast, ".", color=FORECAST, markersize=1.6, label="forecast (test days)")
         _name_region(whole, dates[0], "test days drawn at random from all days")
     low, high = whole.get_ylim()
     whole.set_ylim(low, high + 0.12 * (high - low))  # room for the names
 
     last = forecasts.tail(_RECENT)
     when = last["TargetDate"].to_numpy()
-    recent.plot(when, last["truth"].to_numpy(), color=_INK, linewidth=1.3, label="truth")
+    recent.plot(when, last["truth"].to_numpy(), color=INK, linewidth=1.3, label="truth")
     recent.plot(
-        when, last["forecast"].to_numpy(), "s", color=_FORECAST, markersize=3, antialiased=False, label="forecast"
+        when, last["forecast"].to_numpy(), "s", color=FORECAST, markersize=3, antialiased=False, label="forecast"
     )
-    recent.set_title(f"the last {len(last)} test days", loc="right", fontsize=11, color=_INK)
+    recent.set_title(f"the last {len(last)} test days", loc="right", fontsize=11, color=INK)
     for axes in (whole, recent):
-        _legend(axes)
-        _finish(axes, dated=True)
-    figure.supylabel(_PRICE, fontsize=11, color=_INK)
+        legend(axes)
+        finish(axes, dated=True)
+    figure.supylabel(_PRICE, fontsize=11, color=INK)
     return figure
 
 
 def residual_plot(evaluation: Evaluation) -> Figure:
     """Draw the errors (forecast - truth) over time and their distribution, beside that of persistence."""
-    figure = _figure(_title("Errors", evaluation), _score(evaluation), height=4.1)
+    figure = new_figure(_title("Errors", evaluation), _score(evaluation), height=4.1)
     over_time, distribution = figure.subplots(1, 2, sharey=True, width_ratios=[3.2, 1])
     forecasts = evaluation.forecasts
     errors = (forecasts["forecast"] - forecasts["truth"]).to_numpy()
@@ -89,27 +88,27 @@ def residual_plot(evaluation: Evaluation) -> Figure:
         middle = np.array([when[part[len(part) // 2]] for part in parts])
         low, high = np.array([np.quantile(errors[part], (0.1, 0.9)) for part in parts]).T
         over_time.fill_between(
-            middle, low, high, color=_FORECAST, alpha=0.35, linewidth=0, label="middle 8 of 10 errors"
+            middle, low, high, color=FORECAST, alpha=0.35, linewidth=0, label="middle 8 of 10 errors"
         )
         rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         drawn = (errors < low[rows]) | (errors > high[rows])
-    over_time.plot(when[drawn], errors[drawn], "s", color=_FORECAST, markersize=2, antialiased=False, label="one error")
-    _legend(over_time)
-    over_time.axhline(0, color=_INK, linewidth=0.8)
-    _finish(over_time, ylabel="forecast - truth (points or currency)", dated=True)
+    over_time.plot(when[drawn], errors[drawn], "s", color=FORECAST, markersize=2, antialiased=False, label="one error")
+    legend(over_time)
+    over_time.axhline(0, color=INK, linewidth=0.8)
+    finish(over_time, ylabel="forecast - truth (points or currency)", dated=True)
 
     # One error in a hundred may lie outside: a single crash would squeeze all others into three bars.
     reach = float(np.quantile(np.abs(np.concatenate([errors, persistence])), 0.99)) or 1.0
     bins = np.linspace(-reach, reach, min(41, 7 + len(errors) // 10))
     counts: dict[str, Any] = {"bins": bins, "orientation": "horizontal"}
-    distribution.hist(errors, color=_FORECAST, alpha=0.55, label="model", **counts)
-    distribution.hist(persistence, color=_INK, histtype="step", linewidth=1.0, label="persistence", **counts)
+    distribution.hist(errors, color=FORECAST, alpha=0.55, label="model", **counts)
+    distribution.hist(persistence, color=INK, histtype="step", linewidth=1.0, label="persistence", **counts)
     over_time.set_ylim(-1.6 * reach, 1.6 * reach)
     outside = int((np.abs(errors) > 1.6 * reach).sum())
     if outside:
-        over_time.text(0.01, 0.02, f"{outside} more outside", transform=over_time.transAxes, color=_FAINT, fontsize=10)
-    _legend(distribution)
-    _finish(distribution, xlabel="test days")
+        over_time.text(0.01, 0.02, f"{outside} more outside", transform=over_time.transAxes, color=FAINT, fontsize=10)
+    legend(distribution)
+    finish(distribution, xlabel="test days")
     return figure
 
 
@@ -117,61 +116,15 @@ def importance_plot(model: RandomForestRegressor, features: Sequence[str]) -> Fi
     """Draw what each feature's splits take off the squared error of the training rows, the largest on top."""
     percent = 100 * np.asarray(model.feature_importances_)
     order = np.argsort(percent, kind="stable")
-    figure = _figure("Feature importance", f"{len(model.estimators_):,} trees", height=1.5 + 0.29 * len(order))
+    figure = new_figure("Feature importance", f"{len(model.estimators_):,} trees", height=1.5 + 0.29 * len(order))
     axes = figure.subplots()
-    bars = axes.barh([features[place] for place in order], percent[order], height=0.62, color=_BAR)
-    axes.bar_label(bars, fmt="%.1f %%", padding=4, fontsize=11, color=_INK)
+    bars = axes.barh([features[place] for place in order], percent[order], height=0.62, color=BAR)
+    axes.bar_label(bars, fmt="%.1f %%", padding=4, fontsize=11, color=INK)
     axes.set_xlim(0, 1.12 * float(percent.max()) or 1.0)
     if not percent.any():
-        axes.text(0.5, 0.5, "no tree has a split", transform=axes.transAxes, ha="center", color=_INK, fontsize=12)
-    _finish(axes, xlabel="share of what all splits take off the squared error (percent, training rows)")
+        axes.text(0.5, 0.5, "no tree has a split", transform=axes.transAxes, ha="center", color=INK, fontsize=12)
+    finish(axes, xlabel="share of what all splits take off the squared error (percent, training rows)")
     axes.grid(False, axis="y")
-    return figure
-
-
-def to_png(figure: Figure, *, dpi: int = 72) -> bytes:
-    """Render a figure as a PNG with a palette of twelve colours: about ten kilobytes.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        What to render.
-    dpi : int
-        Pixels per inch; a figure is 10 inches wide.
-    """
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([channel for colour in _palette() for channel in colour])
-    # Our own colours and not the picture's most frequent ones, which would be sixteen shades of grey text.
-    image = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    image.save(small, format="png", optimize=True)
-    return small.getvalue()
-
-
-def _palette() -> list[tuple[int, ...]]:
-    """List the colours in use; the two that text and thin lines have also paler, so that edges stay smooth."""
-    shades = [(_INK, 1.0), (_INK, 0.6), (_INK, 0.3), (_FORECAST, 1.0), (_FORECAST, 0.65), (_FORECAST, 0.35)]
-    shades += [(colour, 1.0) for colour in ("#ffffff", _FAINT, _BAR, _GRID, _TEST, _GAP)]
-    return [
-        tuple(round(255 - strength * (255 - int(colour[at : at + 2], 16))) for at in (1, 3, 5))
-        for colour, strength in shades
-    ]
-
-
-def _figure(title: str, subtitle: str, *, height: float) -> Figure:
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    # Constrained layout gives the panels what the title, of a fixed height in inches, leaves.
-    engine = ConstrainedLayoutEngine(rect=(0.006, 0.01, 0.982, 0.99 - 0.4 / height))
-    figure = Figure(figsize=(10, height), layout=engine, facecolor="white")
-    top = 1 - 0.12 / height
-    figure.text(0.012, top, title, va="top", fontsize=14, fontweight="bold", color=_INK)
-    figure.text(0.986, top, subtitle, va="top", ha="right", fontsize=11.5, color=_INK)
     return figure
 
 
@@ -200,42 +153,5 @@ def _name_region(axes: Axes, left: Any, name: str) -> None:
         textcoords="offset points",
         va="top",
         fontsize=11,
-        color=_INK,
+        color=INK,
     )
-
-
-def _legend(axes: Axes) -> None:
-    """Put a legend above the panel, where no data is."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.01, 0.985),
-        ncols=3,
-        frameon=False,
-        fontsize=11,
-        labelcolor=_INK,
-        borderpad=0.2,
-        columnspacing=1.2,
-        handlelength=1.4,
-        markerscale=2,
-    )
-
-
-def _finish(axes: Axes, *, xlabel: str | None = None, ylabel: str | None = None, dated: bool = False) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    axes.tick_params(labelsize=11, color=_FAINT, labelcolor=_INK)
-    axes.grid(True, color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_FAINT)
-    if xlabel:
-        axes.set_xlabel(xlabel, fontsize=11, color=_INK)
-    if ylabel:
-        axes.set_ylabel(ylabel, fontsize=11, color=_INK)
-    if dated:
-        locator = AutoDateLocator(minticks=4, maxticks=10)  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-        axes.margins(x=0.01)

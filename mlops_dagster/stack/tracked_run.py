@@ -1,4 +1,4 @@
-"""What a step can put into its run in MLflow: parameters, metrics, tags, plots and the model.
+"""What a step can put into its run in MLflow: parameters, metrics, tags, plots, tables, child runs and the model.
 
 What belongs here: logging into one run that is open. What doesn't: how a run begins and ends (`tracking.py`).
 """
@@ -6,15 +6,17 @@ What belongs here: logging into one run that is open. What doesn't: how a run be
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from mlops_dagster.stack.child_runs import ChildRun, write_child_runs
 from mlops_dagster.stack.mlflow_connection import explained
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class TrackedRun:
         The run.
     url : str or None
         Where people look at it.
+    child_tags : mapping of str to str, optional
+        Tags of the runs below it.
 
     Raises
     ------
@@ -59,11 +63,19 @@ class TrackedRun:
         By every method, if MLflow refuses or can't be reached any more.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, url: str | None) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        experiment_id: str,
+        url: str | None,
+        child_tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.run_id = run_id
         self.experiment_id = experiment_id
         self.url = url
         self._client = client
+        self._child_tags = dict(child_tags or {})
         self._params: dict[str, str] = {}
         self._metrics: dict[str, float] = {}
 
@@ -83,13 +95,22 @@ class TrackedRun:
         self._log_metrics(numbers)
         self._metrics.update(numbers)
 
+    def log_curve(self, name: str, points: Iterable[tuple[int, float]]) -> None:
+        """Log a metric that MLflow draws as a curve: pairs of step and value."""
+        self._log_points([(name, float(value), int(step)) for step, value in points])
+
     def _log_metrics(self, metrics: Mapping[str, float], model_id: str | None = None) -> None:
+        self._log_points([(key, value, 0) for key, value in metrics.items()], model_id)
+
+    def _log_points(self, points: Iterable[tuple[str, float, int]], model_id: str | None = None) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         with self._explained("logging metrics"):
-            for some in _in_parts(metrics.items(), PER_REQUEST["metrics"]):
-                batch = [Metric(key, value, now, 0, model_id=model_id, run_id=self.run_id) for key, value in some]
+            for some in _in_parts(points, PER_REQUEST["metrics"]):
+                batch = [
+                    Metric(key, value, now, step, model_id=model_id, run_id=self.run_id) for key, value, step in some
+                ]
                 self._client.log_batch(self.run_id, metrics=batch, synchronous=True)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -102,11 +123,28 @@ class TrackedRun:
 
     def log_png(self, name: str, png: bytes) -> None:
         """Keep an image as an artifact; the name may have folders: ``plots/forecast.png``."""
+        self._log_file(name, png)
+
+    def log_json(self, name: str, value: Any) -> None:
+        """Keep JSON values as an artifact: ``grid.json``."""
+        self._log_file(name, json.dumps(value, indent=2).encode())
+
+    def log_table(self, name: str, table: pd.DataFrame) -> None:
+        """Keep a table as an artifact that MLflow shows as one, under its run and beside other runs': ``x.json``."""
+        with self._explained(f"logging {name}"):
+            self._client.log_table(self.run_id, table, name)
+
+    def log_children(self, children: Sequence[ChildRun]) -> None:
+        """Write runs below this one, FINISHED."""
+        with self._explained("logging child runs"):
+            write_child_runs(self._client, self.experiment_id, self.run_id, children, self._child_tags)
+
+    def _log_file(self, name: str, content: bytes) -> None:
         path = PurePosixPath(name)
         folder = None if path.parent == PurePosixPath(".") else str(path.parent)
         with tempfile.TemporaryDirectory() as scratch, self._explained(f"logging {name}"):
             file = Path(scratch, path.name)
-            file.write_bytes(png)
+            file.write_bytes(content)
             self._client.log_artifact(self.run_id, str(file), folder)
 
     def log_model(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mlops_dagster.stack import open_runs
+from mlops_dagster.stack.child_runs import ChildRun
 from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
 from mlops_dagster.stack.tracked_run import LoggedModel, TrackedRun
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.open_runs import Status
 
 __all__ = [
+    "ChildRun",
     "LoggedModel",
     "MlflowTracker",
     "Origin",
@@ -161,10 +163,10 @@ class MlflowTracker:
         token = uuid.uuid4().hex
         note = open_runs.Note(self.tracking_uri, self.experiment_name, f"tags.process_token = '{token}'")
         with open_runs.hold(self.state_dir, note) as opened:
+            run_tags = {**self._tags(origin, tags), "process_token": token}
             with explained("beginning a run", self.tracking_uri):
-                run_tags = {**self._tags(origin, tags), "process_token": token}
                 run_id = client.create_run(experiment_id, run_name=name, tags=run_tags).info.run_id
-            run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id))
+            run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id), self._child_tags(run_tags))
             with self._ending(run, name, opened):
                 yield run
 
@@ -243,6 +245,11 @@ class MlflowTracker:
             "orchestrator_run_id": origin.run_id,
             **link,
         }
+
+    @staticmethod
+    def _child_tags(tags: Mapping[str, str]) -> dict[str, str]:
+        """Return what of a run's tags its children have too: all but those by which it is found as a run of its own."""
+        return {key: value for key, value in tags.items() if not key.startswith(("orchestrator", "mlflow.note"))}
 
 
 def status_of(error: BaseException) -> Status:

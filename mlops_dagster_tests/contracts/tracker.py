@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from mlflow.entities import Run
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.preprocessing import FunctionTransformer
 
-from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError
+from mlops_dagster.stack.tracking import ChildRun, MlflowTracker, Origin, TrackingError
 
 ORIGIN = Origin("dagster", "5fd8cbd1-7b0b-4f3c-9e58-3f2c5a1c2b77", "http://127.0.0.1:3000/runs/5fd8cbd1")
 PNG = bytes.fromhex("89504e470d0a1a0a") + b"not looked at any further"
@@ -80,6 +81,86 @@ class TrackerContract:
         assert [entry.path for entry in client.list_artifacts(run.run_id, "plots")] == ["plots/forecast.png"]
         assert Path(client.download_artifacts(run.run_id, "plots/forecast.png")).read_bytes() == PNG
         assert "lineage.png" in [entry.path for entry in client.list_artifacts(run.run_id)]
+
+    def test_a_table_is_an_artifact_that_mlflow_shows_as_one(self, tracker):
+        table = pd.DataFrame(
+            {"candidate": [0, 1], "params": ['{"max_depth": 3}', '{"max_depth": 4}'], "s": [0.5, np.nan]}
+        )
+        with tracker.run("GSPC-search", origin=ORIGIN, tags={}) as run:
+            run.log_table("candidates.json", table)
+            run.log_json("grid.json", {"max_depth": [3, 4]})
+        client, _ = tracker.connect()
+        content = json.loads(Path(client.download_artifacts(run.run_id, "candidates.json")).read_text())
+        assert content["columns"] == ["candidate", "params", "s"]
+        assert content["data"][0] == [0, '{"max_depth": 3}', 0.5]
+        assert len(content["data"]) == 2
+        assert "candidates.json" in self.stored(tracker, run.run_id).data.tags["mlflow.loggedArtifacts"]
+        grid = Path(client.download_artifacts(run.run_id, "grid.json")).read_text()
+        assert json.loads(grid) == {"max_depth": [3, 4]}
+
+    def test_a_curve_is_a_metric_with_steps(self, tracker):
+        points = [(trees, 1 / trees) for trees in range(1, 1501)]  # more than a request takes
+        with tracker.run("GSPC-search", origin=ORIGIN, tags={}) as run:
+            run.log_curve("score", points)
+        history = tracker.connect()[0].get_metric_history(run.run_id, "score")
+        assert sorted((metric.step, metric.value) for metric in history) == points
+
+    def children_of(self, tracker, run, **options):
+        client, experiment_id = tracker.connect()
+        return client.search_runs([experiment_id], f"tags.mlflow.parentRunId = '{run.run_id}'", **options)
+
+    def test_child_runs_are_whole_and_finished(self, tracker):
+        children = [
+            ChildRun(
+                f"candidate {number}", {"max_depth": number, "bootstrap": True}, {"score": number / 10, "nan": np.nan}
+            )
+            for number in range(30)
+        ]
+        with tracker.run("GSPC-search", origin=ORIGIN, tags={"symbol": "GSPC"}) as run:
+            run.log_children(children)
+            found = {child.info.run_name: child for child in self.children_of(tracker, run)}
+        assert set(found) == {child.name for child in children}
+        for child in children:
+            stored = found[child.name]
+            assert stored.info.status == "FINISHED"
+            assert stored.info.end_time >= stored.info.start_time
+            assert stored.info.lifecycle_stage == "active"
+            assert stored.data.params == {"max_depth": str(child.params["max_depth"]), "bootstrap": "True"}
+            assert stored.data.metrics["score"] == child.metrics["score"]
+            assert np.isnan(stored.data.metrics["nan"])
+            assert stored.data.tags["symbol"] == "GSPC"
+            assert stored.data.tags["mlflow.runName"] == child.name
+            assert stored.data.tags["mlflow.user"]
+        assert self.stored(tracker, run.run_id).info.status == "FINISHED"
+
+    def test_child_runs_are_runs_like_others(self, tracker):
+        with tracker.run("GSPC-search", origin=ORIGIN, tags={}) as run:
+            run.log_children([ChildRun("one", {"a": 1}, {"score": 1.0}), ChildRun("two", {"a": 2}, {"score": 2.0})])
+        (best,) = self.children_of(tracker, run, order_by=["metrics.score DESC"], max_results=1)
+        client, experiment_id = tracker.connect()
+        assert best.info.run_name == "two"
+        assert [metric.value for metric in client.get_metric_history(best.info.run_id, "score")] == [2.0]
+        (by_param,) = client.search_runs([experiment_id], "params.a = '1'")
+        assert by_param.info.run_name == "one"
+        client.log_text(best.info.run_id, "a note", "note.txt")
+        assert [entry.path for entry in client.list_artifacts(best.info.run_id)] == ["note.txt"]
+
+    def test_child_runs_are_not_runs_of_the_orchestrator(self, tracker):
+        """The sensors settle the search's run; its candidates have ended."""
+        with tracker.run("GSPC-search", origin=ORIGIN, tags={}) as run:
+            run.log_children([ChildRun("one", {}, {})])
+        tracker.settle(ORIGIN.run_id, "KILLED")
+        assert {child.info.status for child in self.children_of(tracker, run)} == {"FINISHED"}
+
+    def test_a_child_that_is_refused_leaves_none_running(self, tracker):
+        bad = ChildRun("bad", {"x" * 300: 1}, {})  # MLflow takes names of up to 250 characters
+        with (
+            pytest.raises(TrackingError, match="logging child runs"),
+            tracker.run("GSPC-search", origin=ORIGIN, tags={}) as run,
+        ):
+            run.log_children([*(ChildRun(f"good {number}", {"a": 1}, {}) for number in range(5)), bad])
+        assert "RUNNING" not in {child.info.status for child in self.children_of(tracker, run)}
+        assert self.stored(tracker, run.run_id).info.status == "FAILED"
 
     def test_a_model_comes_back_as_it_was(self, tracker, tmp_path):
         rows = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 3)), columns=["AdjClose", "Volume", "range"])

@@ -1,110 +1,21 @@
-"""The steps of the pipelines, as plain functions. Every tool only calls them.
+"""The steps of `build_model_pipeline`: prices, training set, trained model.
 
-A step checks its parameters, reads its inputs from the store, writes its outputs to it, and returns a
-:class:`StepReport`. What belongs here: the order of work inside one step. What doesn't: the science (`ml/`), the
-tools (`stack/`), and anything that knows which orchestrator is calling.
-
-All bad parameters are refused before anything is read, and a step that fails leaves the tables as they were.
+What belongs here: the order of work inside each. What doesn't: the science (`ml/`), and the tools (`stack/`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
-from mlops_dagster.stack.provenance import code_version, git_commit
+from mlops_dagster.stack.provenance import git_commit
+from mlops_dagster.steps.report import StepReport, shown, step_code_version
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from mlops_dagster.stack.store import Store, TableVersion
+    from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What a step did, for people and for the tool that called it.
-
-    Parameters
-    ----------
-    step, symbol : str
-        Which step, for which symbol.
-    data_version : str
-        Changes if, and only if, what the step made has changed.
-    table : TableVersion
-        The table that the step wrote.
-    columns : dict of str to str
-        The table's columns and their types.
-    last_rows : list of dict
-        The table's last five rows, as JSON values.
-    facts : dict
-        What there is to know about the result, as JSON values.
-    metrics : dict of str to float
-        Measured on the test rows.
-    plots : dict of str to bytes
-        PNG images.
-    mlflow_run_id, mlflow_url, model_uri : str, optional
-        Where the run and its model are tracked.
-    """
-
-    step: str
-    symbol: str
-    data_version: str
-    table: TableVersion
-    columns: dict[str, str]
-    last_rows: list[dict[str, Any]]
-    facts: dict[str, Any]
-    metrics: dict[str, float] = field(default_factory=dict)
-    plots: dict[str, bytes] = field(default_factory=dict)
-    mlflow_run_id: str | None = None
-    mlflow_url: str | None = None
-    model_uri: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values; of the plots, their names."""
-        return {
-            "step": self.step,
-            "symbol": self.symbol,
-            "data_version": self.data_version,
-            "table": {
-                "name": self.table.table,
-                "uri": self.table.uri,
-                "version": self.table.version,
-                "digest": self.table.digest,
-                "rows": self.table.rows,
-                "columns": self.columns,
-            },
-            **self.facts,
-            "metrics": self.metrics,
-            "plots": sorted(self.plots),
-            "mlflow_run_id": self.mlflow_run_id,
-            "mlflow_url": self.mlflow_url,
-            "model_uri": self.model_uri,
-        }
-
-
-def _shown(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return what a report shows of a table; JSON has no NaN and no dates."""
-    return {
-        "columns": {str(column): str(dtype) for column, dtype in frame.dtypes.items()},
-        "last_rows": json.loads(frame.tail(5).to_json(orient="records", date_format="iso", double_precision=6)),
-    }
-
-
-# What each step's result depends on, besides its input. Comments and docstrings don't count.
-STEP_SOURCES: Mapping[str, tuple[str, ...]] = {
-    "prices": ("ml/prices.py", "stack/sources.py"),
-    "training_set": ("ml/features.py", "ml/splits.py", "ml/recipes.py"),
-    "trained_model": ("ml/model.py", "ml/evaluation.py", "pipelines.py"),
-}
-
-
-def step_code_version(step: str) -> str:
-    """Return the version of the code that decides what a step makes."""
-    return code_version(*STEP_SOURCES[step])
 
 
 def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
@@ -138,7 +49,7 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **_shown(frame),
+        **shown(frame),
         facts={
             "origin": origin,
             "first_date": str(frame["Date"].iloc[0].date()),
@@ -181,7 +92,7 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> S
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **_shown(made.frame),
+        **shown(made.frame),
         facts={
             "recipe": made.recipe,
             "horizon": made.horizon,
@@ -201,6 +112,7 @@ def trained_model(
     tracker: Tracker,
     origin: Origin,
     n_jobs: int = -1,
+    engine: Any = None,
 ) -> StepReport:
     """Fit a random forest to the symbol's training set, evaluate it on the test rows, and track it in MLflow.
 
@@ -219,6 +131,9 @@ def trained_model(
         Who is calling, for the tags.
     n_jobs : int, default=-1
         Threads to fit with; the model doesn't depend on it. -1 means all cores.
+    engine : Engine, optional
+        Grows the trees elsewhere, as :class:`mlops_dagster.ml.grid_search.engine.Engine` says; the model doesn't
+        depend on it either.
 
     Raises
     ------
@@ -249,7 +164,7 @@ def trained_model(
     # The run is begun before the forest grows: a tracking server that is down costs seconds, not a training.
     with tracker.run(f"{symbol}-{data.recipe}", origin=origin, tags=tags) as run:
         run.log_params({"recipe": data.recipe, "horizon": data.horizon, "test_size": data.test_size, **parameters})
-        model = fit_forest(data, parameters, n_jobs=n_jobs)
+        model = fit_forest(data, parameters, n_jobs=n_jobs, engine=engine)
         digest = model_digest(model)
         evaluation = evaluate(model, data)
         run.log_metrics(evaluation.metrics)
@@ -280,7 +195,7 @@ def trained_model(
         symbol=symbol,
         data_version=digest,
         table=result,
-        **_shown(evaluation.forecasts),
+        **shown(evaluation.forecasts),
         facts={
             "recipe": data.recipe,
             "parameters": parameters,

@@ -1,0 +1,257 @@
+"""A search over a training set: its folds, its candidates as a table, and what the best one looks like.
+
+What belongs here: everything between a checked :class:`mlops_dagster.grids.Search` and a table of results. What
+doesn't: the engine that grows the trees (`grid_search/`), and the pictures (`search_plots.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mlops_dagster.grids import Search
+from mlops_dagster.ml.recipes import TrainingSet
+from mlops_dagster.pipelines import FOREST, MlopsError, Parameter, refuse
+
+if TYPE_CHECKING:
+    from mlops_dagster.ml.grid_search import SharedGridSearchCV
+
+Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
+
+TIMES = ("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time")
+"""The columns of the table that are another time's another time."""
+
+_DTYPES = {"integer": "int64", "number": "float64", "boolean": "bool"}
+
+
+class SearchError(MlopsError):
+    """A search has no result; the message says why, and the cure."""
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """What came out of a search.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        See :func:`results_table`.
+    best : int
+        The best candidate: its row in the table.
+    best_parameters : dict
+        What of the grid it is.
+    forest : dict
+        All parameters of its forest, to build it with.
+    """
+
+    table: pd.DataFrame
+    best: int
+    best_parameters: dict[str, Any]
+    forest: dict[str, Any]
+
+    @property
+    def best_score(self) -> float:
+        """The best candidate's score, the mean over all folds."""
+        return float(self.table["mean_test_score"].iloc[self.best])
+
+    @property
+    def failed(self) -> int:
+        """How many candidates have no score, since a fit or a scoring failed."""
+        return int(self.table["mean_test_score"].isna().sum())
+
+
+def make_search(
+    data: TrainingSet, search: Search, *, engine: Any = None, cache: Any = None, progress: Any = None
+) -> SharedGridSearchCV:
+    """Return the estimator that does the search, ready for ``fit(data.X_train, data.y_train)`` or ``plan``.
+
+    Parameters
+    ----------
+    data : TrainingSet
+        What is searched on; only its training rows are looked at.
+    search : Search
+        What is searched for.
+    engine, cache, progress
+        As :class:`mlops_dagster.ml.grid_search.SharedGridSearchCV` takes them. Without an engine: one thread per core.
+
+    Raises
+    ------
+    mlops_dagster.pipelines.ParameterError
+        If the rows are too few for the folds, or the features for `max_features`.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+
+    from mlops_dagster.ml.grid_search import SharedGridSearchCV
+
+    most = len(data.features)
+    for max_features in search.grid.get("max_features", []):
+        if isinstance(max_features, int) and max_features > most:
+            cure = f"the {data.recipe} recipe has {most} features."
+            raise refuse("grid.max_features", max_features, cure)
+    return SharedGridSearchCV(
+        RandomForestRegressor(**search.forest, n_jobs=1),
+        search.grid,
+        scoring=search.scoring,
+        n_jobs=-1,
+        # The model is built by its own pipeline, with the best parameters.
+        refit=False,
+        cv=search_folds(data, search),
+        engine=engine,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def search_folds(data: TrainingSet, search: Search) -> Folds:
+    """Split the training rows for a search.
+
+    Parameters
+    ----------
+    data : TrainingSet
+        The recipe's order of the training rows decides what "shuffled" is: the article's rows are in random order, so
+        that its plain 3-fold is a shuffled one; others are shuffled with the search's seed.
+    search : Search
+        Scheme, number of folds and gap.
+
+    Returns
+    -------
+    list of (array, array)
+        Places in ``data.X_train`` of each fold's rows to learn from, and to be scored on.
+
+    Raises
+    ------
+    mlops_dagster.pipelines.ParameterError
+        If there are too few rows.
+    """
+    from sklearn.model_selection import KFold, TimeSeriesSplit
+
+    rows = data.rows("train")
+    dates = rows["Date"].to_numpy()
+    chronological = bool((dates[1:] > dates[:-1]).all())
+    splitter: Any
+    if search.cv == "chronological":
+        gap = data.horizon if search.gap is None else search.gap
+        splitter = TimeSeriesSplit(search.folds, gap=gap)
+        order = np.argsort(dates, kind="stable")
+    else:
+        gap = 0
+        # A seed that is searched over can't shuffle, too: candidates would be scored on different rows.
+        seed = search.forest.get("random_state", 0)
+        splitter = KFold(search.folds, shuffle=chronological, random_state=seed if chronological else None)
+        order = np.arange(len(rows))
+    try:
+        return [(order[train], order[test]) for train, test in splitter.split(order)]
+    except ValueError as error:
+        cure = f"there are {len(rows)} training rows and the gap is {gap}: {error} Give fewer folds or a smaller gap."
+        raise refuse("folds", search.folds, cure) from None
+
+
+def describe_cv(data: TrainingSet, search: Search) -> str:
+    """Say how candidates are scored.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> describe_cv(SimpleNamespace(horizon=1), SimpleNamespace(cv="chronological", folds=3, gap=None))
+    '3 folds, each scored on the rows that follow those it learns from, after a gap of 1'
+    """
+    if search.cv == "chronological":
+        gap = data.horizon if search.gap is None else search.gap
+        return f"{search.folds} folds, each scored on the rows that follow those it learns from, after a gap of {gap}"
+    return f"{search.folds} folds of shuffled rows"
+
+
+def gather(cv_results: Mapping[str, Any], search: Search) -> SearchResults:
+    """Turn ``cv_results_`` into the results of a search.
+
+    Raises
+    ------
+    SearchError
+        If no candidate has a score.
+    """
+    table = results_table(cv_results, search)
+    if table["mean_test_score"].isna().all():
+        raise SearchError(
+            f"none of the {len(table)} candidates could be fitted and scored; the warnings above say why. "
+            "Change the grid or the scoring."
+        )
+    # scikit-learn's rule: the first of those with the highest score.
+    best = int(table["rank_test_score"].argmin())
+    best_parameters = {name: _plain(value) for name, value in cv_results["params"][best].items()}
+    return SearchResults(table, best, best_parameters, {**search.forest, **best_parameters})
+
+
+def results_table(cv_results: Mapping[str, Any], search: Search) -> pd.DataFrame:
+    """Put ``cv_results_`` into a table whose columns don't depend on the grid.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per candidate, in the grid's order:
+
+        - candidate: its number, from 0
+        - param_*: every parameter of its forest, whether the grid varies it or not, typed. `max_features` is a number:
+          up to 1 a share of the features, above 1 a count.
+        - params: what the grid says of it, as JSON, types included
+        - split*_test_score, mean_test_score, std_test_score, rank_test_score: as scikit-learn names them
+        - the times, see `TIMES`
+    """
+    candidates = [{name: _plain(value) for name, value in params.items()} for params in cv_results["params"]]
+    columns: dict[str, Any] = {"candidate": np.arange(len(candidates), dtype=np.int64)}
+    for parameter in FOREST:
+        values = [params.get(parameter.name, search.forest.get(parameter.name)) for params in candidates]
+        columns[f"param_{parameter.name}"] = pd.Series(values, dtype=_DTYPES[parameter.kind])
+    columns["params"] = pd.Series([json.dumps(params) for params in candidates], dtype=object)
+    scores = [name for name in cv_results if name.endswith("_score")]
+    for name in [*scores, *TIMES]:
+        columns[name] = np.asarray(cv_results[name])
+    return pd.DataFrame(columns)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def best_at_the_edge(table: pd.DataFrame) -> list[str]:
+    """Say of which parameters the best value is the smallest or largest that was tried: a better may lie beyond.
+
+    Parameters with less than three values have no inside. A value that can't go further, and a parameter that makes
+    no difference beside the best values of the others, are no edge.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        See :func:`results_table`.
+
+    Returns
+    -------
+    list of str
+        One sentence per parameter.
+    """
+    best = table.iloc[int(table["rank_test_score"].argmin())]
+    numbers = [parameter for parameter in FOREST if parameter.kind != "boolean" and parameter.name != "random_state"]
+    sentences = []
+    for parameter in numbers:
+        values = np.unique(table[f"param_{parameter.name}"])
+        chosen = best[f"param_{parameter.name}"]
+        if len(values) < 3 or chosen not in (values[0], values[-1]) or chosen in _furthest(parameter):
+            continue
+        if parameter.name == "n_estimators" and chosen == values[0]:
+            continue  # fewer trees are cheaper, never better but by chance
+        others = [f"param_{other.name}" for other in FOREST if other.name != parameter.name]
+        beside = table.loc[(table[others] == best[others]).all(axis=1), "mean_test_score"]
+        if beside.nunique() > 1:
+            end, further = ("smallest", "smaller") if chosen == values[0] else ("largest", "larger")
+            sentences.append(f"{parameter.name}={chosen:g} is the {end} that was tried: try {further} ones.")
+    return sentences
+
+
+def _furthest(parameter: Parameter) -> tuple[float | None, ...]:
+    # All features is as far as max_features goes.
+    return (parameter.minimum, parameter.maximum, *([1.0] if parameter.name == "max_features" else []))

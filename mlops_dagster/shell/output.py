@@ -1,0 +1,111 @@
+"""What all commands of the shell have in common: what they print and where, and how errors end them.
+
+What belongs here: streams, errors, and options that several commands have. What doesn't: any command.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mlops_dagster import pipelines
+
+# People read standard output, scripts read it with --json; progress goes to the other stream.
+out = Console(highlight=False)
+progress = Console(stderr=True, highlight=False)
+
+
+def option(name: str) -> Any:
+    """Describe an option with the words of its parameter, so that the shell can't say something else than the UI."""
+    return typer.Option(help=pipelines.explain(name), show_default=False)
+
+
+Symbols = Annotated[
+    list[str], typer.Option("--symbol", "-s", help="Which symbol. Repeat it for several.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON, for scripts.")]
+DeploymentName = Annotated[
+    str | None,
+    typer.Option(
+        "--deployment",
+        "-d",
+        envvar="MLOPS_DEPLOYMENT",
+        help="A name below deployments/, or the path of a YAML file.",
+        show_default="local",
+    ),
+]
+Recipe = Annotated[str, option("recipe")]
+Horizon = Annotated[int | None, option("horizon")]
+TestSize = Annotated[float | None, option("test_size")]
+Source = Annotated[str | None, option("source")]
+PricePath = Annotated[str | None, option("path")]
+Start = Annotated[str | None, option("start")]
+End = Annotated[str | None, option("end")]
+RandomState = Annotated[int | None, option("random_state")]
+
+
+def run_step(symbol: str, step: str, call: Callable[[], Any]) -> dict[str, Any]:
+    """Run one step with a spinner, and say when it is done."""
+    began = time.monotonic()
+    with progress.status(f"{symbol}  {step}"):
+        made = call()
+    return step_done(symbol, step, made, began)
+
+
+def step_done(symbol: str, step: str, made: Any, began: float) -> dict[str, Any]:
+    """Say that a step is done, and return its report."""
+    progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
+    result: dict[str, Any] = made.as_dict()
+    return result
+
+
+def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Return where prices come from; one file can't be that of several symbols."""
+    where: dict[str, Any] = settings.price_parameters(given)
+    pipelines.check_parameters(pipelines.PRICES.parameters, where)
+    if len(symbols) > 1 and "path" in where and "{symbol}" not in where["path"]:
+        cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
+        raise pipelines.refuse("path", where["path"], cure)
+    return where
+
+
+def shell_tracker(settings: Any) -> Any:
+    """Return the tracker of a step that is run from a shell."""
+    if settings.tracking.client != "mlops":
+        cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
+        raise pipelines.refuse("tracking.client", settings.tracking.client, cure)
+    return open_tracker(settings)
+
+
+def open_tracker(settings: Any) -> Any:
+    """Return our tracker, whichever Dagster uses."""
+    from mlops_dagster.stack.tracking import MlflowTracker
+
+    return MlflowTracker(**settings.tracker_settings())
+
+
+@contextmanager
+def errors_said_well(as_json: bool) -> Iterator[None]:
+    """Turn an expected error into its message and an exit status; an unexpected one keeps its traceback."""
+    try:
+        yield
+    except pipelines.MlopsError as error:
+        if as_json:
+            print_json({"error": type(error).__name__, "message": str(error)})
+        else:
+            progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(str(error)), soft_wrap=True)
+        raise typer.Exit(error.exit_status) from None
+    except KeyboardInterrupt:
+        progress.print("Stopped.")
+        raise typer.Exit(130) from None
+
+
+def print_json(value: Any) -> None:
+    """Print JSON values."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,364 @@
+"""The commands that search: `mlops search-model`, `mlops cluster-search-model`, and what `mlops report` says of them.
+
+What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: any work of a step.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from mlops_dagster import grids, pipelines
+from mlops_dagster.shell.cache import cache_folder
+from mlops_dagster.shell.output import (
+    AsJson,
+    DeploymentName,
+    End,
+    Horizon,
+    PricePath,
+    RandomState,
+    Recipe,
+    Source,
+    Start,
+    Symbols,
+    TestSize,
+    errors_said_well,
+    option,
+    out,
+    price_parameters,
+    print_json,
+    progress,
+    run_step,
+    shell_tracker,
+    step_done,
+)
+
+if TYPE_CHECKING:
+    from mlops_dagster.ml.grid_search import Progress as SearchProgress
+    from mlops_dagster.stack.store import Store
+
+Preset = Annotated[str | None, option("preset")]
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grid",
+        "-g",
+        help="A grid of your own, in place of a preset: max_depth=80,90,100 or n_estimators=100:500:100 (start, stop "
+        "included, step). Repeat it for several parameters, or give all as JSON.",
+        show_default=False,
+    ),
+]
+Cv = Annotated[str | None, option("cv")]
+Folds = Annotated[int | None, option("folds")]
+Gap = Annotated[int | None, option("gap")]
+Scoring = Annotated[str | None, option("scoring")]
+Candidates = Annotated[str | None, option("candidates")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what the search would do.")]
+
+
+def search_model(
+    symbol: Symbols,
+    preset: Preset = None,
+    grid: Grid = None,
+    cv: Cv = None,
+    folds: Folds = None,
+    gap: Gap = None,
+    scoring: Scoring = None,
+    random_state: RandomState = None,
+    candidates: Candidates = None,
+    recipe: Recipe = "honest",
+    horizon: Horizon = None,
+    test_size: TestSize = None,
+    source: Source = None,
+    path: PricePath = None,
+    start: Start = None,
+    end: End = None,
+    plan: PlanOnly = False,
+    deployment: DeploymentName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a grid of hyper-parameters on this machine (search_model_pipeline).
+
+    Example: mlops search-model --symbol GSPC --grid max_depth=4,8 --grid n_estimators=50:200:50
+    """
+    with errors_said_well(as_json):
+        given = {"preset": preset, "grid": parse_grid(grid), "cv": cv, "folds": folds, "gap": gap, "scoring": scoring}
+        _Searching(pipelines.SEARCH_MODEL, deployment, as_json).run(
+            symbol,
+            {**given, "random_state": random_state, "candidates": candidates},
+            {"recipe": recipe, "horizon": horizon, "test_size": test_size},
+            {"source": source, "path": path, "start": start, "end": end},
+            plan_only=plan,
+        )
+
+
+def cluster_search_model(
+    symbol: Symbols,
+    preset: Preset = None,
+    grid: Grid = None,
+    cv: Cv = None,
+    folds: Folds = None,
+    gap: Gap = None,
+    scoring: Scoring = None,
+    random_state: RandomState = None,
+    candidates: Candidates = None,
+    recipe: Recipe = "honest",
+    horizon: Horizon = None,
+    test_size: TestSize = None,
+    source: Source = None,
+    path: PricePath = None,
+    start: Start = None,
+    end: End = None,
+    master: Annotated[
+        str | None,
+        typer.Option(
+            help="Which Spark: local[2], spark://host:7077, sc://host:15002, ... Not given: as the deployment says.",
+            show_default=False,
+        ),
+    ] = None,
+    plan: PlanOnly = False,
+    deployment: DeploymentName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a grid of hyper-parameters on Spark (cluster_search_model_pipeline).
+
+    Example: mlops cluster-search-model --symbol GSPC --preset small --master 'local[2]'
+    """
+    with errors_said_well(as_json):
+        given = {"preset": preset, "grid": parse_grid(grid), "cv": cv, "folds": folds, "gap": gap, "scoring": scoring}
+        _Searching(pipelines.CLUSTER_SEARCH_MODEL, deployment, as_json, master).run(
+            symbol,
+            {**given, "random_state": random_state, "candidates": candidates},
+            {"recipe": recipe, "horizon": horizon, "test_size": test_size},
+            {"source": source, "path": path, "start": start, "end": end},
+            plan_only=plan,
+        )
+
+
+class _Searching:
+    """One call of a search command."""
+
+    def __init__(
+        self, pipeline: pipelines.Pipeline, deployment: str | None, as_json: bool, master: str | None = None
+    ) -> None:
+        self.pipeline = pipeline
+        self.step = pipeline.steps[-1].name
+        self.deployment = deployment
+        self.as_json = as_json
+        self.master = master
+
+    def run(
+        self,
+        symbols: list[str],
+        given: dict[str, Any],
+        split: dict[str, Any],
+        prices: dict[str, Any],
+        *,
+        plan_only: bool,
+    ) -> None:
+        for one in symbols:
+            pipelines.check_symbol(one)
+        pipelines.check_parameters(pipelines.TRAINING_SET.parameters, split)
+        grids.resolve_search(split["recipe"], given)
+
+        from mlops_dagster import steps
+        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.store import Store
+        from mlops_dagster.stack.tracking import Origin
+
+        settings = load_deployment(self.deployment)
+        where = price_parameters(settings, symbols, prices)
+        tracker = shell_tracker(settings)
+        store = Store(settings.store.root, settings.store.storage_options)
+        origin = Origin("shell", str(uuid.uuid4()), None)
+        reports: dict[str, dict[str, Any]] = {}
+        for one in symbols:
+            reports[one] = {
+                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
+                "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
+            }
+        if plan_only:
+            self._print_plans({one: steps.plan_search(one, given, store=store) for one in symbols})
+            return
+        how: Any = {"store": store, "tracker": tracker, "origin": origin, "cache": cache_folder(settings)}
+        with self._stepping(settings) as step:
+            for one in symbols:
+                began = time.monotonic()
+                with _bar(one, self.step) as tell:
+                    made = step(one, given, **how, progress=tell)
+                reports[one][self.step] = step_done(one, self.step, made, began)
+        if self.as_json:
+            print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
+        else:
+            for one in symbols:
+                _print_search(reports[one][self.step])
+
+    @contextmanager
+    def _stepping(self, settings: Any) -> Iterator[Any]:
+        """Yield the step's function; on a cluster with an engine that is open for all symbols."""
+        from mlops_dagster import steps
+
+        if self.pipeline is pipelines.SEARCH_MODEL:
+            yield steps.grid_search_results
+            return
+        from mlops_dagster.stack.spark import spark_engine
+
+        # Opening takes seconds, which nobody should have to guess at.
+        spark = _spark_settings(settings, self.master)
+        progress.print(f"Spark {spark.shown_master}", markup=False)
+        with spark_engine(spark) as engine:
+            yield partial(steps.spark_grid_search_results, engine=engine)
+
+    def _print_plans(self, plans: dict[str, Any]) -> None:
+        if self.as_json:
+            print_json({symbol: plan.as_dict() for symbol, plan in plans.items()})
+            return
+        for symbol, plan in plans.items():
+            out.print(f"{symbol}: {plan}", soft_wrap=True, markup=False)
+
+
+def _spark_settings(settings: Any, master: str | None) -> Any:
+    """Return the deployment's Spark, or another in its place."""
+    if master is None:
+        return settings.spark
+    try:
+        return type(settings.spark).model_validate({**settings.spark.model_dump(), "master": master})
+    except ValueError:
+        # It isn't repeated, since a Connect address may hold a token.
+        raise pipelines.ParameterError(
+            "--master: give local[N], local[*], spark://host:port or sc://host:port."
+        ) from None
+
+
+def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
+    """Read the options ``--grid``.
+
+    Examples
+    --------
+    >>> parse_grid(["max_depth=80,90", "n_estimators=100:300:100", "bootstrap=true"])
+    {'max_depth': [80, 90], 'n_estimators': {'start': 100, 'stop': 300, 'step': 100}, 'bootstrap': [True]}
+    >>> parse_grid(['{"max_features": [2, 0.5]}'])
+    {'max_features': [2, 0.5]}
+
+    Raises
+    ------
+    mlops_dagster.pipelines.ParameterError
+        If one is neither, or names a parameter again.
+    """
+    if not texts:
+        return None
+    grid: dict[str, Any] = {}
+    for text in texts:
+        for name, values in _parse_one(text).items():
+            if name in grid:
+                raise pipelines.refuse("grid", text, f"{name} was given before; give all its values at once.")
+            grid[name] = values
+    return grid
+
+
+def _parse_one(text: str) -> dict[str, Any]:
+    cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
+    if text.lstrip().startswith("{"):
+        try:
+            values: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise pipelines.refuse("grid", text, f"it isn't JSON ({error}); {cure}") from None
+        return values
+    name, equals, listed = text.partition("=")
+    if not equals:
+        raise pipelines.refuse("grid", text, cure)
+    if ":" not in listed:
+        return {name.strip(): [_scalar(value) for value in listed.split(",") if value.strip()]}
+    parts = [_scalar(part) for part in listed.split(":")]
+    if len(parts) != len(grids.RANGE_KEYS):
+        raise pipelines.refuse("grid", text, cure)
+    return {name.strip(): dict(zip(grids.RANGE_KEYS, parts, strict=True))}
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return json.loads(text.strip().lower())
+    except ValueError:
+        return text.strip()
+
+
+@contextmanager
+def _bar(symbol: str, step: str) -> Iterator[Any]:
+    """Show a bar of trees with the time left."""
+    columns = (TextColumn(f"{symbol}  {step}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, console=progress, transient=True) as bar:
+        # Without a total the bar moves to and fro: MLflow is being reached, and the grid planned.
+        task = bar.add_task("", total=None, said="")
+
+        def tell(at: "SearchProgress") -> None:
+            needed = max(at.trees_needed, at.trees_done)
+            said = f"{at.trees_done:,} of {needed:,} trees"
+            if 0 < at.trees_done < needed:
+                said += f", {at.seconds * (needed - at.trees_done) / at.trees_done:,.0f} s left"
+            bar.update(task, completed=at.trees_done, total=needed, said=said)
+
+        yield tell
+
+
+def _print_search(report: dict[str, Any]) -> None:
+    work = report["work"]
+    table = Table(title=f"{report['symbol']}: {report['recipe']} recipe", title_justify="left", show_header=False)
+    for name, value in report["best_parameters"].items():
+        table.add_row(name, str(value))
+    table.add_row("score", f"{report['metrics']['best_score']:.6g} ({report['scoring']})")
+    table.add_row("scored on", report["cv"])
+    failed = f", {report['failed_candidates']:,} failed" if report["failed_candidates"] else ""
+    table.add_row("candidates", f"{report['candidates']:,}{failed}")
+    grown = f"{work['trees_grown']:,} grown, {work['trees_reused']:,} from the cache, {work['trees_asked']:,} asked for"
+    table.add_row("trees", grown)
+    table.add_row("MLflow run", report["mlflow_run_id"])
+    out.print(table)
+
+
+def latest_searches(store: "Store") -> list[dict[str, Any]]:
+    """Return what there is to know about the latest search of each symbol, as JSON values."""
+    found = []
+    for pipeline in (pipelines.SEARCH_MODEL, pipelines.CLUSTER_SEARCH_MODEL):
+        step = pipeline.steps[-1].name
+        for symbol in store.symbols(step):
+            table = store.current(step, symbol)
+            if table is not None:
+                found.append(
+                    {
+                        "symbol": symbol,
+                        "pipeline": pipeline.name,
+                        "recipe": table.metadata["recipe"],
+                        "searched_at": table.written_at.isoformat(timespec="seconds"),
+                        "candidates": int(table.metadata["candidates"]),
+                        "best_parameters": json.loads(table.metadata["best_parameters"]),
+                        "best_score": float(table.metadata["best_score"]),
+                        "scoring": table.metadata["scoring"],
+                        "work": json.loads(table.metadata["work"]),
+                        "mlflow_run_id": table.metadata["mlflow_run_id"],
+                    }
+                )
+    return found
+
+
+def print_searches(searches: list[dict[str, Any]]) -> None:
+    """Print the latest searches."""
+    table = Table(title="The latest search of each symbol", title_justify="left")
+    for column in ("symbol", "recipe", "candidates", "best parameters", "score", "trees grown / asked for"):
+        table.add_column(column)
+    for one in searches:
+        table.add_row(
+            one["symbol"],
+            one["recipe"],
+            f"{one['candidates']:,}" + (" (Spark)" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else ""),
+            ", ".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
+            f"{one['best_score']:.5g}",
+            f"{one['work']['trees_grown']:,} / {one['work']['trees_asked']:,}",
+        )
+    out.print(table)

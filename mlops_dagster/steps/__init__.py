@@ -1,0 +1,27 @@
+"""The steps of the pipelines, as plain functions. Every tool only calls them.
+
+A step checks its parameters, reads its inputs from the store, writes its outputs to it, and returns a
+:class:`StepReport`. What belongs here: the order of work inside one step. What doesn't: the science (`ml/`), the
+tools (`stack/`), and anything that knows which orchestrator is calling.
+
+All bad parameters are refused before anything is read, and a step that fails leaves the tables as they were.
+"""
+
+from mlops_dagster.steps.build_model import prices, trained_model, training_set
+from mlops_dagster.steps.engines import training_engine
+from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
+from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, plan_search, spark_grid_search_results
+
+__all__ = [
+    "SEARCH_CACHE",
+    "STEP_SOURCES",
+    "StepReport",
+    "grid_search_results",
+    "plan_search",
+    "prices",
+    "spark_grid_search_results",
+    "step_code_version",
+    "trained_model",
+    "training_engine",
+    "training_set",
+]

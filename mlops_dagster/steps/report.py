@@ -1,0 +1,103 @@
+"""What a step says of what it did, and which code decides what it makes.
+
+What belongs here: what all steps have in common. What doesn't: any step's work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster.stack.provenance import code_version
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_dagster.stack.store import TableVersion
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did, for people and for the tool that called it.
+
+    Parameters
+    ----------
+    step, symbol : str
+        Which step, for which symbol.
+    data_version : str
+        Changes if, and only if, what the step made has changed.
+    table : TableVersion
+        The table that the step wrote.
+    columns : dict of str to str
+        The table's columns and their types.
+    last_rows : list of dict
+        The table's last five rows, as JSON values.
+    facts : dict
+        What there is to know about the result, as JSON values.
+    metrics : dict of str to float
+        Measured on the test rows.
+    plots : dict of str to bytes
+        PNG images.
+    mlflow_run_id, mlflow_url, model_uri : str, optional
+        Where the run and its model are tracked.
+    """
+
+    step: str
+    symbol: str
+    data_version: str
+    table: TableVersion
+    columns: dict[str, str]
+    last_rows: list[dict[str, Any]]
+    facts: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+    plots: dict[str, bytes] = field(default_factory=dict)
+    mlflow_run_id: str | None = None
+    mlflow_url: str | None = None
+    model_uri: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values; of the plots, their names."""
+        return {
+            "step": self.step,
+            "symbol": self.symbol,
+            "data_version": self.data_version,
+            "table": {
+                "name": self.table.table,
+                "uri": self.table.uri,
+                "version": self.table.version,
+                "digest": self.table.digest,
+                "rows": self.table.rows,
+                "columns": self.columns,
+            },
+            **self.facts,
+            "metrics": self.metrics,
+            "plots": sorted(self.plots),
+            "mlflow_run_id": self.mlflow_run_id,
+            "mlflow_url": self.mlflow_url,
+            "model_uri": self.model_uri,
+        }
+
+
+def shown(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return what a report shows of a table; JSON has no NaN and no dates."""
+    return {
+        "columns": {str(column): str(dtype) for column, dtype in frame.dtypes.items()},
+        "last_rows": json.loads(frame.tail(5).to_json(orient="records", date_format="iso", double_precision=6)),
+    }
+
+
+# What each step's result depends on, besides its input. Comments and docstrings don't count.
+STEP_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "prices": ("ml/prices.py", "stack/sources.py"),
+    "training_set": ("ml/features.py", "ml/splits.py", "ml/recipes.py"),
+    "trained_model": ("ml/model.py", "ml/evaluation.py", "pipelines.py"),
+    "grid_search_results": ("ml/search.py", "ml/grid_search", "grids.py"),
+    "spark_grid_search_results": ("ml/search.py", "ml/grid_search", "grids.py"),
+}
+
+
+def step_code_version(step: str) -> str:
+    """Return the version of the code that decides what a step makes."""
+    return code_version(*STEP_SOURCES[step])

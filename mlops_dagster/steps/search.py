@@ -1,0 +1,272 @@
+"""The step of the search pipelines: a grid of candidates, scored on the training rows.
+
+What belongs here: the order of work inside the step. What doesn't: the search (`ml/grid_search`), and where its trees
+grow, which is the caller's choice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster import grids, pipelines
+from mlops_dagster.stack.provenance import git_commit
+from mlops_dagster.steps.report import StepReport, shown, step_code_version
+
+if TYPE_CHECKING:
+    from mlops_dagster.ml.grid_search import SearchPlan
+    from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.ml.search import SearchResults
+    from mlops_dagster.stack.store import Store, TableVersion
+    from mlops_dagster.stack.tracking import Origin, TrackedRun, Tracker
+
+SEARCH_CACHE = "search-cache"
+"""The folder below a deployment's state folder that keeps what searches have grown."""
+
+_BEST_SHOWN = 5
+_PARAM_CHARACTERS = 500  # of a grid in MLflow's list of parameters; the whole is in grid.json
+
+
+def grid_search_results(
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    engine: Any = None,
+    cache: Any = None,
+    progress: Any = None,
+) -> StepReport:
+    """Score every candidate of a grid by cross-validation on the symbol's training rows, and track it in MLflow.
+
+    Parameters
+    ----------
+    symbol : str
+        For example ``GSPC``.
+    given : mapping
+        ``preset`` or ``grid``, ``cv``, ``folds`` and the others of `pipelines.SEARCH`.
+    store : Store
+        Holds the table `training_set`; gets the table `grid_search_results`: one row per candidate, with the best
+        parameters, the score, the scheme and the work as the table's metadata.
+    tracker : Tracker
+        Gets one run with the grid, the candidates, the best parameters, what was grown, and plots.
+    origin : Origin
+        Who is calling, for the tags.
+    engine : Engine, optional
+        Where trees grow. Not given: on threads of this process, one per core.
+    cache : path or SearchCache, optional
+        Keeps what was grown, so that a search that was stopped goes on where it was.
+    progress : callable, optional
+        Is called with a :class:`mlops_dagster.ml.grid_search.Progress` now and then, from any thread.
+
+    Returns
+    -------
+    StepReport
+        Its data version is a digest of all candidates and scores; times don't count.
+
+    Raises
+    ------
+    ParameterError, TableNotFound, SearchError, StoreError, TrackingError
+        The table keeps its last good version; the MLflow run, if it was begun, ends FAILED.
+    """
+    how = {"engine": engine, "cache": cache, "progress": progress}
+    return _search(pipelines.SEARCH_MODEL, symbol, given, store=store, tracker=tracker, origin=origin, how=how)
+
+
+def spark_grid_search_results(
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    engine: Any,
+    cache: Any = None,
+    progress: Any = None,
+) -> StepReport:
+    """Do what :func:`grid_search_results` does on Spark, and keep it as the table `spark_grid_search_results`.
+
+    Parameters
+    ----------
+    engine : SparkEngine
+        See :func:`mlops_dagster.stack.spark.spark_engine`.
+    symbol, given, store, tracker, origin, cache, progress
+        As for :func:`grid_search_results`.
+    """
+    how = {"engine": engine, "cache": cache, "progress": progress}
+    return _search(pipelines.CLUSTER_SEARCH_MODEL, symbol, given, store=store, tracker=tracker, origin=origin, how=how)
+
+
+def plan_search(symbol: str, given: Mapping[str, object], *, store: Store) -> SearchPlan:
+    """Return what a search would do, after looking at the training set. Some trees are grown to estimate the time."""
+    from mlops_dagster.ml.search import make_search
+
+    data, search, _ = _read(symbol, given, store)
+    return make_search(data, search).plan(data.X_train, data.y_train)
+
+
+def _read(symbol: str, given: Mapping[str, object], store: Store) -> tuple[TrainingSet, grids.Search, TableVersion]:
+    pipelines.check_symbol(symbol)
+    # What is wrong with any recipe is refused before anything is read.
+    grids.resolve_search("honest", given)
+
+    from mlops_dagster.ml.recipes import TrainingSet
+
+    frame, table = store.read("training_set", symbol)
+    data = TrainingSet.from_table(frame, table.metadata)
+    return data, grids.resolve_search(data.recipe, given), table
+
+
+def _search(
+    pipeline: pipelines.Pipeline,
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    how: Mapping[str, Any],
+) -> StepReport:
+    data, search, table = _read(symbol, given, store)
+
+    from mlops_dagster.ml.search import TIMES, describe_cv, gather, make_search
+    from mlops_dagster.ml.search_plots import search_pngs
+    from mlops_dagster.stack.frames import frame_digest
+
+    step = pipeline.steps[-1].name
+    version = step_code_version(step)
+    estimator = make_search(data, search, **how)
+    tags = {
+        "pipeline": pipeline.name,
+        "symbol": symbol,
+        "recipe": data.recipe,
+        "data_version": table.digest,
+        "training_set_version": str(table.version),
+        "code_version": version,
+        "git_commit": git_commit() or "unknown",
+    }
+    about = {
+        "recipe": data.recipe,
+        "horizon": data.horizon,
+        "test_size": data.test_size,
+        "cv": describe_cv(data, search),
+        "scoring": search.scoring,
+    }
+    # The run is begun before the first tree grows: a tracking server that is down costs seconds, not a search.
+    with tracker.run(f"{symbol}-{data.recipe}-search", origin=origin, tags=tags) as run:
+        run.log_params({**about, **_grid_params(search)})
+        run.log_json("grid.json", search.grid)
+        estimator.fit(data.X_train, data.y_train)
+        results = gather(estimator.cv_results_, search)
+        work = {
+            name: value for name, value in estimator.work_.items() if value or name not in ("not_shared", "fell_back")
+        }
+        plots = search_pngs(estimator.cv_results_, search.scoring)
+        _log(run, results, search, work, plots)
+        written = store.write(
+            step,
+            symbol,
+            results.table,
+            metadata={
+                **{name: str(value) for name, value in about.items()},
+                "best_parameters": json.dumps(results.best_parameters),
+                "forest": json.dumps(results.forest),
+                "best_score": repr(results.best_score),
+                "candidates": str(len(results.table)),
+                "failed": str(results.failed),
+                "preset": search.preset or "",
+                "work": json.dumps(work),
+                "mlflow_run_id": run.run_id,
+                "training_set_digest": table.digest,
+            },
+        )
+    best_first = results.table[results.table["mean_test_score"].notna()].sort_values("rank_test_score", kind="stable")
+    return StepReport(
+        step=step,
+        symbol=symbol,
+        data_version=frame_digest(results.table.drop(columns=[*TIMES])),
+        table=written,
+        **shown(results.table),
+        facts={
+            "best_parameters": results.best_parameters,
+            "best_candidates": [_candidate(row) for _, row in best_first.head(_BEST_SHOWN).iterrows()],
+            "candidates": len(results.table),
+            "failed_candidates": results.failed,
+            "trees_grown": work["trees_grown"],
+            "trees_asked": work["trees_asked"],
+            "work": work,
+            **about,
+            "forest": results.forest,
+            "training_set_version": table.version,
+            "code_version": version,
+        },
+        metrics={"best_score": results.best_score},
+        plots=plots,
+        mlflow_run_id=run.run_id,
+        mlflow_url=run.url,
+    )
+
+
+def _grid_params(search: grids.Search) -> dict[str, Any]:
+    texts = {name: ", ".join(map(str, values)) for name, values in search.grid.items()}
+    short = {
+        name: text if len(text) <= _PARAM_CHARACTERS else f"{text[:_PARAM_CHARACTERS]}... ({len(search.grid[name])})"
+        for name, text in texts.items()
+    }
+    return {
+        "preset": search.preset or "none",
+        "folds": search.folds,
+        **{f"grid_{name}": text for name, text in short.items()},
+        **{f"fixed_{name}": value for name, value in search.forest.items()},
+    }
+
+
+def _candidate(row: Any) -> dict[str, Any]:
+    """Return what people want to know of a candidate, the grid's parameters first."""
+    scores = {"score": row["mean_test_score"], "std": row["std_test_score"]}
+    return {**json.loads(row["params"]), **{name: float(f"{score:.6g}") for name, score in scores.items()}}
+
+
+def _log(
+    run: TrackedRun,
+    results: SearchResults,
+    search: grids.Search,
+    work: Mapping[str, Any],
+    plots: Mapping[str, bytes],
+) -> None:
+    """Log a finished search."""
+    from mlops_dagster.stack.tracking import ChildRun
+
+    table = results.table
+    run.log_params({f"best_{name}": value for name, value in results.best_parameters.items()})
+    counts = {f"work_{name}": value for name, value in work.items() if isinstance(value, int | float)}
+    run.log_metrics({"best_score": results.best_score, "failed_candidates": results.failed, **counts})
+    run.log_json("work.json", dict(work))
+    # Two curves: how scores are spread over the grid, and what more trees are worth.
+    known = table[table["mean_test_score"].notna()]
+    run.log_curve("mean_test_score", zip(known["candidate"], known["mean_test_score"], strict=True))
+    if known["param_n_estimators"].nunique() > 1:
+        by_trees = known.groupby("param_n_estimators", as_index=False)["mean_test_score"].max()
+        run.log_curve("best_score_by_n_estimators", zip(*(by_trees[name] for name in by_trees), strict=True))
+    for name, image in plots.items():
+        run.log_png(f"plots/{name}.png", image)
+    if search.candidates == "table":
+        # As people read it: the best on top, and what makes it the best on the left.
+        leading = ["rank_test_score", "mean_test_score", "std_test_score", *(f"param_{name}" for name in search.grid)]
+        columns = [*leading, *(name for name in table.columns if name not in leading)]
+        run.log_table("candidates.json", table.sort_values("rank_test_score", kind="stable")[columns])
+        return
+    numbers = [name for name in table.columns if name.endswith(("_score", "_time"))]
+    width = len(str(len(table) - 1))
+    run.log_children(
+        [
+            ChildRun(
+                f"candidate {row['candidate']:0{width}}",
+                {**search.forest, **json.loads(row["params"])},
+                {name: row[name] for name in numbers},
+            )
+            for row in table.to_dict("records")
+        ]
+    )

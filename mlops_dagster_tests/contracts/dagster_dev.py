@@ -1,0 +1,58 @@
+"""What tests ask of a running `dagster dev`, over the interface that its UI uses."""
+
+import json
+import re
+import urllib.request
+
+from mlops_dagster_tests.contracts.servers import answers, eventually
+
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+
+class DagsterDev:
+    """The GraphQL interface of a running `dagster dev`."""
+
+    def __init__(self, url, home):
+        self.url, self.home = url, home
+
+    def ask(self, query, **variables):
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer
+        (data,) = answer["data"].values()
+        return data
+
+    def terminate(self, run_id, policy="SAFE_TERMINATE"):
+        answer = self.ask(
+            "mutation($id: String!, $policy: TerminateRunPolicy!) "
+            "{terminateRun(runId: $id, terminatePolicy: $policy) {__typename}}",
+            id=run_id,
+            policy=policy,
+        )
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def status(self, run_id):
+        return self.ask("query($id: ID!) {runOrError(runId: $id) {... on Run {status}}}", id=run_id)["status"]
+
+    def ended(self, run_id):
+        """Wait until a run has ended, and return its status."""
+        return eventually(lambda: (status := self.status(run_id)) in ENDED and status, seconds=400)
+
+    def pid_of(self, run_id):
+        """Return the process of a run that has begun."""
+        query = (
+            "query($id: ID!) {logsForRun(runId: $id) {... on EventConnection {events {... on MessageEvent {message}}}}}"
+        )
+        messages = " ".join(event.get("message", "") for event in self.ask(query, id=run_id)["events"])
+        return int(re.search(r"pid: (\d+)", messages).group(1))
+
+    def has_loaded(self, locations=1):
+        """Whether the UI answers and every code location is loaded."""
+        loaded = "{workspaceOrError {... on Workspace {locationEntries {loadStatus}}}}"
+        return (
+            answers(f"{self.url}/server_info")
+            and [entry["loadStatus"] for entry in self.ask(loaded)["locationEntries"]] == ["LOADED"] * locations
+        )

@@ -1,0 +1,383 @@
+"""The search pipelines in Dagster, on real tables and a real MLflow database."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import dagster as dg
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from mlops_dagster import pipelines
+from mlops_dagster.assets.config import search_parameters
+from mlops_dagster.assets.progress import ProgressLines
+from mlops_dagster.definitions import defs as module_defs
+from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.ml.grid_search import Progress
+from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.resources import resources_of
+from mlops_dagster.sensors import best_parameters_to_model
+from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.store import Store
+from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
+from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+
+KEY = dg.AssetKey(["grid_search_results"])
+GRID = {"max_depth": [2, 4, 6], "max_features": [2, 0.5]}
+SMALL = {"grid": GRID, "ranges": {"n_estimators": {"start": 2, "stop": 6, "step": 2}}}
+
+
+@pytest.fixture
+def defs(home, price_file, monkeypatch):
+    """The project's definitions on this test's own state folder and prices."""
+    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
+    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
+    return dg.Definitions(
+        assets=module_defs.assets,
+        asset_checks=module_defs.asset_checks,
+        jobs=module_defs.jobs,
+        executor=module_defs.executor,
+        resources=resources_of(load_deployment()),
+    )
+
+
+@pytest.fixture
+def instance(home):
+    prepare_instance(load_deployment())
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        add_symbols(instance, ["ACME"])
+        yield instance
+
+
+def launch(defs, instance, search=SMALL, recipe="honest", symbol="ACME", prices=None, tags=None):
+    return defs.resolve_job_def("search_model_pipeline").execute_in_process(
+        run_config={
+            "ops": {
+                "prices": {"config": prices or {}},
+                "training_set": {"config": {"recipe": recipe}},
+                "grid_search_results": {"config": search},
+            }
+        },
+        partition_key=symbol,
+        instance=instance,
+        raise_on_error=False,
+        tags=tags,
+    )
+
+
+def failure(result):
+    (event,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    return event.step_key, event.event_specific_data.user_failure_data.description
+
+
+def mlflow_runs(home):
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    return client.search_runs([client.get_experiment_by_name("mlops_dagster").experiment_id])
+
+
+def metadata_of(instance):
+    return instance.get_latest_materialization_event(KEY).asset_materialization.metadata
+
+
+def test_a_search_leaves_a_table_metadata_and_an_mlflow_run(defs, instance, home):
+    result = launch(defs, instance)
+    assert result.success
+    metadata = metadata_of(instance)
+    assert metadata["candidates"].value == metadata["dagster/row_count"].value == 18
+    assert set(metadata["best_parameters"].value) == {"max_depth", "max_features", "n_estimators"}
+    assert metadata["forest"].value.keys() == pipelines.RECIPE_DEFAULTS["honest"].keys()
+    assert metadata["trees_asked"].value == 3 * 6 * (2 + 4 + 6)
+    assert metadata["best_candidates"].records[0].data["score"] == pytest.approx(metadata["best_score"].value, rel=1e-5)
+    columns = metadata["dagster/column_schema"].value.columns
+    assert [column.name for column in columns if not column.description] == []
+    for plot in ("heat_map", "parallel_coordinates", "learning_curve"):
+        assert base64.b64decode(metadata[plot].value.split("base64,")[1].rstrip(")")).startswith(b"\x89PNG")
+    (run,) = mlflow_runs(home)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["orchestrator_run_id"] == result.run_id
+    assert run.info.run_id in metadata["mlflow"].value
+    assert run.data.params["best_max_depth"] == str(metadata["best_parameters"].value["max_depth"])
+
+
+def test_every_check_of_the_search_is_evaluated(defs, instance):
+    result = launch(defs, instance)
+    evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert evaluations["no_candidate_failed"].passed
+    assert {"no_candidate_failed", "best_is_inside_the_grid"} < set(evaluations)
+    assert evaluations["best_is_inside_the_grid"].severity == dg.AssetCheckSeverity.WARN
+
+
+def test_the_same_search_again_is_the_same_data_and_grows_nothing(defs, instance):
+    def version():
+        event = instance.get_latest_materialization_event(KEY)
+        return event.asset_materialization.tags["dagster/data_version"]
+
+    launch(defs, instance)
+    first = version()
+    launch(defs, instance)
+    assert version() == first
+    work = metadata_of(instance)["work"].value
+    assert (work["trees_grown"], work["trees_reused"] > 0) == (0, True)
+    launch(defs, instance, search={**SMALL, "random_state": 1})
+    assert version() != first
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"grid": {"max_depth": [0, 5]}}, "grid.max_depth=0 (int): give an integer from 1 to 1000."),
+        ({"grid": {"max_depth": []}}, "grid.max_depth=[] (list): the list is empty"),
+        ({"grid": {}}, "grid={} (dict): give values"),
+        ({"preset": "small", "grid": {"max_depth": [3]}}, "preset='small' (str): a grid of your own was given too"),
+        (
+            {"grid": {"max_depth": [3]}, "ranges": {"max_depth": {"start": 1, "stop": 2, "step": 1}}},
+            "ranges.max_depth=",
+        ),
+        ({"ranges": {"max_depth": {"start": 1, "stop": 10**12, "step": 1}}}, "grid.max_depth.stop=1000000000000"),
+        (
+            {"grid": {name: list(range(2, 202)) for name in ("max_depth", "n_estimators", "min_samples_leaf")}},
+            "8,000,000 candidates; at most 100,000",
+        ),
+        ({"folds": 1}, "folds=1 (int)"),
+        ({"cv": "shuffled", "gap": 5}, "gap=5 (int)"),
+    ],
+)
+def test_a_bad_grid_fails_the_first_step_before_any_work(defs, instance, home, search, said):
+    step, message = failure(launch(defs, instance, search=search))
+    assert step == "prices"
+    assert said in message
+    assert not (home / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"grid": {"max_depth": 5}},
+        {"grid": {"max_depth": ["5"]}},
+        {"grid": {"max_depth": [2.5]}},
+        {"grid": {"max_deph": [5]}},
+        {"ranges": {"max_depth": {"start": 1, "stop": 2}}},
+        {"preset": "huge"},
+        {"cv": "random"},
+        {"scoring": "rmse"},
+        {"candidates": "five"},
+    ],
+)
+def test_what_dagster_can_tell_is_refused_at_launch(defs, instance, search):
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        launch(defs, instance, search=search)
+
+
+def test_one_file_for_a_backfill_is_refused(defs, instance, price_file):
+    path = {"path": str(price_file)}
+    assert launch(defs, instance, prices=path).success
+    step, message = failure(launch(defs, instance, prices=path, tags={"dagster/backfill": "abc"}))
+    assert step == "prices"
+    assert "write {symbol}" in message
+
+
+def test_lists_and_ranges_are_one_grid():
+    merged = search_parameters(
+        {"grid": {"max_depth": [3], "bootstrap": None}, "ranges": {"n_estimators": {"start": 1}}}
+    )
+    assert merged == {"grid": {"max_depth": [3], "n_estimators": {"start": 1}}}
+    assert search_parameters({"preset": "small", "grid": None, "ranges": None, "cv": "by recipe"}) == {
+        "preset": "small"
+    }
+    with pytest.raises(ParameterError, match=r"ranges.max_depth"):
+        search_parameters({"grid": {"max_depth": [3]}, "ranges": {"max_depth": {"start": 1}}})
+
+
+def test_children_are_runs_below_the_search(defs, instance, home):
+    launch(defs, instance, search={**SMALL, "candidates": "children"})
+    runs = mlflow_runs(home)
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run is not parent]
+    assert len(children) == 18
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    best = min(children, key=lambda run: run.data.metrics["rank_test_score"])
+    assert best.data.metrics["mean_test_score"] == parent.data.metrics["best_score"]
+
+
+def test_progress_is_a_line_now_and_then(monkeypatch):
+    lines, clock = [], SimpleNamespace(now=0.0)
+    monkeypatch.setattr("mlops_dagster.assets.progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    tell = ProgressLines(lines.append, seconds=10)
+    for seconds in range(0, 31):
+        clock.now = float(seconds)
+        tell(Progress(seconds * 10, 1000, 1, 5, float(seconds)))
+    assert lines == [
+        "1,000 trees to grow in 5 units of work",
+        "100 of 1,000 trees (10 %), about 90 s left",
+        "200 of 1,000 trees (20 %), about 80 s left",
+        "300 of 1,000 trees (30 %), about 70 s left",
+    ]
+
+
+# ------------------------------------------------------------------------------------------ from search to model
+
+
+def tick(instance, cursor=None):
+    with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+        return best_parameters_to_model(context)
+
+
+def test_a_finished_search_is_handed_to_build_model_once(defs, instance):
+    launch(defs, instance)  # long ago
+    turned_on = tick(instance)
+    assert turned_on.run_requests == []
+    assert tick(instance, turned_on.cursor).run_requests == []
+
+    searched = launch(defs, instance, recipe="article")
+    found = tick(instance, turned_on.cursor)
+    (request,) = found.run_requests
+    assert request.partition_key == "ACME"
+    assert request.run_key == f"grid_search_results/ACME/{searched.run_id}"
+    forest = metadata_of(instance)["forest"].value
+    assert request.run_config["ops"]["trained_model"]["config"] == forest
+    split = request.run_config["ops"]["training_set"]["config"]
+    assert split == {"recipe": "article", "horizon": 4, "test_size": 0.33}
+    assert tick(instance, found.cursor).run_requests == []
+
+    built = defs.resolve_job_def("build_model_pipeline").execute_in_process(
+        run_config=request.run_config, partition_key="ACME", instance=instance, raise_on_error=False
+    )
+    assert built.success
+    event = instance.get_latest_materialization_event(dg.AssetKey(["trained_model"]))
+    assert event.asset_materialization.metadata["parameters"].value == forest
+
+
+def test_the_build_gets_the_searchs_own_prices(defs, instance, price_file):
+    turned_on = tick(instance)
+    launch(defs, instance, prices={"path": str(price_file)})
+    (request,) = tick(instance, turned_on.cursor).run_requests
+    assert request.run_config["ops"]["prices"] == {"config": {"path": str(price_file)}}
+
+
+def test_several_searches_at_once_are_all_handed_on(defs, instance, price_file):
+    turned_on = tick(instance)
+    (price_file.parent / "OTHER.csv").write_bytes(price_file.read_bytes())
+    add_symbols(instance, ["OTHER"])
+    for symbol in ("ACME", "OTHER", "ACME"):
+        launch(defs, instance, symbol=symbol)
+    requests = tick(instance, turned_on.cursor).run_requests
+    assert [request.partition_key for request in requests] == ["ACME", "OTHER", "ACME"]
+    assert len({request.run_key for request in requests}) == 3
+
+
+def test_the_sensor_is_off_by_default():
+    assert best_parameters_to_model.default_status == dg.DefaultSensorStatus.STOPPED
+
+
+# ------------------------------------------------------------------------------------------- under a real daemon
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory):
+    """`dagster dev` on the project's own definitions and a state folder of its own."""
+    home = tmp_path_factory.mktemp("dev")
+    env = {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
+    subprocess.run([sys.executable, "-m", "mlops_dagster.cli", "init"], env={**os.environ, **env}, check=True)
+    port = free_port()
+    command = [
+        "-m",
+        "dagster",
+        "dev",
+        "-w",
+        str(home / "dagster" / "workspace.yaml"),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    with running(command, log=home / "dev.log", env=env) as process:
+        server = SearchDev(f"http://127.0.0.1:{port}", home)
+
+        def ready():
+            assert process.poll() is None, (home / "dev.log").read_text()
+            return server.has_loaded()
+
+        eventually(ready)
+        yield server
+
+
+class SearchDev(DagsterDev):
+    def search(self, config, symbol="GSPC"):
+        launched = self.ask(
+            "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename "
+            "... on LaunchRunSuccess {run {runId}} ... on PythonError {message}"
+            "... on RunConfigValidationInvalid {errors {message}}}}",
+            p={
+                "selector": {
+                    "repositoryLocationName": "mlops_dagster",
+                    "repositoryName": "__repository__",
+                    "jobName": "search_model_pipeline",
+                },
+                "mode": "default",
+                "runConfigData": {"ops": {"grid_search_results": {"config": config}}},
+                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": symbol}]},
+            },
+        )
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return launched["run"]["runId"]
+
+    def runs_of(self, job):
+        query = (
+            "query($f: RunsFilter!) {runsOrError(filter: $f) {... on Runs {results {runId status tags {key value}}}}}"
+        )
+        return self.ask(query, f={"pipelineName": job})["results"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dagster dev")
+def test_the_daemon_builds_what_was_searched(dev):
+    selector = {
+        "repositoryLocationName": "mlops_dagster",
+        "repositoryName": "__repository__",
+        "sensorName": "best_parameters_to_model",
+    }
+    started = dev.ask("mutation($s: SensorSelector!) {startSensor(sensorSelector: $s) {__typename}}", s=selector)
+    assert started["__typename"] == "Sensor", started
+
+    def cursor():
+        query = (
+            "query($s: SensorSelector!) {sensorOrError(sensorSelector: $s) "
+            "{... on Sensor {sensorState {typeSpecificData {... on SensorData {lastCursor}}}}}}"
+        )
+        return dev.ask(query, s=selector)["sensorState"]["typeSpecificData"]["lastCursor"]
+
+    eventually(cursor)
+    grid = {"grid": {"max_depth": [2, 3], "n_estimators": [3, 5], "min_samples_leaf": [100]}}
+    run_id = dev.search(grid)
+    assert dev.ended(run_id) == "SUCCESS"
+    (build,) = eventually(lambda: dev.runs_of("build_model_pipeline"))
+    assert {"key": "search_run_id", "value": run_id} in build["tags"]
+    assert dev.ended(build["runId"]) == "SUCCESS"
+    store = Store(dev.home / "store")
+    searched, built = store.current("grid_search_results", "GSPC"), store.current("trained_model", "GSPC")
+    assert json.loads(built.metadata["parameters"]) == json.loads(searched.metadata["forest"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dagster dev")
+def test_a_search_that_is_terminated_stops_and_changes_no_table(dev):
+    def mlflow(run_id):
+        client = MlflowClient(f"sqlite:///{dev.home}/mlflow/mlflow.db")
+        experiment = client.get_experiment_by_name("mlops_dagster")
+        return client.search_runs([experiment.experiment_id], f"tags.orchestrator_run_id = '{run_id}'")
+
+    # Ten thousand trees a fold: long enough to be stopped in the middle.
+    run_id = dev.search({"grid": {"n_estimators": [10000], "max_depth": [50], "min_samples_leaf": [1]}}, symbol="IXIC")
+    eventually(lambda: [run for run in mlflow(run_id) if run.data.params])
+    pid = dev.pid_of(run_id)
+    assert psutil.pid_exists(pid)
+    dev.terminate(run_id)
+    assert dev.ended(run_id) == "CANCELED"
+    eventually(lambda: [run.info.status for run in mlflow(run_id)] == ["KILLED"])
+    assert Store(dev.home / "store").current("grid_search_results", "IXIC") is None
+    eventually(lambda: not psutil.pid_exists(pid))
