@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
 export PYTHONDONTWRITEBYTECODE :=
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo ui test lint types doctest pytest lock screenshots clean
+.PHONY: help setup demo ui test lint types doctest pytest benchmark lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -25,12 +25,12 @@ $(VENV)/.ready: requirements.lock setup.cfg
 	@$(BIN)/python -m compileall -q mlops_dagster mlops_dagster_tests
 	@touch $@
 
-demo: setup  ## Build a model of both symbols on the bundled prices with Dagster, and show it
+demo: setup  ## Build a model of both symbols and search a small grid on the bundled prices with Dagster, and show it
 	@$(BIN)/mlops init
-	@for symbol in GSPC IXIC; do \
-		echo "build_model_pipeline, $$symbol ..."; \
-		log=$(MLOPS_HOME)/demo-$$symbol.log; \
-		$(BIN)/dagster job execute -m mlops_dagster.definitions -j build_model_pipeline \
+	@for run in build_model_pipeline:GSPC build_model_pipeline:IXIC search_model_pipeline:GSPC; do \
+		job=$${run%:*}; symbol=$${run#*:}; echo "$$job, $$symbol ..."; \
+		log=$(MLOPS_HOME)/demo-$$job-$$symbol.log; \
+		$(BIN)/dagster job execute -m mlops_dagster.definitions -j $$job \
 			--tags '{"dagster/partition": "'$$symbol'"}' > $$log 2>&1 || { tail -40 $$log; exit 1; }; \
 	done
 	@$(BIN)/mlops report
@@ -55,9 +55,16 @@ doctest: setup
 pytest: setup
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
+benchmark: setup  ## Measure the grid search against its rivals, which get an environment of their own (an hour)
+	@$(PYTHON) -m venv --clear .venv-benchmark
+	@.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/rivals.txt
+	.venv-benchmark/bin/python benchmarks/grid_search.py
+
 lock:  ## Renew requirements.lock from setup.cfg (needs uv)
 	uv pip compile setup.cfg --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate \
 		--no-header --no-strip-extras --all-extras --upgrade --quiet -o requirements.lock
 
 clean:  ## Remove the environment and all local state
-	rm -rf $(VENV) $(MLOPS_HOME) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .venv-benchmark $(MLOPS_HOME) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
