@@ -3,11 +3,13 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import dagster as dg
+import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
@@ -18,11 +20,13 @@ from mlops_dagster.assets.progress import ProgressLines
 from mlops_dagster.definitions import defs as module_defs
 from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.ml.grid_search import Progress
+from mlops_dagster.ml.search import TIMES
 from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.resources import resources_of
 from mlops_dagster.sensors import best_parameters_to_model
 from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.store import Store
+from mlops_dagster.steps import SEARCH_CACHE
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
 
@@ -53,13 +57,22 @@ def instance(home):
         yield instance
 
 
-def launch(defs, instance, search=SMALL, recipe="honest", symbol="ACME", prices=None, tags=None):
-    return defs.resolve_job_def("search_model_pipeline").execute_in_process(
+def launch(
+    defs,
+    instance,
+    search=SMALL,
+    recipe="honest",
+    symbol="ACME",
+    prices=None,
+    tags=None,
+    pipeline=pipelines.SEARCH_MODEL,
+):
+    return defs.resolve_job_def(pipeline.name).execute_in_process(
         run_config={
             "ops": {
                 "prices": {"config": prices or {}},
                 "training_set": {"config": {"recipe": recipe}},
-                "grid_search_results": {"config": search},
+                pipeline.steps[-1].name: {"config": search},
             }
         },
         partition_key=symbol,
@@ -101,6 +114,29 @@ def test_a_search_leaves_a_table_metadata_and_an_mlflow_run(defs, instance, home
     assert run.data.tags["orchestrator_run_id"] == result.run_id
     assert run.info.run_id in metadata["mlflow"].value
     assert run.data.params["best_max_depth"] == str(metadata["best_parameters"].value["max_depth"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("spark")
+def test_the_cluster_pipeline_makes_the_same_table_on_spark(defs, instance, home, monkeypatch):
+    pytest.importorskip("pyspark")
+    assert launch(defs, instance).success
+    shutil.rmtree(load_deployment().state_dir / SEARCH_CACHE)  # so that Spark has everything to grow
+    monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[2]")
+    on_spark = dg.Definitions(
+        assets=module_defs.assets,
+        asset_checks=module_defs.asset_checks,
+        jobs=module_defs.jobs,
+        executor=module_defs.executor,
+        resources=resources_of(load_deployment()),
+    )
+    assert launch(on_spark, instance, pipeline=pipelines.CLUSTER_SEARCH_MODEL).success
+    store = Store(home / "store")
+    here, _ = store.read("grid_search_results", "ACME")
+    there, table = store.read("spark_grid_search_results", "ACME")
+    work = json.loads(table.metadata["work"])
+    assert (work["trees_grown"] > 0, work["trees_reused"]) == (True, 0)
+    pd.testing.assert_frame_equal(here.drop(columns=[*TIMES]), there.drop(columns=[*TIMES]), rtol=1e-12)
 
 
 def test_every_check_of_the_search_is_evaluated(defs, instance):

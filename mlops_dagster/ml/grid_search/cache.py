@@ -38,7 +38,8 @@ class SearchCache:
     """A folder of what searches have grown.
 
     Any number of searches may use one folder at the same time. If it can't be written, a search warns once and goes on
-    without.
+    without. Sums that an engine grew in blocks were added up in another order, so that a later search that finds them
+    here is equal to 1e-12, not to the last digit.
 
     Parameters
     ----------
@@ -97,8 +98,9 @@ class SearchCache:
             try:
                 self._put(path, _MAGIC + hashlib.sha256(content).digest() + content)
             except OSError as error:
-                if isinstance(error, FileNotFoundError) and attempt < _ATTEMPTS - 1:
-                    continue  # a prune took the folder away while it was still empty
+                # A prune may take the folder away while it is still empty, and while it is being made.
+                if isinstance(error, FileNotFoundError | FileExistsError) and attempt < _ATTEMPTS - 1:
+                    continue
                 if not self._warned:
                     self._warned = True
                     without = "The search goes on without keeping what it grows"

@@ -6,6 +6,7 @@ what trees read, once per fold. What doesn't: growing (`growing.py`) and scoring
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -125,7 +126,8 @@ class Fold:
             X_test = front.transform(X_test)
             self._front = front
             # Training rows are predicted as any other rows would be: transformed, not fit_transformed.
-            X_again = front.transform(self.X_train) if data.train_scores else None
+            # Of a copy, since a transformer may work in place, and trees are still to be grown on X.
+            X_again = front.transform(copy.deepcopy(self.X_train)) if data.train_scores else None
         else:
             X_again = X if data.train_scores else None
         _check_feature_names(clone(data.forest), X, reset=True)  # refuses names that a forest refuses

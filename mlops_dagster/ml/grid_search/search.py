@@ -68,11 +68,20 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         What was shared, and why.
     work_ : dict
         What was done: ``trees_asked``, ``trees_needed``, ``trees_grown``, ``trees_reused`` (from the cache),
-        ``refit_trees_grown``, ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work
+        ``refit_trees_grown`` (0 where a pipeline was refitted plainly), ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work
         had to be done plainly, by reason), ``seconds`` (of all threads), ``wall_seconds``, ``slots``.
     cv_results_, best_index_, best_params_, best_score_, best_estimator_, ...
         As in ``GridSearchCV``. ``mean_fit_time`` and ``mean_score_time`` divide what a tree took among the fits that
         use it, so that they add up to the time that was spent.
+
+    Notes
+    -----
+    A scorer of one's own gets a stand-in for the forest, an instance of a subclass that predicts what the forest would.
+    As soon as it asks for more (trees, importances, predictions on other rows, a copy) it gets plainly fitted forests.
+    Only ``type(estimator) is RandomForestRegressor`` can tell the two apart.
+
+    A forest with ``n_jobs`` above 1 adds up its trees in any order, so that scikit-learn's own last digit isn't
+    repeatable; here it is what ``n_jobs=1`` gives. Plain fits aren't kept in the cache.
 
     Examples
     --------
@@ -138,7 +147,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         Parameters
         ----------
         X, y, **params
-            As in :meth:`fit`.
+            As in :meth:`fit`. A `cv` that is a generator is used up, as it would be by ``fit``.
         measure_seconds : bool, default=True
             Grow a few trees of the largest group to estimate time and memory.
         """

@@ -61,8 +61,9 @@ def assert_same(estimator, grid, X, y, *, shared=None, fit_params=None, ours=Non
 
 
 def said_by(error):
-    """Return an error's text, but for the line numbers in scikit-learn's summary of failed fits."""
-    return [line for line in str(error).splitlines() if "_validation.py" not in line]
+    """Return an error's text, but for our name, and the line numbers in scikit-learn's summary of failed fits."""
+    text = str(error).replace("SharedGridSearchCV", "GridSearchCV")
+    return [line for line in text.splitlines() if "_validation.py" not in line]
 
 
 def outcome(search, X, y, fit_params):
