@@ -68,8 +68,9 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         What was shared, and why.
     work_ : dict
         What was done: ``trees_asked``, ``trees_needed``, ``trees_grown``, ``trees_reused`` (from the cache),
-        ``refit_trees_grown`` (0 where a pipeline was refitted plainly), ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work
-        had to be done plainly, by reason), ``seconds`` (of all threads), ``wall_seconds``, ``slots``.
+        ``refit_trees_grown`` (0 where a pipeline was refitted plainly), ``plain_fits``, ``not_shared`` (candidates by
+        reason), ``fell_back`` (units whose work had to be done plainly, by reason), ``seconds`` (of all threads),
+        ``wall_seconds``, ``slots``.
     cv_results_, best_index_, best_params_, best_score_, best_estimator_, ...
         As in ``GridSearchCV``. ``mean_fit_time`` and ``mean_score_time`` divide what a tree took among the fits that
         use it, so that they add up to the time that was spent.
