@@ -356,7 +356,7 @@ def memory(runs: int, divide: int) -> None:
     rows = []
     bare = statistics.median(in_fresh_process("hold", who="one forest", candidates=1)["memory"] for _ in range(runs))
     for who in ("shared 2", "GridSearchCV 2 processes", "GridSearchCV 2 threads"):
-        for candidates in (4, 16, 64) if who == "shared 2" else (4,):
+        for candidates in (4, 16, 32) if who == "shared 2" else (4,):
             say(f"memory: {who}, {candidates} candidates")
             costs = [in_fresh_process("hold", who=who, candidates=candidates) for _ in range(runs)]
             used = median(costs, "memory")
@@ -367,7 +367,7 @@ def memory(runs: int, divide: int) -> None:
 
 
 def hold(who: str, candidates: int) -> dict[str, Any]:
-    X, y = made_rows(20_000)
+    X, y = made_rows(10_000)
     leaves = list(range(1, 1 + candidates // 4))
     grid = {"n_estimators": [25, 50, 75, 100], "min_samples_leaf": leaves, "max_features": [0.3]}
     with measured() as cost:

@@ -2,7 +2,7 @@
 
 Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and
 descriptions here, so that they can't disagree. What belongs here: declarations, and the checks that refuse a bad
-parameter before any work starts. What doesn't: the work itself (`steps.py`), and anything that needs more than the
+parameter before any work starts. What doesn't: the work itself (`steps/`), and anything that needs more than the
 standard library, since an orchestrator's machine may have nothing else.
 """
 
@@ -124,7 +124,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its name is the name of its function in ``steps.py`` and of its asset."""
+    """A step: its name is the name of its function in ``steps/`` and of its asset."""
 
     name: str
     description: str
