@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -289,9 +290,15 @@ def overhead(runs: int, divide: int) -> None:
     costs = take_turns(runs, who, "search_article", divide=divide)
     table(["", "wall s", "CPU s"], [[name, spread(costs[name], "wall"), spread(costs[name], "cpu")] for name in who])
     one, two = (median(costs[name], "wall") for name in who[1:])
+    say("two processes at once, one thread each: what these cores can give at the most")
+    with ThreadPoolExecutor(2) as both:
+        for _ in range(runs):
+            pair = [both.submit(in_fresh_process, "search_article", who=who[1], divide=divide) for _ in range(2)]
+            costs.setdefault("two processes", []).extend(one_of_them.result() for one_of_them in pair)
     loop = median(costs["bare loop"], "cpu")
     print(f"CPU seconds, shared 1 / bare loop: {median(costs[who[1]], 'cpu') / loop:.3f}")
-    print(f"wall, one thread / two threads: {one / two:.2f}\n")
+    print(f"wall, one thread / two threads: {one / two:.2f}")
+    print(f"the same of two processes that share nothing: {2 * one / median(costs['two processes'], 'wall'):.2f}\n")
 
 
 def cache(runs: int, divide: int) -> None:

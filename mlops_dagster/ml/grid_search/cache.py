@@ -18,13 +18,12 @@ import os
 import secrets
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import read_array, write_array
 
 _MAGIC = b"mlops grid search 1\n"
 _SUFFIX = ".unit"
@@ -76,22 +75,23 @@ class SearchCache:
         if not content.startswith(_MAGIC) or hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
             return None
         try:
-            with np.load(io.BytesIO(content[start:]), allow_pickle=False) as arrays:
-                read = {array: arrays[array] for array in arrays.files}
-            about = json.loads(read.pop("about").tobytes())
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-            return None
+            payload = io.BytesIO(content[start:])
+            about = json.loads(payload.readline())
+            arrays = {array: read_array(payload, allow_pickle=False) for array in about.pop("arrays")}
+        except (ValueError, KeyError):
+            return None  # of another version
         if about.pop("key", None) != [key, name]:
             return None  # a whole file in another's place
         with contextlib.suppress(OSError):
             os.utime(path)  # what is read is young, see prune
-        return about, read
+        return about, arrays
 
     def write(self, key: str, name: str, about: Mapping[str, Any], arrays: Arrays) -> None:
         """Keep an entry, in place of any that was there."""
-        text = json.dumps({**about, "key": [key, name]}).encode()
         payload = io.BytesIO()
-        np.savez(payload, about=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
+        payload.write(json.dumps({**about, "key": [key, name], "arrays": list(arrays)}).encode() + b"\n")
+        for array in arrays.values():
+            write_array(payload, array, allow_pickle=False)
         content = payload.getvalue()
         path = self._of(key) / f"{name}{_SUFFIX}"
         for attempt in range(_ATTEMPTS):

@@ -88,6 +88,7 @@ class Fold:
         self._making = threading.RLock()
         self._front: Pipeline | None = None
         self._rows: Rows | None = None
+        self.stand_in: Any = None  # what scorers see, once there is one
 
     @property
     def front(self) -> Pipeline | None:

@@ -18,7 +18,9 @@ from mlops_dagster.ml.grid_search.data import NotForTreesError, SearchData
 from mlops_dagster.ml.grid_search.engine import Engine, LocalEngine
 from mlops_dagster.ml.grid_search.growing import FORESTS, tree_seeds
 from mlops_dagster.ml.grid_search.schedule import entry_key
-from mlops_dagster.ml.grid_search.units import BATCH, Failed, Trees, TreesUnit
+from mlops_dagster.ml.grid_search.units import Failed, Trees, TreesUnit
+
+_BLOCK = 32  # trees
 
 
 def grow_forest(
@@ -119,7 +121,7 @@ def grow_forest(
 
 def _blocks(n_trees: int) -> list[tuple[int, int]]:
     """Cut trees 1 to n - 1 into blocks: small enough for balance, and the same for every number of trees."""
-    return [(start, min(start + BATCH, n_trees)) for start in range(1, n_trees, BATCH)]
+    return [(start, min(start + _BLOCK, n_trees)) for start in range(1, n_trees, _BLOCK)]
 
 
 def _write(cache: SearchCache, key: str, start: int, trees: Sequence[Any]) -> None:

@@ -29,6 +29,7 @@ from mlops_dagster.ml.grid_search.scoring import (
     asked_in_vain,
     sees_predictions_only,
     stand_in,
+    with_sums,
 )
 from mlops_dagster.ml.grid_search.units import (
     Done,
@@ -232,7 +233,11 @@ class Gathering:
             # A callable may change what it gets, and GridSearchCV gives each candidate rows of its own.
             rows = copy.deepcopy(rows)
         known = [X for X, _ in rows.values()]
-        estimator = stand_in(self._data, fold, self._candidates[candidate], total.sums, total.stop, known)
+        if self._predictions_only and fold.stand_in is not None:
+            estimator = with_sums(fold.stand_in, total.sums, total.stop, known)
+        else:
+            estimator = stand_in(self._data, fold, self._candidates[candidate], total.sums, total.stop, known)
+            fold.stand_in = estimator
         scores = {"fit_error": None, "n_test_samples": len(fold.test)}
         try:
             for kind, numbers in (("test_scores", fold.test), ("train_scores", fold.train)):

@@ -14,7 +14,9 @@ import sklearn
 
 from mlops_dagster.ml.grid_search.cache import Arrays, SearchCache
 from mlops_dagster.ml.grid_search.plan import Group
-from mlops_dagster.ml.grid_search.units import BATCH, GrowUnit, Segment, Sums
+from mlops_dagster.ml.grid_search.units import GrowUnit, Segment, Sums
+
+_SMALLEST_BLOCK = 32  # trees
 
 
 def entry_key(rows_digest: str, forest_class: type, group: tuple[Any, ...], seed: int) -> str:
@@ -192,7 +194,7 @@ def cut(units: Sequence[GrowUnit], slots: int) -> list[tuple[GrowUnit, GrowUnit]
     wanted = 3 * slots
     if slots <= 1 or len(units) >= wanted:
         return [(unit, unit) for unit in units]
-    block = max(BATCH, -(-sum(unit.trees for unit in units) // wanted))
+    block = max(_SMALLEST_BLOCK, -(-sum(unit.trees for unit in units) // wanted))
     blocks = []
     for unit in units:
         for start in range(unit.start, unit.stop, block):

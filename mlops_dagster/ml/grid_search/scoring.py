@@ -161,6 +161,29 @@ def stand_in(
     return pipeline
 
 
+def with_sums(estimator: Any, sums: Sums, n_trees: int, known: Sequence[Any]) -> Any:
+    """Return a stand-in like another one of the same fold, but for its sums.
+
+    It costs no clone, and has the other's parameters, so it is for scorers that see predictions only.
+    """
+    if isinstance(estimator, Pipeline):
+        pipeline = _copied(estimator)
+        name, forest = estimator.steps[-1]
+        pipeline.steps = [*estimator.steps[:-1], (name, with_sums(forest, sums, n_trees, known))]
+        return pipeline
+    summed = _copied(estimator)
+    summed._n_summed = n_trees
+    summed._asked = []
+    summed._predictions = list(zip(known, sums, strict=False))
+    return summed
+
+
+def _copied(estimator: Any) -> Any:
+    copied: Any = object.__new__(type(estimator))
+    copied.__dict__.update(estimator.__dict__)
+    return copied
+
+
 def _like(estimator: Any, mixin: type) -> Any:
     summed: Any = object.__new__(_summed_class(mixin, type(estimator)))  # type: ignore[arg-type]
     summed.__dict__.update(estimator.__dict__)

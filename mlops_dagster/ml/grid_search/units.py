@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from mlops_dagster.ml.grid_search.growing import NO_LIMIT, grow, tree_seeds
 Sums = list[list[npt.NDArray[np.float64]]]
 """Sums over trees: for each set of rows, for each output, shape (rows,) or (rows, outputs) or (rows, classes)."""
 
-BATCH = 32
+BATCH = 64
 """How many trees are in memory at the same time."""
 
 
@@ -193,6 +194,7 @@ class GrowUnit:
         rows = data.fold(self.fold).rows
         seeds = tree_seeds(self.seed, self.stop)
         wanted = sorted({mark for marks in self.marks.values() for mark in marks})
+        ends = sorted({marks[-1] for marks in self.marks.values()})
         first = 0 if self.begin is not None else self.start
         accumulators: list[_Accumulator] | None = None
         if self.begin is not None:
@@ -201,39 +203,39 @@ class GrowUnit:
             ]
         position = self.start
         while position < self.stop:
-            stop = min(position + BATCH, next(mark for mark in wanted if mark > position))
+            # A batch may go beyond a mark, but not beyond the last mark of a depth limit.
+            stop = min(position + BATCH, next(end for end in ends if end > position))
             limits = sorted((limit for limit, marks in self.marks.items() if marks[-1] > position), reverse=True)
-            trees, grown = self._under_each_limit(rows, limits, seeds[position:stop])
-            fitted = time.perf_counter()
-            accumulators = _fold_in(accumulators, limits, trees, rows)
-            predicted = time.perf_counter()
-            yield Grown(position, stop, grown, fitted - began, predicted - fitted)
+            trees = self._under_each_limit(rows, limits, seeds[position:stop])
+            fit_seconds = (time.perf_counter() - began) / (stop - position)
+            for begin, end in pairwise([position, *(mark for mark in wanted if position < mark < stop), stop]):
+                began = time.perf_counter()
+                some = {limit: its_trees[begin - position : end - position] for limit, its_trees in trees.items()}
+                accumulators = _fold_in(accumulators, limits, some, rows)
+                grown = len({id(tree) for its_trees in some.values() for tree in its_trees})
+                yield Grown(begin, end, grown, fit_seconds * (end - begin), time.perf_counter() - began)
+                for accumulator in accumulators:
+                    here = tuple(limit for limit in accumulator.limits if end in self.marks[limit])
+                    if here:
+                        # The limit under which the sums are certain to be these; see Segment.holds_for.
+                        limit = max(accumulator.limits)
+                        yield Segment(first, end, here, limit, accumulator.deepest, _copied(accumulator.sums))
             position = stop
-            for accumulator in accumulators:
-                here = tuple(limit for limit in accumulator.limits if stop in self.marks[limit])
-                if here:
-                    # The limit under which the sums are certain to be these; see Segment.holds_for.
-                    limit = max(accumulator.limits)
-                    yield Segment(first, stop, here, limit, accumulator.deepest, _copied(accumulator.sums))
             began = time.perf_counter()
 
-    def _under_each_limit(
-        self, rows: Rows, limits: Sequence[int], seeds: Sequence[int]
-    ) -> tuple[dict[int, list[Any]], int]:
+    def _under_each_limit(self, rows: Rows, limits: Sequence[int], seeds: Sequence[int]) -> dict[int, list[Any]]:
         """Grow trees under the largest depth limit, and again under smaller ones those that reach these."""
         trees = grow(self.forest_class, self.parameters, seeds, limits[0], rows)
-        grown = len(trees)
         under = {limits[0]: trees}
         for limit in limits[1:]:
             reaching = [number for number, tree in enumerate(trees) if tree.tree_.max_depth >= limit]
             if reaching:
                 trees = list(trees)
                 again = grow(self.forest_class, self.parameters, [seeds[number] for number in reaching], limit, rows)
-                grown += len(again)
                 for number, tree in zip(reaching, again, strict=True):
                     trees[number] = tree
             under[limit] = trees
-        return under, grown
+        return under
 
 
 def _fold_in(
