@@ -23,7 +23,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -331,12 +332,17 @@ def search_again(divide: int) -> dict[str, Any]:
 
 def spark(runs: int, divide: int) -> None:
     """Two workers of one core each against two threads."""
-    from mlops_dagster_tests.contracts.spark_servers import standalone_cluster
+    from mlops_dagster_tests.contracts.spark_servers import spark_master, spark_worker
 
-    with standalone_cluster(workers=2, cores=1) as master:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
+        master = servers.enter_context(spark_master(Path(folder)))
+        for number in range(2):
+            servers.enter_context(spark_worker(Path(folder), master, f"worker{number}"))
+        while master.state()["aliveworkers"] < 2:
+            time.sleep(0.5)
         costs: dict[str, list[dict[str, Any]]] = {"two threads": [], "Spark, 2 workers x 1 core": []}
         for run in range(runs):
-            for name, where in zip(costs, ("", master), strict=True):
+            for name, where in zip(costs, ("", master.url), strict=True):
                 say(f"run {run + 1} of {runs}: {name}")
                 costs[name].append(in_fresh_process("search_on", master=where, divide=divide))
     table(["engine", "wall s"], [[name, spread(its_costs, "wall")] for name, its_costs in costs.items()])
@@ -349,7 +355,8 @@ def search_on(master: str, divide: int) -> dict[str, Any]:
 
     X, y = article_rows()
     grid = article_grid(divide)
-    with spark_engine(SparkSettings(master=master)) if master else nullcontext() as engine:
+    settings = SparkSettings(master=master, conf={"spark.executor.memory": "512m"}) if master else SparkSettings()
+    with spark_engine(settings) if master else nullcontext() as engine:
         how = {"engine": engine} if master else {"n_jobs": 2}
         shared({"n_estimators": [1], "max_features": [1, 2]}, **how, refit=False).fit(X, y)  # workers are up
         with measured() as cost:

@@ -8,8 +8,9 @@ them (`units.py`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,26 @@ class _GivenSeeds:
 
 
 @cache
-def _grower_class(forest_class: type) -> type:
-    return type(forest_class.__name__, (_GivenSeeds, forest_class), {"__module__": forest_class.__module__})
+def _grower_class(forest_class: Any) -> Any:
+    about = {"__module__": forest_class.__module__, "fit": _without_joblib(forest_class.fit)}
+    return type(forest_class.__name__, (_GivenSeeds, forest_class), about)
+
+
+def _without_joblib(fit: Any) -> Any:
+    """Return scikit-learn's own ``fit`` of a forest with a plain loop over its trees.
+
+    joblib's loop, as scikit-learn wraps it, sets the process's warning filters anew for every tree: that takes the
+    interpreter lock from the other threads, and two threads that do it at once see each other's half-set filters.
+    """
+    bare = getattr(fit, "__wrapped__", fit)
+    if not {"Parallel", "delayed"} <= set(bare.__code__.co_names):
+        return fit
+    names = {**bare.__globals__, "Parallel": lambda **_: _run_all, "delayed": lambda call: partial(partial, call)}
+    return FunctionType(bare.__code__, names, bare.__name__, bare.__defaults__, bare.__closure__)
+
+
+def _run_all(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+    return [call() for call in calls]
 
 
 def grow(
