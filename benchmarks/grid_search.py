@@ -332,6 +332,7 @@ def search_again(divide: int) -> dict[str, Any]:
 
 def spark(runs: int, divide: int) -> None:
     """Two workers of one core each against two threads."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from mlops_dagster_tests.contracts.spark_servers import spark_master, spark_worker
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
