@@ -21,7 +21,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 def lineage(page: Page) -> None:
     """The whole graph, groups opened; wide enough for the assets to show their details."""
-    page.set_viewport_size({"width": 1600, "height": 800})
+    page.set_viewport_size({"width": 1600, "height": 1000})
     page.goto(f"{DAGSTER}/asset-groups")
     page.get_by_text("data", exact=True).last.wait_for()
     page.mouse.click(1000, 650)
@@ -29,7 +29,7 @@ def lineage(page: Page) -> None:
     page.get_by_text("trained_model").last.wait_for()
     page.keyboard.press("Alt+9")
     page.wait_for_timeout(4000)
-    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 240, "y": 0, "width": 1360, "height": 620})
+    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 240, "y": 0, "width": 1360, "height": 900})
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
@@ -106,8 +106,8 @@ def main() -> None:
             take(page)
         browser.close()
     for picture in IMAGES.glob("*.png"):
-        # 64 colours show a page as well as all do, in a third of the bytes.
-        Image.open(picture).convert("RGB").quantize(64).save(picture, optimize=True)
+        # 128 colours show a page as well as all do, in a third of the bytes.
+        Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
