@@ -44,13 +44,12 @@ def say(progress: "Progress") -> str:
 
     Examples
     --------
-    >>> from types import SimpleNamespace
-    >>> say(SimpleNamespace(trees_done=900, trees_needed=3600, units_done=3, units=18, seconds=5.0))
+    >>> from mlops_dagster.ml.grid_search import Progress
+    >>> say(Progress(trees_done=900, trees_needed=3600, units_done=3, units=18, seconds=5.0))
     '900 of 3,600 trees (25 %), about 15 s left'
     """
-    done, needed = progress.trees_done, max(progress.trees_needed, progress.trees_done)
-    if not done:
+    done, needed, left = progress.trees_done, progress.trees, progress.seconds_left
+    if left is None:
         return f"{progress.units_done} of {progress.units} units of work"
-    left = progress.seconds * (needed - done) / done
     shown = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
     return f"{done:,} of {needed:,} trees ({100 * done // needed} %), about {shown} left"

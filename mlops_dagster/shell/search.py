@@ -298,11 +298,10 @@ def _bar(symbol: str, step: str) -> Iterator[Any]:
         task = bar.add_task("", total=None, said="")
 
         def tell(at: "SearchProgress") -> None:
-            needed = max(at.trees_needed, at.trees_done)
-            said = f"{at.trees_done:,} of {needed:,} trees"
-            if 0 < at.trees_done < needed:
-                said += f", {at.seconds * (needed - at.trees_done) / at.trees_done:,.0f} s left"
-            bar.update(task, completed=at.trees_done, total=needed, said=said)
+            said = f"{at.trees_done:,} of {at.trees:,} trees"
+            if at.seconds_left:
+                said += f", {at.seconds_left:,.0f} s left"
+            bar.update(task, completed=at.trees_done, total=at.trees, said=said)
 
         yield tell
 

@@ -88,6 +88,16 @@ class Progress:
     units: int
     seconds: float
 
+    @property
+    def trees(self) -> int:
+        """How many trees there will be, as far as is known by now: depth limits that bind add to those needed."""
+        return max(self.trees_needed, self.trees_done)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How much longer it takes if trees go on growing as they did; None before there are any."""
+        return self.seconds * (self.trees - self.trees_done) / self.trees_done if self.trees_done else None
+
 
 class LocalEngine:
     """Runs units on threads of this process. They share the data, and trees grow without the interpreter lock.

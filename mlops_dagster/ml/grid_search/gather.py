@@ -53,25 +53,22 @@ class Work:
 
     Parameters
     ----------
-    trees_needed : int
-        How many trees there will be, if no depth limit binds.
-    units : int
-        How many units there will be.
     tell : callable, optional
         Is told of progress.
     """
 
-    def __init__(self, trees_needed: int, units: int, tell: Callable[[Progress], object] | None) -> None:
+    def __init__(self, tell: Callable[[Progress], object] | None) -> None:
         self.trees_grown = 0
         self.plain_fits = 0
         self.units_done = 0
         self.seconds = 0.0
         self.fell_back: dict[str, int] = {}
-        self._needed, self._units, self._tell = trees_needed, units, tell
+        self._needed = self._units = 0
+        self._tell = tell
         self._began = time.perf_counter()
 
     def expect(self, trees: int, units: int) -> None:
-        """Expect more work than was planned."""
+        """Expect so much more work; of trees, as many as there are if no depth limit binds."""
         self._needed += trees
         self._units += units
 
@@ -125,26 +122,45 @@ class Gathering:
         self._fit_seconds = np.zeros((len(candidates), self._folds))
         self._score_seconds = np.zeros((len(candidates), self._folds))
         self._units: Sequence[Unit] = []
-        self._groups: Mapping[int, _Gathered] = {}
+        self._groups: dict[int, _Gathered] = {}
         self._left_on_fold: dict[int, int] = {}
 
     def expect(self, units: Sequence[Unit], groups: Sequence[tuple[Group, str] | None]) -> None:
         """Expect the results of units, each of which belongs to a group (with its cache key), or to none."""
         gathered: dict[int, _Gathered] = {}
         self._units, self._groups = units, {}
-        by_unit = {}
         for number, (unit, belongs) in enumerate(zip(units, groups, strict=True)):
             self._left_on_fold[unit.fold] = self._left_on_fold.get(unit.fold, 0) + 1
             if belongs is not None and isinstance(unit, GrowUnit):
                 group, key = belongs
-                by_unit[number] = gathered.setdefault(id(group), _Gathered(group, key))
+                if id(group) not in gathered:
+                    gathered[id(group)] = _Gathered(group, key)
+                self._groups[number] = gathered[id(group)]
                 if unit.begin is None and unit.start > 0:
-                    by_unit[number].joints.add(unit.start)
-        self._groups = by_unit
+                    self._groups[number].joints.add(unit.start)
 
-    def take(self, group: Group, segment: Segment) -> None:
-        """Take a sum from tree 0 that is there already, and have it scored."""
-        self._score_all(group, segment)
+    def take(self, group: Group, total: Segment) -> None:
+        """Take a sum from tree 0 and score every candidate that wants it."""
+        candidates = [
+            candidate for limit in total.limits for candidate in group.wanted.get(limit, {}).get(total.stop, ())
+        ]
+        if not candidates:
+            return
+        # A callable may look at the parameters, so it is asked for every candidate.
+        alike = [candidates] if self._predictions_only else [[candidate] for candidate in candidates]
+        for its_candidates in alike:
+            began = time.perf_counter()
+            scores = self._score(group, its_candidates[0], total)
+            seconds = time.perf_counter() - began
+            with self._lock:
+                self.work.seconds += seconds
+                self._score_seconds[its_candidates, group.fold] += seconds / len(its_candidates)
+                if scores is None:
+                    continue
+                for candidate in its_candidates:
+                    self.scores[candidate * self._folds + group.fold] = {
+                        name: dict(value) if isinstance(value, dict) else value for name, value in scores.items()
+                    }
 
     def receive(self, number: int, result: Any) -> None:
         """Take one result of a unit."""
@@ -156,7 +172,7 @@ class Gathering:
             with self._lock:
                 totals = gathered.join(result)
             for total in totals:
-                self._score_all(gathered.group, total)
+                self.take(gathered.group, total)
         elif isinstance(result, Grown):
             with self._lock:
                 self._attribute(self._groups[number], result)
@@ -198,29 +214,6 @@ class Gathering:
         self._fit_seconds[users, fold] += grown.fit_seconds / len(users)
         self._score_seconds[users, fold] += grown.predict_seconds / len(users)
         self.work.seconds += grown.fit_seconds + grown.predict_seconds
-
-    def _score_all(self, group: Group, total: Segment) -> None:
-        """Score every candidate that wants this sum."""
-        candidates = [
-            candidate for limit in total.limits for candidate in group.wanted.get(limit, {}).get(total.stop, ())
-        ]
-        if not candidates:
-            return
-        # A callable may look at the parameters, so it is asked for every candidate.
-        alike = [candidates] if self._predictions_only else [[candidate] for candidate in candidates]
-        for its_candidates in alike:
-            began = time.perf_counter()
-            scores = self._score(group, its_candidates[0], total)
-            seconds = time.perf_counter() - began
-            with self._lock:
-                self.work.seconds += seconds
-                self._score_seconds[its_candidates, group.fold] += seconds / len(its_candidates)
-                if scores is None:
-                    continue
-                for candidate in its_candidates:
-                    self.scores[candidate * self._folds + group.fold] = {
-                        name: dict(value) if isinstance(value, dict) else value for name, value in scores.items()
-                    }
 
     def _score(self, group: Group, candidate: int, total: Segment) -> dict[str, Any] | None:
         """Score one candidate; None if a plain fit shall say what is wrong with it."""

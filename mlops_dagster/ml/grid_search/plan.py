@@ -6,6 +6,7 @@ equal (`canonical.py`), and doing the work (`units.py`, `search.py`).
 
 from __future__ import annotations
 
+import numbers
 import pickle
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from mlops_dagster.ml.grid_search.canonical import ForestReader
 from mlops_dagster.ml.grid_search.data import SearchData
 from mlops_dagster.ml.grid_search.growing import grow, tree_seeds
-from mlops_dagster.ml.grid_search.units import BATCH
+from mlops_dagster.ml.grid_search.units import BATCH, predict
 
 _SAMPLE = 8  # trees
 
@@ -47,12 +48,12 @@ class Group:
     @property
     def trees(self) -> int:
         """How many trees it needs if no depth limit binds."""
-        return max(max(numbers) for numbers in self.wanted.values())
+        return max(max(by_trees) for by_trees in self.wanted.values())
 
     @property
     def trees_at_most(self) -> int:
         """How many trees it needs if every tree meets every depth limit."""
-        return sum(max(numbers) for numbers in self.wanted.values())
+        return sum(max(by_trees) for by_trees in self.wanted.values())
 
 
 @dataclass
@@ -69,10 +70,13 @@ class SearchPlan:
         The candidates that are fitted plainly, by reason.
     trees_asked : int
         What fitting every candidate on every fold takes.
-    trees_distinct, trees_prefix : int
-        What is left of them after merging forests with equal trees, and after taking the smaller from the larger.
-    trees_needed, trees_at_most : int
-        What is left to grow if no depth limit binds, and if every one does. The search finds out tree by tree.
+    trees_distinct : int
+        What is left of them after merging forests with equal trees.
+    trees_at_most, trees_needed : int
+        What is left to grow after taking smaller forests from larger ones, if every depth limit binds, and if none
+        does. The search finds out tree by tree.
+    trees_of : list of int
+        How many trees each candidate asks for on each fold; 0 if that isn't known, or isn't a number of trees.
     trees_plain : int
         Trees of candidates that aren't shared, part of all numbers above.
     """
@@ -83,9 +87,9 @@ class SearchPlan:
     not_shared: dict[str, list[int]]
     trees_asked: int
     trees_distinct: int
-    trees_prefix: int
-    trees_needed: int
     trees_at_most: int
+    trees_needed: int
+    trees_of: list[int]
     trees_plain: int
     estimate: Estimate | None = None
 
@@ -104,8 +108,8 @@ class SearchPlan:
             "trees_asked": self.trees_asked,
             "trees_saved": {
                 "equal forests": self.trees_asked - self.trees_distinct,
-                "smaller n_estimators": self.trees_distinct - self.trees_prefix,
-                "max_depth that no tree reaches": self.trees_prefix - self.trees_needed,
+                "smaller n_estimators": self.trees_distinct - self.trees_at_most,
+                "max_depth that no tree reaches": self.trees_at_most - self.trees_needed,
             },
             "trees_needed": self.trees_needed,
             "trees_at_most": self.trees_at_most,
@@ -121,8 +125,8 @@ class SearchPlan:
             lines += [
                 f"  trees asked for      {self.trees_asked:>12,}",
                 f"  - equal forests      {self.trees_asked - self.trees_distinct:>12,}",
-                f"  - fewer n_estimators {self.trees_distinct - self.trees_prefix:>12,}",
-                f"  - max_depth unmet    {self.trees_prefix - self.trees_needed:>12,}",
+                f"  - fewer n_estimators {self.trees_distinct - self.trees_at_most:>12,}",
+                f"  - max_depth unmet    {self.trees_at_most - self.trees_needed:>12,}",
                 f"  trees to grow        {self.trees_needed:>12,}{less}",
             ]
             if self.trees_at_most > self.trees_needed:
@@ -190,6 +194,7 @@ def make_plan(
     own = {} if forest is None else forest.get_params(deep=False)
     groups: dict[tuple[int, tuple[Hashable, ...]], Group] = {}
     reasons: dict[str, dict[int, None]] = {}
+    trees_of: list[int] = []
     plain_trees = 0
 
     # Folds of the same size read every candidate alike.
@@ -200,6 +205,8 @@ def make_plan(
     asked = 0
     for number, candidate in enumerate(candidates):
         of_forest, others = _of_forest(candidate, prefix)
+        trees = {**own, **of_forest}.get("n_estimators")
+        trees_of.append(int(trees) if isinstance(trees, numbers.Integral) and int(trees) > 0 else 0)
         for rows, folds in folds_of_size.items():
             if reader is None:
                 read: Any = unshareable or "not a forest"
@@ -209,8 +216,7 @@ def make_plan(
                 read = reader.read(of_forest, rows)
             if isinstance(read, str):
                 reasons.setdefault(read, {})[number] = None
-                trees = {**own, **of_forest}.get("n_estimators", 0)
-                plain_trees += (trees if isinstance(trees, int) else 0) * len(folds)
+                plain_trees += trees_of[number] * len(folds)
                 continue
             asked += read.n_trees * len(folds)
             for fold in folds:
@@ -229,10 +235,10 @@ def make_plan(
         groups=each,
         not_shared={reason: list(its_candidates) for reason, its_candidates in reasons.items()},
         trees_asked=asked + plain_trees,
-        trees_distinct=sum(sum(numbers) for group in each for numbers in group.wanted.values()) + plain_trees,
-        trees_prefix=sum(group.trees_at_most for group in each) + plain_trees,
-        trees_needed=sum(group.trees for group in each) + plain_trees,
+        trees_distinct=sum(sum(by_trees) for group in each for by_trees in group.wanted.values()) + plain_trees,
         trees_at_most=sum(group.trees_at_most for group in each) + plain_trees,
+        trees_needed=sum(group.trees for group in each) + plain_trees,
+        trees_of=trees_of,
         trees_plain=plain_trees,
     )
 
@@ -263,8 +269,7 @@ def measure(plan: SearchPlan, data: SearchData, slots: int) -> Estimate | None:
         began = time.perf_counter()
         trees = grow(type(data.forest), largest.parameters, seeds, max(largest.wanted), rows)
         for tree in trees:
-            for X in rows.evaluate:
-                getattr(tree, "predict_proba", tree.predict)(X, check_input=False)
+            predict(tree, rows)
     except Exception:  # noqa: BLE001 - whatever it is, the search itself says it better
         return None
     finally:

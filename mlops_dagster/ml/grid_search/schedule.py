@@ -134,20 +134,26 @@ class _Kept:
         self._cache, self._key = cache, key
         self._segments = _kept(cache, key) if cache is not None else {}
         self._read: dict[str, Segment] = {}
+        self._reached: dict[int, dict[int, list[str]]] = {}
 
     def total(self, limit: int, mark: int) -> tuple[str, Segment] | None:
         """Return the sum of the first `mark` trees under a depth limit, with a name for it."""
-        while True:
+        while names := self._chains(limit).get(mark):
+            segment = self._add_up(names)
+            if segment is not None:
+                return "+".join(names), segment
+        return None
+
+    def _chains(self, limit: int) -> dict[int, list[str]]:
+        """Return the neighbouring segments that lead from tree 0 to each number of trees that can be reached."""
+        if limit not in self._reached:
             reached: dict[int, list[str]] = {0: []}
             # Sums from tree 0 come first: they are the exact ones.
             for name, segment in sorted(self._segments.items(), key=lambda item: (item[1].stop, item[1].start)):
                 if segment.holds_for(limit) and segment.start in reached and segment.stop not in reached:
                     reached[segment.stop] = [*reached[segment.start], name]
-            if mark not in reached:
-                return None
-            segment_or_none = self._add_up(reached[mark])
-            if segment_or_none is not None:
-                return "+".join(reached[mark]), segment_or_none
+            self._reached[limit] = reached
+        return self._reached[limit]
 
     def nearest(self, limit: int, above: int, below: int) -> tuple[str, Segment] | None:
         """Return the longest sum of more than `above` and less than `below` trees."""
@@ -165,6 +171,7 @@ class _Kept:
                 entry = self._cache.read(self._key, name) if self._cache is not None else None
                 if entry is None:
                     del self._segments[name]  # not whole: as if it weren't there
+                    self._reached.clear()
                     return None
                 part = self._segments[name]
                 sums = _sums(*entry)
@@ -183,20 +190,20 @@ def add(total: Segment, part: Segment) -> Segment:
     return Segment(total.start, part.stop, part.limits, part.limit, max(total.deepest, part.deepest), sums)
 
 
-def cut(units: Sequence[GrowUnit], slots: int) -> list[tuple[GrowUnit, GrowUnit]]:
+def cut(units: Sequence[GrowUnit], slots: int) -> list[tuple[int, GrowUnit]]:
     """Cut units into blocks of trees, if there are too few of them to keep all slots busy to the end.
 
     Returns
     -------
-    list of (unit, block)
-        A unit that isn't cut is its own block.
+    list of (int, GrowUnit)
+        The number of the unit that a block is of, and the block. A unit that isn't cut is its own block.
     """
     wanted = 3 * slots
     if slots <= 1 or len(units) >= wanted:
-        return [(unit, unit) for unit in units]
+        return list(enumerate(units))
     block = max(_SMALLEST_BLOCK, -(-sum(unit.trees for unit in units) // wanted))
     blocks = []
-    for unit in units:
+    for number, unit in enumerate(units):
         for start in range(unit.start, unit.stop, block):
             stop = min(start + block, unit.stop)
             marks = {}
@@ -207,5 +214,5 @@ def cut(units: Sequence[GrowUnit], slots: int) -> list[tuple[GrowUnit, GrowUnit]
                 if inside:
                     marks[limit] = tuple(inside)
             begin = unit.begin if start == unit.start else None
-            blocks.append((unit, replace(unit, start=start, stop=stop, marks=marks, begin=begin)))
+            blocks.append((number, replace(unit, start=start, stop=stop, marks=marks, begin=begin)))
     return blocks

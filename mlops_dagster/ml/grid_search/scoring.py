@@ -145,17 +145,15 @@ def stand_in(
     forest = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     classifier = is_classifier(forest)
 
-    summed = _like(forest, _SummedClassifier if classifier else _SummedRegressor)
-    summed._n_summed = n_trees
-    summed._asked = []
-    summed._predictions = list(zip(known, sums, strict=False))
+    summed = _copied(forest, _SummedClassifier if classifier else _SummedRegressor)
+    _give_sums(summed, sums, n_trees, known)
     _learn_targets(summed, fold.y_train, classifier=classifier)
     summed.n_features_in_ = fold.rows.X.shape[1]
     summed._validate_estimator()
     if not isinstance(estimator, Pipeline):
         _check_feature_names(summed, fold.X_test, reset=True)
         return summed
-    pipeline = _like(estimator, _SummedClassifierPipeline if classifier else _SummedPipeline)
+    pipeline = _copied(estimator, _SummedClassifierPipeline if classifier else _SummedPipeline)
     front = fold.front
     pipeline.steps = [*(front.steps if front is not None else []), (estimator.steps[-1][0], summed)]
     return pipeline
@@ -172,22 +170,22 @@ def with_sums(estimator: Any, sums: Sums, n_trees: int, known: Sequence[Any]) ->
         pipeline.steps = [*estimator.steps[:-1], (name, with_sums(forest, sums, n_trees, known))]
         return pipeline
     summed = _copied(estimator)
-    summed._n_summed = n_trees
-    summed._asked = []
-    summed._predictions = list(zip(known, sums, strict=False))
+    _give_sums(summed, sums, n_trees, known)
     return summed
 
 
-def _copied(estimator: Any) -> Any:
-    copied: Any = object.__new__(type(estimator))
+def _copied(estimator: Any, mixin: Any = None) -> Any:
+    """Return a shallow copy, with something mixed into its class."""
+    its_class: Any = type(estimator)
+    copied = object.__new__(its_class if mixin is None else _summed_class(mixin, its_class))
     copied.__dict__.update(estimator.__dict__)
     return copied
 
 
-def _like(estimator: Any, mixin: type) -> Any:
-    summed: Any = object.__new__(_summed_class(mixin, type(estimator)))  # type: ignore[arg-type]
-    summed.__dict__.update(estimator.__dict__)
-    return summed
+def _give_sums(forest: Any, sums: Sums, n_trees: int, known: Sequence[Any]) -> None:
+    forest._n_summed = n_trees
+    forest._asked = []
+    forest._predictions = list(zip(known, sums, strict=False))
 
 
 def _learn_targets(forest: Any, y: Any, *, classifier: bool) -> None:

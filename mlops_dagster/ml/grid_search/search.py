@@ -184,7 +184,13 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         self.plan_ = read.plan
         if self.verbose > 0:
             print(f"Fitting {read.plan}")
-        gathering, reused = self._run(read)
+        gathering = self._gathering(read)
+        reason, reused = "", 0
+        try:
+            reused = self._run_shared(read, gathering)
+        except StopSharingError as stop:
+            reason = str(stop)
+        self._run_plain(read, gathering, reason)
         out = gathering.results()
         _warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
@@ -211,65 +217,59 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         }
         return self
 
-    def _run(self, read: _Read) -> tuple[Gathering, int]:
-        """Have everything done, and return what came of it and how many trees were there already."""
-        cache = read.cache
-        plan, data, engine = read.plan, read.data, read.engine
-        digests = _digests(data, {group.fold for group in plan.groups}) if cache is not None else {}
-        forest_class = type(data.forest)
-        work = Work(0, 0, self._tell_progress())
-        gathering = Gathering(
-            data,
+    def _gathering(self, read: _Read) -> Gathering:
+        return Gathering(
+            read.data,
             read.candidates,
             scorer=read.scorer,
             score_params=read.score_params,
             error_score=self.error_score,
-            cache=cache,
-            work=work,
+            cache=read.cache,
+            work=Work(self._tell_progress()),
         )
-        units: list[tuple[GrowUnit | PlainUnit, tuple[Group, str] | None]] = []
-        try:
-            for group in plan.groups:
-                digest = digests.get(group.fold)
-                key = "" if digest is None else entry_key(digest, forest_class, group.key, group.seed)
-                wants = {candidate for ks in group.wanted.values() for ones in ks.values() for candidate in ones}
-                name = f"candidate {min(wants)}" + (f" and {len(wants) - 1} alike" if len(wants) > 1 else "")
-                scheduled = schedule(group, name, forest_class, None if digest is None else cache, key)
-                for segment in scheduled.ready:
-                    gathering.take(group, segment)
-                units += [(unit, (group, key)) for unit in scheduled.units]
-        except StopSharingError as stop:
-            return self._all_plain(read, gathering, str(stop)), 0
-        grow_units = [unit for unit, _ in units if isinstance(unit, GrowUnit)]
-        to_grow = sum(unit.trees for unit in grow_units)
-        reused = max(plan.trees_needed - plan.trees_plain - to_grow, 0)
-        if getattr(engine, "cuts_groups", True):
-            belongs = {id(unit): group for unit, group in units}
-            units = [(block, belongs[id(unit)]) for unit, block in cut(grow_units, engine.slots)]
+
+    def _run_shared(self, read: _Read, gathering: Gathering) -> int:
+        """Run the plan, and return how many trees were there already."""
+        plan, data, engine, cache = read.plan, read.data, read.engine, read.cache
+        digests = _digests(data, {group.fold for group in plan.groups}) if cache is not None else {}
+        forest_class = type(data.forest)
+        units: list[tuple[GrowUnit, tuple[Group, str]]] = []
+        for group in plan.groups:
+            digest = digests.get(group.fold)
+            key = "" if digest is None else entry_key(digest, forest_class, group.key, group.seed)
+            wants = {candidate for ks in group.wanted.values() for ones in ks.values() for candidate in ones}
+            name = f"candidate {min(wants)}" + (f" and {len(wants) - 1} alike" if len(wants) > 1 else "")
+            scheduled = schedule(group, name, forest_class, None if digest is None else cache, key)
+            for segment in scheduled.ready:
+                gathering.take(group, segment)
+            units += [(unit, (group, key)) for unit in scheduled.units]
+        to_grow = sum(unit.trees for unit, _ in units)
+        if engine.cuts_groups:
+            units = [(block, units[number][1]) for number, block in cut([unit for unit, _ in units], engine.slots)]
         for fold in set(range(plan.folds)) - {unit.fold for unit, _ in units}:
             data.release(fold)
         # Largest first. Plain fits are the largest there are, or fail at once, which is best known early.
         units.sort(key=lambda pair: (-pair[0].trees * len(data.splits[pair[0].fold][0]), pair[0].fold))
-        plain = [(unit, None) for unit in read.plain_units()]
-        every = [*plain, *units]
-        work.expect(sum(unit.trees for unit, _ in every), len(every))
-        try:
-            gathering.expect([unit for unit, _ in every], [group for _, group in every])
-            engine.run([unit for unit, _ in every], data, gathering.receive)
-        except StopSharingError as stop:
-            return self._all_plain(read, gathering, str(stop)), 0
-        return self._all_plain(read, gathering, ""), reused
+        self._run_units(read, gathering, [*((unit, None) for unit in read.plain_units()), *units])
+        return max(plan.trees_needed - plan.trees_plain - to_grow, 0)
 
-    def _all_plain(self, read: _Read, gathering: Gathering, reason: str) -> Gathering:
+    def _run_plain(self, read: _Read, gathering: Gathering, reason: str) -> None:
         """Fit plainly whatever has no scores yet."""
         left = [read.plain_unit(fold, candidate) for candidate, fold in gathering.unscored()]
         if left:
             if reason:
                 gathering.work.fell_back[reason] = len(left)
-            gathering.work.expect(sum(unit.trees for unit in left), len(left))
-            gathering.expect(left, [None] * len(left))
-            read.engine.run(left, read.data, gathering.receive)
-        return gathering
+            self._run_units(read, gathering, [(unit, None) for unit in left])
+
+    @staticmethod
+    def _run_units(
+        read: _Read, gathering: Gathering, pairs: Sequence[tuple[GrowUnit | PlainUnit, tuple[Group, str] | None]]
+    ) -> None:
+        """Run units, each with the group that it belongs to, if any."""
+        units = [unit for unit, _ in pairs]
+        gathering.work.expect(sum(unit.trees for unit in units), len(units))
+        gathering.expect(units, [group for _, group in pairs])
+        read.engine.run(units, read.data, gathering.receive)
 
     def _select(self, results: Mapping[str, Any], first_scores: Any, refit_metric: Any) -> None:
         """Set the best candidate, as ``GridSearchCV`` does."""
@@ -362,27 +362,18 @@ class _Read:
             },
         )
         in_pipeline = isinstance(estimator, Pipeline)
-        forest = self.data.forest if type(self.data.forest) in FORESTS else None
-        prefix = f"{estimator.steps[-1][0]}__" if in_pipeline else ""
-        self._own_trees = getattr(forest, "n_estimators", 0)
-        self._trees_name = f"{prefix}n_estimators" if forest is not None else ""
         self.plan = make_plan(
             self.candidates,
-            forest,
+            self.data.forest if type(self.data.forest) in FORESTS else None,
             [len(train) for train, _ in self.data.splits],
-            prefix=prefix,
+            prefix=f"{estimator.steps[-1][0]}__" if in_pipeline else "",
             n_features=None if in_pipeline else _n_features(X),
             unshareable=_why_nothing_is_shared(estimator, self.data),
         )
 
     def plain_unit(self, fold: int, candidate: int) -> PlainUnit:
         """Return the unit that fits one candidate plainly on one fold."""
-        parameters = self.candidates[candidate]
-        trees = self._own_trees
-        if self._trees_name in parameters:
-            trees = parameters[self._trees_name]
-        known = isinstance(trees, numbers.Integral) and int(trees) > 0
-        return PlainUnit(fold, candidate, parameters, int(trees) if known else 0)
+        return PlainUnit(fold, candidate, self.candidates[candidate], self.plan.trees_of[candidate])
 
     def plain_units(self) -> list[PlainUnit]:
         """Return the units of candidates that share nothing."""

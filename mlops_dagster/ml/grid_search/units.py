@@ -132,10 +132,10 @@ def _copied(sums: Sums) -> Sums:
     return [[array.copy() for array in outputs] for outputs in sums]
 
 
-def _predict(tree: Any, rows: Rows) -> Sums:
+def predict(tree: Any, rows: Rows) -> Sums:
     """Return what a tree adds to its forest's prediction; classifiers add probabilities."""
-    predict = getattr(tree, "predict_proba", tree.predict)
-    predictions = [predict(X, check_input=False) for X in rows.evaluate]
+    of_rows = getattr(tree, "predict_proba", tree.predict)
+    predictions = [of_rows(X, check_input=False) for X in rows.evaluate]
     return [outputs if isinstance(outputs, list) else [outputs] for outputs in predictions]
 
 
@@ -250,7 +250,7 @@ def _fold_in(
         predictions: dict[int, Sums] = {}
         parted: list[_Accumulator] = []
         if accumulators is None:
-            zeros = [[np.zeros_like(one) for one in outputs] for outputs in _predict(trees[limits[0]][number], rows)]
+            zeros = [[np.zeros_like(one) for one in outputs] for outputs in predict(trees[limits[0]][number], rows)]
             accumulators = [_Accumulator(list(limits), zeros)]
         for accumulator in accumulators:
             sharing: dict[int, list[int]] = {}
@@ -261,7 +261,7 @@ def _fold_in(
             for part in (accumulator, *parts):
                 tree = trees[part.limits[0]][number]
                 if id(tree) not in predictions:
-                    predictions[id(tree)] = _predict(tree, rows)
+                    predictions[id(tree)] = predict(tree, rows)
                 part.add(tree, predictions[id(tree)])
                 parted.append(part)
         accumulators = parted
