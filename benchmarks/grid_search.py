@@ -29,15 +29,7 @@ from typing import Any
 
 import numpy as np
 
-ARTICLE = {
-    "bootstrap": [True],
-    "max_depth": [80, 90, 100, 110],
-    "max_features": [2, 3],
-    "min_samples_leaf": [3, 4, 5],
-    "min_samples_split": [8, 10, 12],
-    "n_estimators": [100, 200, 300, 1000],
-}
-
+from mlops_dagster.grids import ARTICLE
 
 # -------------------------------------------------------------------------------------------- what is searched, by whom
 

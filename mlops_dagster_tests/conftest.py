@@ -2,13 +2,21 @@
 
 import shutil
 import signal
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
+from mlops_dagster.definitions import defs as module_defs
+from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.resources import resources_of
+from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.tracking import MlflowTracker
 
 # The article's numbers hold to the last digit since scikit-learn 1.9 (Python 3.11 and later). Before, a tree with two
@@ -67,3 +75,54 @@ def price_file(tmp_path, price_rows):
     file = tmp_path / "ACME.csv"
     price_rows.to_csv(file, index=False)
     return file
+
+
+def definitions_of_the_deployment():
+    """The project's definitions with the resources that the deployment has now, not when they were imported."""
+    return dg.Definitions(
+        assets=module_defs.assets,
+        asset_checks=module_defs.asset_checks,
+        jobs=module_defs.jobs,
+        executor=module_defs.executor,
+        resources=resources_of(load_deployment()),
+    )
+
+
+@pytest.fixture
+def defs(home, price_file, monkeypatch):
+    """The project's definitions on this test's own state folder and prices."""
+    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
+    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
+    return definitions_of_the_deployment()
+
+
+@pytest.fixture
+def instance(home):
+    """A Dagster instance with one symbol."""
+    prepare_instance(load_deployment())
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        add_symbols(instance, ["ACME"])
+        yield instance
+
+
+@pytest.fixture
+def mlops(home, tmp_path):
+    """The command as users run it: a process of its own."""
+
+    def run(*arguments: str, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "mlops_dagster.cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            **options,
+        )
+
+    return run
+
+
+def mlflow_runs(home):
+    """All runs in the MLflow of this test's own state folder."""
+    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])

@@ -12,35 +12,11 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from mlflow import MlflowClient
 
-from mlops_dagster.definitions import defs as module_defs
 from mlops_dagster.instance import add_symbols, prepare_instance
-from mlops_dagster.resources import resources_of
 from mlops_dagster.stack.deployment import load_deployment
 
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 KEYS = {name: dg.AssetKey([name]) for name in ("prices", "training_set", "trained_model")}
-
-
-@pytest.fixture
-def defs(home, price_file, monkeypatch):
-    """The project's definitions on this test's own state folder and prices."""
-    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
-    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
-    return dg.Definitions(
-        assets=module_defs.assets,
-        asset_checks=module_defs.asset_checks,
-        jobs=module_defs.jobs,
-        executor=module_defs.executor,
-        resources=resources_of(load_deployment()),
-    )
-
-
-@pytest.fixture
-def instance(home):
-    prepare_instance(load_deployment())
-    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-        add_symbols(instance, ["ACME"])
-        yield instance
 
 
 def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=None):

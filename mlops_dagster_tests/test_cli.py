@@ -12,31 +12,10 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
-from mlops_dagster_tests.conftest import ARTICLE_PRECISION
+from mlops_dagster_tests.conftest import ARTICLE_PRECISION, mlflow_runs
 from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
 
 SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
-
-
-@pytest.fixture
-def mlops(home, tmp_path):
-    def run(*arguments: str, **options):
-        return subprocess.run(
-            [sys.executable, "-m", "mlops_dagster.cli", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=False,
-            **options,
-        )
-
-    return run
-
-
-def runs(home):
-    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return client.search_runs(experiments)
 
 
 def test_help_is_enough_to_learn_from(mlops):
@@ -53,7 +32,7 @@ def test_build_model_runs_the_steps_and_prints_the_whole_report(mlops, home, pri
     assert said["pipeline"] == "build_model_pipeline"
     model = said["symbols"]["ACME"]["trained_model"]
     assert (model["parameters"]["max_depth"], model["parameters"]["n_estimators"]) == (4, 5)
-    (run,) = runs(home)
+    (run,) = mlflow_runs(home)
     assert run.info.run_id == model["mlflow_run_id"]
     assert run.info.status == "FINISHED"
     assert run.data.tags["orchestrator"] == "shell"
@@ -186,7 +165,7 @@ def test_a_stopped_build_ends_its_mlflow_run(home, tmp_path, price_file, sent, s
     wait_for_open_run(home, process)
     process.send_signal(sent)
     assert process.wait(timeout=120) != 0
-    assert [run.info.status for run in runs(home)] == [status]
+    assert [run.info.status for run in mlflow_runs(home)] == [status]
 
 
 @pytest.mark.slow
@@ -197,12 +176,12 @@ def test_a_build_killed_with_9_is_ended_by_the_next_one(mlops, home, tmp_path, p
     process.kill()
     process.wait()
     assert mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL).returncode == 0
-    assert sorted(run.info.status for run in runs(home)) == ["FAILED", "FINISHED"]
+    assert sorted(run.info.status for run in mlflow_runs(home)) == ["FAILED", "FINISHED"]
 
 
 def wait_for_open_run(home, process):
     for _ in range(600):
-        if any(run.data.params for run in runs(home)):
+        if any(run.data.params for run in mlflow_runs(home)):
             return
         assert process.poll() is None
         time.sleep(0.1)
@@ -228,7 +207,7 @@ def test_eight_builds_started_at_once_on_a_fresh_folder(tmp_path, price_file, mo
     assert not any("database is locked" in error for error in errors)
     client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
     assert [experiment.name for experiment in client.search_experiments()].count("mlops_dagster") == 1
-    finished = runs(home)
+    finished = mlflow_runs(home)
     assert sorted(run.data.tags["symbol"] for run in finished) == symbols
     assert {run.info.status for run in finished} == {"FINISHED"}
     assert all(run.data.metrics and run.data.params for run in finished)

@@ -17,44 +17,21 @@ from mlflow import MlflowClient
 from mlops_dagster import pipelines
 from mlops_dagster.assets.config import search_parameters
 from mlops_dagster.assets.progress import ProgressLines
-from mlops_dagster.definitions import defs as module_defs
-from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.instance import add_symbols
 from mlops_dagster.ml.grid_search import Progress
 from mlops_dagster.ml.search import TIMES
 from mlops_dagster.pipelines import ParameterError
-from mlops_dagster.resources import resources_of
 from mlops_dagster.sensors import best_parameters_to_model
 from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps import SEARCH_CACHE
+from mlops_dagster_tests.conftest import definitions_of_the_deployment, mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
 
 KEY = dg.AssetKey(["grid_search_results"])
 GRID = {"max_depth": [2, 4, 6], "max_features": [2, 0.5]}
 SMALL = {"grid": GRID, "ranges": {"n_estimators": {"start": 2, "stop": 6, "step": 2}}}
-
-
-@pytest.fixture
-def defs(home, price_file, monkeypatch):
-    """The project's definitions on this test's own state folder and prices."""
-    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
-    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
-    return dg.Definitions(
-        assets=module_defs.assets,
-        asset_checks=module_defs.asset_checks,
-        jobs=module_defs.jobs,
-        executor=module_defs.executor,
-        resources=resources_of(load_deployment()),
-    )
-
-
-@pytest.fixture
-def instance(home):
-    prepare_instance(load_deployment())
-    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-        add_symbols(instance, ["ACME"])
-        yield instance
 
 
 def launch(
@@ -85,11 +62,6 @@ def launch(
 def failure(result):
     (event,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
     return event.step_key, event.event_specific_data.user_failure_data.description
-
-
-def mlflow_runs(home):
-    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
-    return client.search_runs([client.get_experiment_by_name("mlops_dagster").experiment_id])
 
 
 def metadata_of(instance):
@@ -123,14 +95,7 @@ def test_the_cluster_pipeline_makes_the_same_table_on_spark(defs, instance, home
     assert launch(defs, instance).success
     shutil.rmtree(load_deployment().state_dir / SEARCH_CACHE)  # so that Spark has everything to grow
     monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[2]")
-    on_spark = dg.Definitions(
-        assets=module_defs.assets,
-        asset_checks=module_defs.asset_checks,
-        jobs=module_defs.jobs,
-        executor=module_defs.executor,
-        resources=resources_of(load_deployment()),
-    )
-    assert launch(on_spark, instance, pipeline=pipelines.CLUSTER_SEARCH_MODEL).success
+    assert launch(definitions_of_the_deployment(), instance, pipeline=pipelines.CLUSTER_SEARCH_MODEL).success
     store = Store(home / "store")
     here, _ = store.read("grid_search_results", "ACME")
     there, table = store.read("spark_grid_search_results", "ACME")

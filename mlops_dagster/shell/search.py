@@ -349,15 +349,15 @@ def latest_searches(store: "Store") -> list[dict[str, Any]]:
 def print_searches(searches: list[dict[str, Any]]) -> None:
     """Print the latest searches."""
     table = Table(title="The latest search of each symbol", title_justify="left")
-    for column in ("symbol", "recipe", "candidates", "best parameters", "score", "trees grown / asked for"):
+    for column in ("symbol", "recipe", "candidates", "best parameters", "score", "trees grown"):
         table.add_column(column)
     for one in searches:
         table.add_row(
             one["symbol"],
             one["recipe"],
             f"{one['candidates']:,}" + (" (Spark)" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else ""),
-            ", ".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
+            "\n".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
             f"{one['best_score']:.5g}",
-            f"{one['work']['trees_grown']:,} / {one['work']['trees_asked']:,}",
+            f"{one['work']['trees_grown']:,}\nof {one['work']['trees_asked']:,}",
         )
     out.print(table)

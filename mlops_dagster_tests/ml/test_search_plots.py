@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlops_dagster.grids import ARTICLE
 from mlops_dagster.ml.search_plots import heat_map, learning_curve, parallel_coordinates, search_pngs
 
 
@@ -20,14 +21,6 @@ def results(grid, score=lambda params, number: -float(number)):
     return {"params": params, "mean_test_score": scores, "std_test_score": spread, "rank_test_score": rank}
 
 
-ARTICLE = {
-    "bootstrap": [True],
-    "max_depth": [80, 90, 100, 110],
-    "max_features": [2, 3],
-    "min_samples_leaf": [3, 4, 5],
-    "min_samples_split": [8, 10, 12],
-    "n_estimators": [100, 200, 300, 1000],
-}
 ALL = {"heat_map", "parallel_coordinates", "learning_curve"}
 GRIDS = {
     "the article's": (ARTICLE, ALL),

@@ -6,34 +6,15 @@ import subprocess
 import sys
 
 import pytest
-from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
 from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.shell.search import parse_grid
 from mlops_dagster.stack.store import Store
+from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.servers import eventually
 
 SMALL = ("--grid", "max_depth=2,4", "--grid", "n_estimators=2:6:2", "--grid", "min_samples_leaf=5")
-
-
-@pytest.fixture
-def mlops(home, tmp_path):
-    def run(*arguments: str):
-        return subprocess.run(
-            [sys.executable, "-m", "mlops_dagster.cli", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=False,
-        )
-
-    return run
-
-
-def runs(home):
-    client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
-    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
 
 
 @pytest.mark.parametrize("command", ["search-model", "cluster-search-model"])
@@ -53,7 +34,7 @@ def test_a_search_prints_the_whole_report_and_shows_in_the_next(mlops, home, pri
     found = said["symbols"]["ACME"]["grid_search_results"]
     assert found["candidates"] == 6
     assert found["work"]["trees_asked"] == 3 * 2 * (2 + 4 + 6)
-    (run,) = runs(home)
+    (run,) = mlflow_runs(home)
     assert (run.info.run_id, run.info.status) == (found["mlflow_run_id"], "FINISHED")
     assert run.data.tags["orchestrator_run_id"] == said["run_id"]
 
@@ -75,7 +56,7 @@ def test_a_plan_grows_nothing(mlops, home, price_file):
     assert done.returncode == 0, done.stderr
     assert "288 candidates on 3 folds: 864 fits" in done.stdout
     assert "345,600" in done.stdout
-    assert runs(home) == []
+    assert mlflow_runs(home) == []
     assert Store(home / "store").current("grid_search_results", "ACME") is None
 
 
@@ -134,12 +115,12 @@ def test_ctrl_c_stops_a_search_cleanly(home, tmp_path, price_file):
     )
     command = [sys.executable, "-m", "mlops_dagster.cli", "search-model", *given]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    eventually(lambda: any(run.data.params for run in runs(home)))
+    eventually(lambda: any(run.data.params for run in mlflow_runs(home)))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert [run.info.status for run in runs(home)] == ["KILLED"]
+    assert [run.info.status for run in mlflow_runs(home)] == ["KILLED"]
     assert Store(home / "store").current("grid_search_results", "ACME") is None
 
 
