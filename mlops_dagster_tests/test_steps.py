@@ -281,6 +281,7 @@ def test_a_search_that_fails_leaves_the_last_good_table(prepared, tracker, error
         """An engine that fails, as a cluster does, or is interrupted, as by Ctrl-C."""
 
         slots = 2
+        cuts_groups = False
 
         def run(self, units, data, receive):
             raise error
