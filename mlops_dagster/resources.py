@@ -1,4 +1,4 @@
-"""What the assets need of a deployment, as Dagster resources: its settings, its store, its tracker. Translation only.
+"""What the assets need of a deployment, as Dagster resources: settings, store, tracker, compute. Translation only.
 
 What belongs here: the line that builds each tool. What doesn't: how a tool works (`stack/`), and which deployment is
 in force (`definitions.py`).
@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_dagster.compute.here import Here
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
@@ -19,10 +20,12 @@ from mlops_dagster.stack.tracking import MlflowTracker
 
 def resources_of(deployment: Deployment) -> dict[str, Any]:
     """Return the resources of a deployment; nothing is connected yet."""
+    store = Store(deployment.store.root, deployment.store.storage_options)
     return {
         "deployment": deployment,
-        "store": Store(deployment.store.root, deployment.store.storage_options),
+        "store": store,
         "tracker": _tracker(deployment),
+        "compute": _compute(deployment, store),
     }
 
 
@@ -34,4 +37,12 @@ def _tracker(deployment: Deployment) -> MlflowTracker | dg.ResourceDefinition:
     return dg.ResourceDefinition(
         lambda context: DagsterMlflowTracker(context=context, **settings),
         description="dagster-mlflow's mlflow_tracking behind our tracker's interface",
+    )
+
+
+def _compute(deployment: Deployment, store: Store) -> dg.ResourceDefinition:
+    return dg.ResourceDefinition(
+        lambda context: Here(deployment, store, context.resources.tracker),
+        required_resource_keys={"tracker"},
+        description="Runs the steps in this process",
     )

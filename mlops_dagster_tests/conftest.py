@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from mlops_dagster.definitions import defs as module_defs
+from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols, prepare_instance
-from mlops_dagster.resources import resources_of
 from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.tracking import MlflowTracker
 
@@ -77,23 +76,12 @@ def price_file(tmp_path, price_rows):
     return file
 
 
-def definitions_of_the_deployment():
-    """The project's definitions with the resources that the deployment has now, not when they were imported."""
-    return dg.Definitions(
-        assets=module_defs.assets,
-        asset_checks=module_defs.asset_checks,
-        jobs=module_defs.jobs,
-        executor=module_defs.executor,
-        resources=resources_of(load_deployment()),
-    )
-
-
 @pytest.fixture
 def defs(home, price_file, monkeypatch):
     """The project's definitions on this test's own state folder and prices."""
     monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
     monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
-    return definitions_of_the_deployment()
+    return definitions_of(load_deployment())
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
 from mlops_dagster.assets.config import search_parameters
-from mlops_dagster.assets.progress import ProgressLines
+from mlops_dagster.compute.progress import ProgressLines
+from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols
 from mlops_dagster.ml.grid_search import Progress
 from mlops_dagster.ml.search import TIMES
@@ -25,7 +26,7 @@ from mlops_dagster.sensors import best_parameters_to_model
 from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps import SEARCH_CACHE
-from mlops_dagster_tests.conftest import definitions_of_the_deployment, mlflow_runs
+from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
 
@@ -95,7 +96,7 @@ def test_the_cluster_pipeline_makes_the_same_table_on_spark(defs, instance, home
     assert launch(defs, instance).success
     shutil.rmtree(load_deployment().state_dir / SEARCH_CACHE)  # so that Spark has everything to grow
     monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[2]")
-    assert launch(definitions_of_the_deployment(), instance, pipeline=pipelines.CLUSTER_SEARCH_MODEL).success
+    assert launch(definitions_of(load_deployment()), instance, pipeline=pipelines.CLUSTER_SEARCH_MODEL).success
     store = Store(home / "store")
     here, _ = store.read("grid_search_results", "ACME")
     there, table = store.read("spark_grid_search_results", "ACME")
@@ -207,7 +208,7 @@ def test_children_are_runs_below_the_search(defs, instance, home):
 
 def test_progress_is_a_line_now_and_then(monkeypatch):
     lines, clock = [], SimpleNamespace(now=0.0)
-    monkeypatch.setattr("mlops_dagster.assets.progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("mlops_dagster.compute.progress.time", SimpleNamespace(monotonic=lambda: clock.now))
     tell = ProgressLines(lines.append, seconds=10)
     for seconds in range(0, 31):
         clock.now = float(seconds)

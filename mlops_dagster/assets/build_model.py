@@ -1,17 +1,14 @@
 """The assets of `build_model_pipeline`: prices, training set and trained model of each symbol.
 
-Each is one call to the step of the same name. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
 """
 
 import dagster as dg
 
-from mlops_dagster import pipelines, steps
+from mlops_dagster import steps
 from mlops_dagster.assets.config import ForestConfig, PricesConfig, TrainingSetConfig, refuse_bad_config
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.assets.report import to_result
-from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.store import Store
-from mlops_dagster.stack.tracking import Origin, Tracker
+from mlops_dagster.compute.here import Compute
 
 OWNERS = ["team:mlops"]
 
@@ -24,10 +21,7 @@ OWNERS = ["team:mlops"]
     code_version=steps.step_code_version("prices"),
 )
 def prices(
-    context: dg.AssetExecutionContext,
-    config: PricesConfig,
-    deployment: dg.ResourceParam[Deployment],
-    store: dg.ResourceParam[Store],
+    context: dg.AssetExecutionContext, config: PricesConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
     """Daily prices of one symbol: open, high, low, close, adjusted close and volume, checked row by row.
 
@@ -35,8 +29,7 @@ def prices(
     contract are refused as a whole; nothing is filled in.
     """
     refuse_bad_config(context)
-    given = deployment.price_parameters(config.model_dump())
-    return to_result(steps.prices(context.partition_key, given, store=store))
+    return compute.run(context, "prices", config.model_dump())
 
 
 @dg.asset(
@@ -48,7 +41,7 @@ def prices(
     code_version=steps.step_code_version("training_set"),
 )
 def training_set(
-    context: dg.AssetExecutionContext, config: TrainingSetConfig, store: dg.ResourceParam[Store]
+    context: dg.AssetExecutionContext, config: TrainingSetConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
     """Features, target and split of one symbol, one row per trading day.
 
@@ -56,7 +49,7 @@ def training_set(
     repeats the blog's, whose shuffled split lets the future leak into the training rows.
     """
     refuse_bad_config(context)
-    return to_result(steps.training_set(context.partition_key, config.model_dump(), store=store))
+    return compute.run(context, "training_set", config.model_dump())
 
 
 @dg.asset(
@@ -68,21 +61,11 @@ def training_set(
     code_version=steps.step_code_version("trained_model"),
 )
 def trained_model(
-    context: dg.AssetExecutionContext,
-    config: ForestConfig,
-    store: dg.ResourceParam[Store],
-    tracker: dg.ResourceParam[Tracker],
-    deployment: dg.ResourceParam[Deployment],
+    context: dg.AssetExecutionContext, config: ForestConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
     """A random forest that forecasts one symbol's price, evaluated on rows it has never seen.
 
     The model, its parameters, metrics and plots are in MLflow; the forecasts on the test rows are a table.
     """
     refuse_bad_config(context)
-    origin = Origin("dagster", context.run.run_id, deployment.dagster_run_url(context.run.run_id))
-    with steps.training_engine(deployment) as engine:
-        report = steps.trained_model(
-            context.partition_key, config.model_dump(), store=store, tracker=tracker, origin=origin, engine=engine
-        )
-    context.log.info(f"{pipelines.BUILD_MODEL.name}: {report.metrics}")
-    return to_result(report)
+    return compute.run(context, "trained_model", config.model_dump())

@@ -1,6 +1,6 @@
 """The assets of the search pipelines: every candidate of a grid with its scores, found here or on Spark.
 
-Each is one call to the step of the same name. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
 """
 
 from typing import Any
@@ -11,11 +11,7 @@ from mlops_dagster import steps
 from mlops_dagster.assets.build_model import OWNERS, training_set
 from mlops_dagster.assets.config import SearchConfig, refuse_bad_config, search_parameters
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.assets.progress import ProgressLines
-from mlops_dagster.assets.report import to_result
-from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.store import Store
-from mlops_dagster.stack.tracking import Origin, Tracker
+from mlops_dagster.compute.here import Compute
 
 
 @dg.asset(
@@ -27,11 +23,7 @@ from mlops_dagster.stack.tracking import Origin, Tracker
     code_version=steps.step_code_version("grid_search_results"),
 )
 def grid_search_results(
-    context: dg.AssetExecutionContext,
-    config: SearchConfig,
-    store: dg.ResourceParam[Store],
-    tracker: dg.ResourceParam[Tracker],
-    deployment: dg.ResourceParam[Deployment],
+    context: dg.AssetExecutionContext, config: SearchConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
     """Every candidate of a grid of hyper-parameters with its cross-validated scores, one row each, for one symbol.
 
@@ -40,7 +32,7 @@ def grid_search_results(
     and learning curve are metadata; MLflow has one run per search.
     """
     refuse_bad_config(context)
-    return to_result(steps.grid_search_results(**_arguments(context, config, store, tracker, deployment)))
+    return compute.run(context, "grid_search_results", _given(config))
 
 
 @dg.asset(
@@ -52,40 +44,18 @@ def grid_search_results(
     code_version=steps.step_code_version("spark_grid_search_results"),
 )
 def spark_grid_search_results(
-    context: dg.AssetExecutionContext,
-    config: SearchConfig,
-    store: dg.ResourceParam[Store],
-    tracker: dg.ResourceParam[Tracker],
-    deployment: dg.ResourceParam[Deployment],
+    context: dg.AssetExecutionContext, config: SearchConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
     """The same table as grid_search_results, its trees grown on Spark: local, a standalone master, Connect, Databricks.
 
     Which Spark is the deployment's choice (`spark.master`). The scores are the same up to the last digit.
     """
     refuse_bad_config(context)
-    from mlops_dagster.stack.spark import spark_engine
-
-    arguments = _arguments(context, config, store, tracker, deployment)
-    with spark_engine(deployment.spark) as engine:
-        return to_result(steps.spark_grid_search_results(**arguments, engine=engine))
+    return compute.run(context, "spark_grid_search_results", _given(config))
 
 
-def _arguments(
-    context: dg.AssetExecutionContext,
-    config: SearchConfig,
-    store: Store,
-    tracker: Tracker,
-    deployment: Deployment,
-) -> dict[str, Any]:
+def _given(config: SearchConfig) -> dict[str, Any]:
     given = search_parameters(config.model_dump())
     if "grid" in given:
         del given["preset"]  # Dagster has filled in the default; refuse_bad_config has seen to what was really given
-    return {
-        "symbol": context.partition_key,
-        "given": given,
-        "store": store,
-        "tracker": tracker,
-        "origin": Origin("dagster", context.run.run_id, deployment.dagster_run_url(context.run.run_id)),
-        "cache": deployment.state_dir / steps.SEARCH_CACHE,
-        "progress": ProgressLines(context.log.info),
-    }
+    return given

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from mlops_dagster import pipelines
+from mlops_dagster.stack.databricks.settings import DatabricksSettings
 from mlops_dagster.stack.spark import SparkSettings
 
 
@@ -97,6 +98,12 @@ class Deployment(BaseSettings):
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()
     spark: SparkSettings = SparkSettings()
+    compute: Literal["here", "databricks_step", "databricks_pipes"] = Field(
+        default="here",
+        description="Where steps run: in this process (searches may use `spark`), or on Databricks, by the step "
+        "launcher of dagster-databricks or by Dagster Pipes",
+    )
+    databricks: DatabricksSettings | None = None
     dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
 
     @classmethod

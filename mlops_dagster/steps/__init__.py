@@ -10,6 +10,7 @@ All bad parameters are refused before anything is read, and a step that fails le
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.engines import training_engine
 from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
+from mlops_dagster.steps.run import run_step
 from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, plan_search, spark_grid_search_results
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "grid_search_results",
     "plan_search",
     "prices",
+    "run_step",
     "spark_grid_search_results",
     "step_code_version",
     "trained_model",

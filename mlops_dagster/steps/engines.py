@@ -19,6 +19,13 @@ def training_engine(deployment: Deployment) -> Iterator[Any]:
     if not deployment.spark.train:
         yield None
         return
+    with search_engine(deployment) as engine:
+        yield engine
+
+
+@contextmanager
+def search_engine(deployment: Deployment) -> Iterator[Any]:
+    """Yield what grows the trees of `spark_grid_search_results`: the deployment's Spark."""
     from mlops_dagster.stack.spark import spark_engine
 
     with spark_engine(deployment.spark) as engine:

@@ -1,0 +1,65 @@
+"""Where an asset's step runs, and the nearest place of all: this process.
+
+What belongs here: what every compute offers to the assets, and calling a step. What doesn't: Databricks, whose two ways
+stand beside this file, and the steps' work.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import dagster as dg
+
+from mlops_dagster import steps
+from mlops_dagster.compute.progress import ProgressLines
+from mlops_dagster.compute.report import to_result
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.tracking import Origin, Tracker
+
+
+class Compute(Protocol):
+    """Runs the step of an asset somewhere and says what Dagster shows of it."""
+
+    def run(
+        self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
+    ) -> dg.MaterializeResult[None]:
+        """Run the step for the partition of `context` and wait for it. Whatever ends the wait ends the step."""
+        ...
+
+
+class Here:
+    """Runs steps in this process; a search's trees may still grow on the deployment's Spark.
+
+    Parameters
+    ----------
+    deployment, store, tracker
+        The settings of the stack, and the tools that were made from them.
+    """
+
+    def __init__(self, deployment: Deployment, store: Store, tracker: Tracker) -> None:
+        self.deployment = deployment
+        self.store = store
+        self.tracker = tracker
+
+    def run(
+        self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
+    ) -> dg.MaterializeResult[None]:
+        """Run the step, see :class:`Compute`."""
+        report = steps.run_step(
+            step,
+            context.partition_key,
+            given,
+            deployment=self.deployment,
+            store=self.store,
+            tracker=self.tracker,
+            origin=dagster_origin(context, self.deployment),
+            progress=ProgressLines(context.log.info),
+        )
+        if report.metrics:
+            context.log.info(f"{step}: {report.metrics}")
+        return to_result(report)
+
+
+def dagster_origin(context: dg.AssetExecutionContext, deployment: Deployment) -> Origin:
+    """Say which Dagster run is calling."""
+    return Origin("dagster", context.run.run_id, deployment.dagster_run_url(context.run.run_id))

@@ -1,0 +1,79 @@
+"""Any step by its name, with the tools of a deployment: what a Dagster asset and a Databricks task have in common.
+
+What belongs here: which tools each step takes. What doesn't: the steps' work, and where a deployment comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster import pipelines
+from mlops_dagster.steps.build_model import prices, trained_model, training_set
+from mlops_dagster.steps.engines import search_engine, training_engine
+from mlops_dagster.steps.report import StepReport
+from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, spark_grid_search_results
+
+if TYPE_CHECKING:
+    from mlops_dagster.stack.deployment import Deployment
+    from mlops_dagster.stack.store import Store
+    from mlops_dagster.stack.tracking import Origin, Tracker
+
+
+def run_step(
+    step: str,
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    deployment: Deployment,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    progress: Any = None,
+) -> StepReport:
+    """Run a step in this process, its trees on the deployment's Spark if it says so.
+
+    Parameters
+    ----------
+    step : str
+        One of the steps of `pipelines.PIPELINES`, for example ``trained_model``.
+    symbol : str
+        For example ``GSPC``.
+    given : mapping
+        The step's parameters. None counts as not given.
+    deployment, store, tracker
+        The settings of the stack, and the tools that were made from them.
+    origin : Origin
+        Who is calling, for the tags in MLflow.
+    progress : callable, optional
+        Told how far a search is.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such step, or a parameter is wrong.
+    MlopsError
+        If the step fails, as its own function says.
+    """
+    if step == pipelines.PRICES.name:
+        return prices(symbol, deployment.price_parameters(dict(given)), store=store)
+    if step == pipelines.TRAINING_SET.name:
+        return training_set(symbol, given, store=store)
+    tracked: dict[str, Any] = {"store": store, "tracker": tracker, "origin": origin}
+    if step == pipelines.TRAINED_MODEL.name:
+        with training_engine(deployment) as engine:
+            return trained_model(symbol, given, **tracked, engine=engine)
+    searches = {
+        pipelines.GRID_SEARCH_RESULTS.name: grid_search_results,
+        pipelines.SPARK_GRID_SEARCH_RESULTS.name: spark_grid_search_results,
+    }
+    if step not in searches:
+        names = ", ".join({step.name: None for pipeline in pipelines.PIPELINES for step in pipeline.steps})
+        raise pipelines.refuse("step", step, f"there is no such step; there are {names}.")
+    on_spark = step == pipelines.SPARK_GRID_SEARCH_RESULTS.name
+    opened: AbstractContextManager[Any] = search_engine(deployment) if on_spark else nullcontext()
+    with opened as engine:
+        return searches[step](
+            symbol, given, **tracked, engine=engine, cache=deployment.state_dir / SEARCH_CACHE, progress=progress
+        )
