@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -76,10 +76,16 @@ def _without_joblib(fit: Any) -> Any:
     interpreter lock from the other threads, and two threads that do it at once see each other's half-set filters.
     """
     bare = getattr(fit, "__wrapped__", fit)
-    if not {"Parallel", "delayed"} <= set(bare.__code__.co_names):
+    if not {"Parallel", "delayed"} <= _names_in(bare.__code__):
         return fit
     names = {**bare.__globals__, "Parallel": lambda **_: _run_all, "delayed": lambda call: partial(partial, call)}
     return FunctionType(bare.__code__, names, bare.__name__, bare.__defaults__, bare.__closure__)
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return the global names that a function uses, also in the loops and lambdas inside of it."""
+    inside = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*map(_names_in, inside))
 
 
 def _run_all(calls: Iterable[Callable[[], Any]]) -> list[Any]:
