@@ -8,11 +8,11 @@ export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
 export PYTHONDONTWRITEBYTECODE :=
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo ui test lint types doctest pytest benchmark lock clean
+.PHONY: help setup demo ui databricks-standin test lint types doctest pytest benchmark lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s  %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready  ## Make the environment (.venv) from the lock
 
@@ -38,6 +38,9 @@ demo: setup  ## Build a model of both symbols and search a small grid on the bun
 
 ui: setup  ## Open Dagster and MLflow together
 	@$(BIN)/mlops ui
+
+databricks-standin: setup  ## Run a local stand-in for a Databricks workspace (options: STANDIN="--engine none ...")
+	@$(BIN)/python -m mlops_dagster_tests.standin --root $(MLOPS_HOME)/standin $(STANDIN)
 
 test: setup lint types doctest pytest  ## Run every check and every test
 

@@ -13,8 +13,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-import uuid
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ import typer
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
-from mlops_dagster.shell import cache, search
+from mlops_dagster.shell import bundle, cache, deployments, search
+from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
@@ -100,14 +101,13 @@ def build_model(
 
         from mlops_dagster import steps
         from mlops_dagster.stack.deployment import load_deployment
-        from mlops_dagster.stack.store import Store
-        from mlops_dagster.stack.tracking import Origin
+        from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(deployment)
         tracker = shell_tracker(settings)
         where = price_parameters(settings, symbol, {"source": source, "path": path, "start": start, "end": end})
-        store = Store(settings.store.root, settings.store.storage_options)
-        origin = Origin("shell", str(uuid.uuid4()), None)
+        store = store_of(settings)
+        origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
         with steps.training_engine(settings) as engine:
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin, "engine": engine}
@@ -135,10 +135,10 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Show the latest model and the latest search of each symbol."""
     with errors_said_well(as_json):
         from mlops_dagster.stack.deployment import load_deployment
-        from mlops_dagster.stack.store import Store
+        from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(deployment)
-        store = Store(settings.store.root, settings.store.storage_options)
+        store = store_of(settings)
         models = []
         for symbol in store.symbols("trained_model"):
             table = store.current("trained_model", symbol)
@@ -213,15 +213,22 @@ def ui(
 
 
 app.add_typer(cache.app, name="cache")
+app.add_typer(deployments.app, name="deployments")
+app.command("databricks-bundle")(bundle.databricks_bundle)
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _before_the_command(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    environment: Environment = None,
+    secrets: Secrets = None,
+    caller: Caller = None,
 ) -> None:
     if version:
         out.print(__version__)
         raise typer.Exit
+    with errors_said_well(as_json=False):
+        take_orders(environment, secrets, caller)
 
 
 def _prepare_dagster(settings: Any) -> Path:
@@ -325,8 +332,13 @@ def _print_models(models: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Run the command line; a polite kill ends the MLflow run as KILLED instead of leaving it open."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    app()
+    if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app(args=plain_arguments(sys.argv[1:]))
+    except SystemExit as exiting:
+        if exiting.code:  # Databricks takes the very exception for a failure, even with status 0
+            raise
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from mlops_dagster.assets import build_model, search
+from mlops_dagster.assets.config import refuse_bad_run
 from mlops_dagster.checks import CHECKS
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.resources import resources_of
@@ -23,7 +24,7 @@ def definitions_of(deployment: Deployment) -> dg.Definitions:
         asset_checks=CHECKS,
         jobs=JOBS,
         sensors=[*SENSORS, best_parameters_to_model],
-        resources=resources_of(deployment),
+        resources=resources_of(deployment, refuse_bad_run),
         # A run is one symbol's chain of steps with nothing to do side by side: one process each is five times quicker
         # than one per step. Symbols still run beside each other, since each is a run of its own.
         executor=dg.in_process_executor,

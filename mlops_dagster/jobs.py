@@ -13,10 +13,15 @@ HOW_TO_WRITE_A_GRID = (
     "by `ranges: {n_estimators: {start: 100, stop: 500, step: 100}}`, or by both."
 )
 
+HOW_TO_CHANGE_THE_COMPUTE = (
+    "For other machines in one run, add `resources: {compute: {config: {...}}}`: the launchpad lists and explains what "
+    "this deployment's compute takes, for example `slots` here or `num_workers` on Databricks."
+)
+
 build_model_pipeline = dg.define_asset_job(
     pipelines.BUILD_MODEL.name,
     selection=[build_model.prices, build_model.training_set, build_model.trained_model],
-    description=pipelines.BUILD_MODEL.description,
+    description=f"{pipelines.BUILD_MODEL.description} {HOW_TO_CHANGE_THE_COMPUTE}",
     # The launchpad opens with the two hyper-parameters that people change, instead of an empty page.
     config=dg.RunConfig(
         ops={
@@ -35,7 +40,7 @@ def _search_job(pipeline: pipelines.Pipeline, results: dg.AssetsDefinition) -> A
     return dg.define_asset_job(
         pipeline.name,
         selection=[build_model.prices, build_model.training_set, results],
-        description=f"{pipeline.description} {HOW_TO_WRITE_A_GRID}",
+        description=f"{pipeline.description} {HOW_TO_WRITE_A_GRID} {HOW_TO_CHANGE_THE_COMPUTE}",
         config=dg.RunConfig(
             ops={
                 "training_set": TrainingSetConfig(recipe="honest"),

@@ -1,32 +1,56 @@
 """What the assets need of a deployment, as Dagster resources: settings, store, tracker, compute. Translation only.
 
-What belongs here: the line that builds each tool. What doesn't: how a tool works (`stack/`), and which deployment is
-in force (`definitions.py`).
+What belongs here: the line that builds each tool. What doesn't: how a tool works (`stack/`, `compute/`), and which
+deployment is in force (`definitions.py`).
 
-They have no config of their own. Dagster copies a resource's config into the launchpad and from there into every run,
-where it would outlive the deployment that it came from, credentials included.
+None has config with a default. Dagster copies a resource's config into the launchpad and from there into every run,
+where it would outlive the deployment that it came from, credentials included. What one launch may change of the compute
+is optional, and only what the launch gave is in its run.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
 from mlops_dagster.compute.here import Here
+from mlops_dagster.compute.no_values import NoValues
+from mlops_dagster.compute.overrides import changed, fields_of
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.store import Store, store_of
 from mlops_dagster.stack.tracking import MlflowTracker
 
+DESCRIPTIONS = {
+    "here": "Runs the steps in this process; a search may use the deployment's Spark. All of its config is optional.",
+    "databricks_step": "Runs each step on Databricks, by its step launcher. All of its config is optional.",
+    "databricks_pipes": "Runs each step on Databricks, by Dagster Pipes. All of its config is optional.",
+}
+RefuseBadRun = Callable[[dg.DagsterRun, str], None]
 
-def resources_of(deployment: Deployment) -> dict[str, Any]:
-    """Return the resources of a deployment; nothing is connected yet."""
-    store = Store(deployment.store.root, deployment.store.storage_options)
-    return {
+
+def resources_of(deployment: Deployment, refuse_bad_run: RefuseBadRun = lambda run, symbol: None) -> dict[str, Any]:
+    """Return the resources of a deployment; nothing is connected yet.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        Its settings.
+    refuse_bad_run : callable, optional
+        Raises if a run's config can't be. A compute that never calls an asset's own body here asks it before any work.
+    """
+    store = store_of(deployment)
+    resources = {
         "deployment": deployment,
         "store": store,
         "tracker": _tracker(deployment),
-        "compute": _compute(deployment, store),
+        "compute": _compute(deployment, store, refuse_bad_run),
     }
+    if deployment.compute != "here":
+        resources["io_manager"] = NoValues()
+    return resources
 
 
 def _tracker(deployment: Deployment) -> MlflowTracker | dg.ResourceDefinition:
@@ -40,9 +64,23 @@ def _tracker(deployment: Deployment) -> MlflowTracker | dg.ResourceDefinition:
     )
 
 
-def _compute(deployment: Deployment, store: Store) -> dg.ResourceDefinition:
+def _compute(deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun) -> dg.ResourceDefinition:
+    def make(context: dg.InitResourceContext) -> Any:
+        its = changed(deployment, context.resource_config or {})
+        if deployment.compute == "here" or deployment.inside:
+            return Here(its, store, context.resources.tracker)
+        # dagster_databricks takes a second to import: only a run on Databricks pays for it.
+        if deployment.compute == "databricks_step":
+            from mlops_dagster.compute.step_launcher import StepLauncher
+
+            return StepLauncher(its, refuse_bad_run)
+        from mlops_dagster.compute.pipes import Pipes
+
+        return Pipes(its)
+
     return dg.ResourceDefinition(
-        lambda context: Here(deployment, store, context.resources.tracker),
+        make,
         required_resource_keys={"tracker"},
-        description="Runs the steps in this process",
+        config_schema=fields_of(deployment),
+        description=DESCRIPTIONS[deployment.compute],
     )

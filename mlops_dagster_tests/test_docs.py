@@ -32,7 +32,7 @@ def test_links_and_pictures_exist(document):
 def test_every_make_target_exists(document):
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(
-        r"`?\bmake ([a-z]+)\b", " ".join([*shell_lines(document), *re.findall(r"`make [^`]+`", document.read_text())])
+        r"`?\bmake ([a-z-]+)\b", " ".join([*shell_lines(document), *re.findall(r"`make [^`]+`", document.read_text())])
     ):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
 from mlops_dagster.assets.config import search_parameters
-from mlops_dagster.compute.progress import ProgressLines
+from mlops_dagster.steps.progress import ProgressLines
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols
 from mlops_dagster.ml.grid_search import Progress
@@ -208,7 +208,7 @@ def test_children_are_runs_below_the_search(defs, instance, home):
 
 def test_progress_is_a_line_now_and_then(monkeypatch):
     lines, clock = [], SimpleNamespace(now=0.0)
-    monkeypatch.setattr("mlops_dagster.compute.progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("mlops_dagster.steps.progress.time", SimpleNamespace(monotonic=lambda: clock.now))
     tell = ProgressLines(lines.append, seconds=10)
     for seconds in range(0, 31):
         clock.now = float(seconds)

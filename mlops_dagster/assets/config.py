@@ -144,7 +144,12 @@ def search_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_bad_config(context: dg.AssetExecutionContext) -> None:
-    """Refuse the run if any of its steps has a bad symbol or parameter, whichever step is asked first.
+    """Refuse the asset's run, see :func:`refuse_bad_run`."""
+    refuse_bad_run(context.run, context.partition_key)
+
+
+def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
+    """Refuse a run if any of its steps has a bad symbol or parameter, whichever step is asked first.
 
     Dagster checks names and types when a run is launched, but bounds only when a step reads its config. Without this,
     ``n_estimators: 0`` would show only after prices and training set had been made.
@@ -157,8 +162,8 @@ def refuse_bad_config(context: dg.AssetExecutionContext) -> None:
         With the parameter's name, its value and the cure. Not retried, since nothing would change.
     """
     try:
-        pipelines.check_symbol(context.partition_key)
-        ops: Any = context.run.run_config.get("ops") or {}
+        pipelines.check_symbol(symbol)
+        ops: Any = run.run_config.get("ops") or {}
         given = {step: op.get("config") or {} for step, op in ops.items()}
         for step in {step.name: step for pipeline in pipelines.PIPELINES for step in pipeline.steps}.values():
             if step.name in given and step.parameters is pipelines.SEARCH:
@@ -167,7 +172,7 @@ def refuse_bad_config(context: dg.AssetExecutionContext) -> None:
             elif step.name in given:
                 pipelines.check_parameters(step.parameters, given[step.name])
         path = given.get(pipelines.PRICES.name, {}).get("path")
-        if path is not None and "dagster/backfill" in context.run.tags and "{symbol}" not in path:
+        if path is not None and "dagster/backfill" in run.tags and "{symbol}" not in path:
             cure = "a backfill would give every symbol the same rows; write {symbol} where the symbol stands."
             raise pipelines.refuse("path", path, cure)
     except pipelines.ParameterError as error:

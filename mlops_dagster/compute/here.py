@@ -10,11 +10,11 @@ from typing import Protocol
 import dagster as dg
 
 from mlops_dagster import steps
-from mlops_dagster.compute.progress import ProgressLines
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin, Tracker
+from mlops_dagster.steps.progress import ProgressLines
 
 
 class Compute(Protocol):

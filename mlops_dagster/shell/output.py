@@ -76,7 +76,13 @@ def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -
 
 
 def shell_tracker(settings: Any) -> Any:
-    """Return the tracker of a step that is run from a shell."""
+    """Return the tracker of a step that is run from a shell, which is always run here."""
+    if settings.compute != "here" and not settings.inside:
+        cure = (
+            "this command runs steps in its own process. To run them on Databricks start them in Dagster, or as a "
+            "Databricks job (mlops databricks-bundle); to run them here choose another deployment."
+        )
+        raise pipelines.refuse("compute", settings.compute, cure)
     if settings.tracking.client != "mlops":
         cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
         raise pipelines.refuse("tracking.client", settings.tracking.client, cure)

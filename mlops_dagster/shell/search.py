@@ -5,7 +5,6 @@ What belongs here: options in, one call per step, a readable or a JSON report ou
 
 import json
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from mlops_dagster import grids, pipelines
 from mlops_dagster.shell.cache import cache_folder
+from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
@@ -170,14 +170,13 @@ class _Searching:
 
         from mlops_dagster import steps
         from mlops_dagster.stack.deployment import load_deployment
-        from mlops_dagster.stack.store import Store
-        from mlops_dagster.stack.tracking import Origin
+        from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(self.deployment)
         where = price_parameters(settings, symbols, prices)
         tracker = shell_tracker(settings)
-        store = Store(settings.store.root, settings.store.storage_options)
-        origin = Origin("shell", str(uuid.uuid4()), None)
+        store = store_of(settings)
+        origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
         for one in symbols:
             reports[one] = {

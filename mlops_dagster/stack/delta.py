@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.pipelines import MlopsError
 
@@ -165,11 +165,17 @@ def read_rows(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = [_read_file(uri, path, options) for path in table.get_add_actions().column("path").to_pylist()]
+    files = [_read_file(uri, path, options) for path in data_files(table)]
     parts = [pq.ParquetFile(pa.BufferReader(file), pre_buffer=False).read(use_threads=False) for file in files]
     empty = pa.schema(table.schema().to_arrow()).empty_table()
     frame: pd.DataFrame = pa.concat_tables(parts or [empty]).to_pandas(use_threads=False)
     return frame
+
+
+def data_files(table: deltalake.DeltaTable) -> list[str]:
+    """Return the files that hold the rows of the version that was opened, relative to the table."""
+    paths: Any = table.get_add_actions().column("path")
+    return [str(path) for path in paths.to_pylist()]
 
 
 def list_tables(folder: str, options: dict[str, str]) -> list[str]:

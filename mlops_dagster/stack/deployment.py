@@ -1,35 +1,48 @@
 """One deployment: where tables live, runs are tracked, prices come from and searches run. One YAML file is one stack.
 
 What belongs here: the typed settings, and where they are read from (environment over file over defaults). What
-doesn't: the tools that are built from them (`store.py`, `tracking.py`).
+doesn't: the tools that are built from them (`store.py`, `tracking.py`), how a wrong file is put into words
+(`deployment_reading.py`), and what can't go together (`deployment_rules.py`).
 
 Relative paths are below the *home* folder (``MLOPS_HOME``, by default ``.mlops`` in the working directory), so that
 one folder holds the whole state of a local stack.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    YamlConfigSettingsSource,
 )
 
 from mlops_dagster import pipelines
+from mlops_dagster.stack import deployment_rules
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
+from mlops_dagster.stack.deployment_reading import read_file, wrong_settings
 from mlops_dagster.stack.spark import SparkSettings
 
 
 class DeploymentError(pipelines.MlopsError):
-    """A deployment file is missing or says something that can't be; the message names file, setting and cure."""
+    """A deployment file is missing or says something that can't be; the message names file, setting and cure.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        What is wrong, a sentence each.
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 class StoreSettings(BaseModel):
@@ -65,7 +78,10 @@ class TrackingSettings(BaseModel):
     artifact_location: str | None = Field(
         default=None, description="Where a new experiment keeps its artifacts. Not given: as the MLflow server says"
     )
-    ui_url: str = Field(default="http://127.0.0.1:5000", description="Where people open MLflow, for links")
+    ui_url: str | None = Field(
+        default="http://127.0.0.1:5000",
+        description="Where people open MLflow, for links. Not given with tracking on Databricks: the workspace",
+    )
 
 
 class PriceSettings(BaseModel):
@@ -90,7 +106,7 @@ class Deployment(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MLOPS_", env_nested_delimiter="__", extra="forbid")
 
-    yaml_file: ClassVar[Path | None] = None
+    file_says: ClassVar[Mapping[str, Any]] = {}
 
     home: Path = Path(".mlops")
     symbols: list[str] = Field(default=list(pipelines.BUNDLED_SYMBOLS), description="Partitions that are always there")
@@ -104,7 +120,15 @@ class Deployment(BaseSettings):
         "launcher of dagster-databricks or by Dagster Pipes",
     )
     databricks: DatabricksSettings | None = None
+    inside: bool = Field(
+        default=False, description="Set on the cluster: this process is the one that runs the steps, wherever it is"
+    )
     dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
+
+    @field_validator("symbols")
+    @classmethod
+    def _symbols_of_all_tools(cls, symbols: list[str]) -> list[str]:
+        return [pipelines.check_symbol(symbol) for symbol in symbols]
 
     @classmethod
     def settings_customise_sources(
@@ -116,19 +140,23 @@ class Deployment(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file, since that is where an operator overrides one value."""
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=cls.yaml_file)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_says))
 
     def model_post_init(self, context: Any, /) -> None:
         """Make every path absolute, so that no tool's working directory can change what it means."""
         self.home = self.home.expanduser().absolute()
-        for symbol in self.symbols:
-            pipelines.check_symbol(symbol)
         if "://" not in self.store.root:
             self.store.root = str(self.home / Path(self.store.root).expanduser())
         if self.tracking.mlflow_tracking_uri is None:
             self.tracking.mlflow_tracking_uri = f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
             if self.tracking.artifact_location is None:
                 self.tracking.artifact_location = (self.home / "mlflow" / "artifacts").as_uri()
+        if (
+            self.tracking.mlflow_tracking_uri.startswith("databricks")
+            and "ui_url" not in self.tracking.model_fields_set
+        ):
+            host = self.databricks.host if self.databricks else None
+            self.tracking.ui_url = host or os.environ.get("DATABRICKS_HOST")
 
     @property
     def state_dir(self) -> Path:
@@ -164,14 +192,24 @@ def find_deployment_file(name: str) -> Path | None:
         if Path(name).is_file():
             return Path(name)
         raise DeploymentError(f"MLOPS_DEPLOYMENT={name!r}: there is no such file; give the path of a YAML file.")
-    folders = [Path.cwd() / "deployments", Path(__file__).parents[2] / "deployments"]
-    for folder in folders:
+    for folder in deployment_folders():
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     if name == "local":
         return None
-    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")} | {"local"})
-    raise DeploymentError(f"MLOPS_DEPLOYMENT={name!r}: there is no such deployment; there are {', '.join(known)}.")
+    raise DeploymentError(
+        f"MLOPS_DEPLOYMENT={name!r}: there is no such deployment; there are {', '.join(deployment_names())}."
+    )
+
+
+def deployment_folders() -> list[Path]:
+    """Return where deployments are looked for by name: below the working directory, then in the checkout."""
+    return [Path.cwd() / "deployments", Path(__file__).parents[2] / "deployments"]
+
+
+def deployment_names() -> list[str]:
+    """Return the names of all deployments that are found; "local" is always there."""
+    return sorted({file.stem for folder in deployment_folders() for file in folder.glob("*.yaml")} | {"local"})
 
 
 def load_deployment(name: str | None = None) -> Deployment:
@@ -185,23 +223,30 @@ def load_deployment(name: str | None = None) -> Deployment:
     Raises
     ------
     DeploymentError
-        If the file is missing, isn't YAML, or has an unknown or wrong setting; each is named.
+        If the file is missing, isn't YAML, has an unknown or wrong setting, or holds a secret, and if its settings
+        can't go together. Each problem is named.
     """
     file = find_deployment_file(name or os.environ.get("MLOPS_DEPLOYMENT") or "local")
+    where = f"deployment {file or 'the environment'}"
+    try:
+        said = read_file(file) if file else {}
+    except (OSError, ValueError) as error:
+        raise DeploymentError(f"{where} can't be read: {error}", [f"can't be read: {error}"]) from None
+    # A wrong value may be a secret in a wrong place, so these come first.
+    problems = deployment_rules.secrets_in_file(said)
 
     class DeploymentOfFile(Deployment):
-        yaml_file = file
+        file_says = said
 
-    where = file or "the environment"
     try:
-        return DeploymentOfFile()
+        deployment = DeploymentOfFile()
+        problems += deployment_rules.problems(deployment)
     except ValidationError as error:
-        # The values of these may be secrets, so they are never repeated.
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}"
-            + ("" if {"storage_options", "env", "master", "conf"} & set(e["loc"]) else f" (given: {e['input']!r})")
-            for e in error.errors()
-        )
-        raise DeploymentError(f"deployment {where}: {wrong}") from None
-    except (SettingsError, yaml.YAMLError, ValueError) as error:  # a list instead of settings, not UTF-8, ...
-        raise DeploymentError(f"deployment {where} can't be read: {error}") from None
+        problems += wrong_settings(error.errors(), Deployment, prefix="MLOPS_", said_already=problems)
+    except (SettingsError, ValueError) as error:  # an environment variable that should be JSON
+        problems.append(f"can't be read: {error}")
+    if problems:
+        several = len(problems) > 1
+        listed = "".join(f"\n- {problem}" for problem in problems) if several else f" {problems[0]}"
+        raise DeploymentError(f"{where}:{listed}", problems)
+    return deployment

@@ -140,6 +140,8 @@ def _active_session() -> Any:
 
         if session := ConnectSession.getActiveSession() or ConnectSession._get_default_session():
             return session
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return SparkSession.builder.getOrCreate()  # a wheel task's process isn't connected before it asks
     raise SparkError(
         "spark.master=active, but no Spark session is active in this process: create one first (a Databricks "
         "notebook or job has one), or give local[*], spark://host:port or sc://host:port."

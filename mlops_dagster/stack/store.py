@@ -26,12 +26,16 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.pipelines import ParameterError, check_symbol, refuse
 from mlops_dagster.stack import delta
+from mlops_dagster.stack.databricks.volumes import VolumeCopies, is_outside
+from mlops_dagster.stack.databricks.workspace import connect
 from mlops_dagster.stack.delta import StoreError as StoreError
 from mlops_dagster.stack.frames import batch_digest, frame_digest, to_batch
 
 if TYPE_CHECKING:
     import deltalake
     import pandas as pd
+
+    from mlops_dagster.stack.deployment import Deployment
 
 _MARK = "mlops_dagster"  # tells this store's commits from those of other programs
 _ATTEMPTS = 40  # every failed one means that another writer succeeded, and they pause in between
@@ -89,6 +93,9 @@ class Store:
     storage_options : mapping of str to str, optional
         Options of the object store as deltalake takes them, e.g. ``aws_endpoint_url``. They are never shown.
         Not given: the environment's.
+    volumes : VolumeCopies, optional
+        How to read ``/Volumes/...`` on a machine that hasn't got it: through the workspace. Nothing can be written
+        from there. Not given: with the environment's credentials.
 
     Raises
     ------
@@ -105,12 +112,19 @@ class Store:
     mlops_dagster.stack.store.StoreError: root='data' (str): give an absolute path or a URL such as s3://bucket/mlops.
     """
 
-    def __init__(self, root: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        storage_options: Mapping[str, str] | None = None,
+        *,
+        volumes: VolumeCopies | None = None,
+    ) -> None:
         self.root = _check_root(root)
         self.storage_options = dict(storage_options or {})
         if self.root.startswith("/Volumes/"):
             # Databricks' volumes have no hard links, by which delta-rs commits on a local disk; see also `write`.
             self.storage_options.setdefault("allow_unsafe_rename", "true")
+        self._volumes = (volumes or VolumeCopies(connect)) if is_outside(self.root) else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.root!r})"
@@ -145,6 +159,11 @@ class Store:
             If the write failed. What was stored before is then intact.
         """
         uri = self._uri(table, symbol)
+        if self._volumes:
+            raise StoreError(
+                f"could not write {uri}: this machine has no such volume. It is written on Databricks: set the "
+                "deployment's compute to databricks_pipes or databricks_step, or choose another store.root."
+            )
         batch = to_batch(frame)
         kept = _check_metadata(metadata)
         content = {"symbol": symbol, "digest": batch_digest(batch), "rows": len(frame), "metadata": kept}
@@ -153,7 +172,7 @@ class Store:
             if attempt:
                 time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 apart from others, not secret
             opened = delta.open_table(uri, self.storage_options)
-            current = self._newest(opened, table, symbol)
+            current = self._newest(opened, table, symbol, uri)
             if current and (current.digest, current.metadata) == (content["digest"], kept):
                 return current
             mine = json.dumps({_MARK: content, "ticket": uuid.uuid4().hex})
@@ -191,8 +210,8 @@ class Store:
             If it can't be read, or isn't what was written: the digest is checked.
         """
         uri = self._uri(table, symbol)
-        opened = delta.open_table(uri, self.storage_options)
-        found = self._newest(opened, table, symbol)
+        opened, at = self._open(table, symbol)
+        found = self._newest(opened, table, symbol, at)
         if opened is None or found is None:
             exist = ", ".join(self.symbols(table)) or "none yet"
             raise TableNotFound(
@@ -201,16 +220,18 @@ class Store:
             )
         if version is not None and (type(version) is not int or version != found.version):  # True isn't 1
             is_number = type(version) is int and 0 <= version <= opened.version()
-            commit = delta.read_commit(uri, version, self.storage_options) if is_number else None
+            commit = delta.read_commit(at, version, self.storage_options) if is_number else None
             chosen = self._version(commit, table, symbol, version) if commit else None
             if chosen is None:
                 exist = ", ".join(str(one.version) for one in self.history(table, symbol)[-20:])
                 raise TableNotFound(f"{uri} has no version={version!r}. Choose one of the last: {exist}.")
             found = chosen
         if found.version != opened.version():
-            opened = delta.open_table(uri, self.storage_options, found.version) or opened
+            opened = delta.open_table(at, self.storage_options, found.version) or opened
         with delta.explained(f"read version {found.version} of {uri}"):
-            frame = delta.read_rows(uri, opened, self.storage_options)
+            if self._volumes:
+                self._volumes.table(uri, delta.data_files(opened))
+            frame = delta.read_rows(at, opened, self.storage_options)
             digest = frame_digest(frame)
         if digest != found.digest:
             raise StoreError(
@@ -221,17 +242,19 @@ class Store:
 
     def current(self, table: str, symbol: str) -> TableVersion | None:
         """Return the current version, or None if there is no such table. Reads the log only, no data."""
-        return self._newest(delta.open_table(self._uri(table, symbol), self.storage_options), table, symbol)
+        opened, at = self._open(table, symbol)
+        return self._newest(opened, table, symbol, at)
 
     def history(self, table: str, symbol: str) -> list[TableVersion]:
         """Return all versions, oldest first; none if there is no such table."""
-        opened = delta.open_table(self._uri(table, symbol), self.storage_options)
-        return [] if opened is None else [*self._versions(opened, table, symbol)][::-1]
+        opened, at = self._open(table, symbol)
+        return [] if opened is None else [*self._versions(opened, table, symbol, at)][::-1]
 
     def symbols(self, table: str) -> list[str]:
         """Return the symbols that have this table, sorted."""
-        found = []
-        for name in delta.list_tables(self._folder(table), self.storage_options):
+        found, folder = [], self._folder(table)
+        names = self._volumes.tables(folder) if self._volumes else delta.list_tables(folder, self.storage_options)
+        for name in names:
             try:
                 found.append(check_symbol(_symbol_of(name)))
             except ParameterError:
@@ -246,18 +269,24 @@ class Store:
     def _uri(self, table: str, symbol: str) -> str:
         return f"{self._folder(table)}/{_name_of(check_symbol(symbol))}"
 
-    def _newest(self, opened: deltalake.DeltaTable | None, table: str, symbol: str) -> TableVersion | None:
+    def _open(self, table: str, symbol: str) -> tuple[deltalake.DeltaTable | None, str]:
+        """Open a table if it is there, and say where it is read from: where it is, or an up-to-date copy."""
+        uri = self._uri(table, symbol)
+        at = self._volumes.table(uri) if self._volumes else uri
+        return delta.open_table(at, self.storage_options), at
+
+    def _newest(self, opened: deltalake.DeltaTable | None, table: str, symbol: str, at: str) -> TableVersion | None:
         if opened is None:
             return None
-        for version in self._versions(opened, table, symbol):
+        for version in self._versions(opened, table, symbol, at):
             return version
         uri = self._uri(table, symbol)
         raise StoreError(f"{uri} is a Delta table that this store didn't write. Move it away, or change the root.")
 
-    def _versions(self, opened: deltalake.DeltaTable, table: str, symbol: str) -> Iterator[TableVersion]:
+    def _versions(self, opened: deltalake.DeltaTable, table: str, symbol: str, at: str) -> Iterator[TableVersion]:
         """Yield this store's versions, newest first, and only read what is asked for."""
         for number in range(opened.version(), -1, -1):
-            commit = delta.read_commit(self._uri(table, symbol), number, self.storage_options)
+            commit = delta.read_commit(at, number, self.storage_options)
             version = commit and self._version(commit, table, symbol, number)
             if version:
                 yield version
@@ -277,6 +306,12 @@ class Store:
         return TableVersion(
             table, symbol, number, content["digest"], content["rows"], content["metadata"], uri, commit.made_at
         )
+
+
+def store_of(deployment: Deployment) -> Store:
+    """Return the store of a deployment; nothing is connected yet."""
+    volumes = VolumeCopies(lambda: connect(deployment.databricks), deployment.home / "volumes")
+    return Store(deployment.store.root, deployment.store.storage_options, volumes=volumes)
 
 
 def _name_of(symbol: str) -> str:

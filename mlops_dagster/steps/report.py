@@ -5,9 +5,11 @@ What belongs here: what all steps have in common. What doesn't: any step's work.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.stack.provenance import code_version
@@ -78,6 +80,24 @@ class StepReport:
             "mlflow_url": self.mlflow_url,
             "model_uri": self.model_uri,
         }
+
+    def to_json(self) -> str:
+        """Return all of the report as JSON, the plots included, so that it can travel."""
+        content = asdict(self)
+        content["table"]["written_at"] = self.table.written_at.isoformat()
+        content["plots"] = {name: base64.b64encode(png).decode() for name, png in self.plots.items()}
+        return json.dumps(content)
+
+    @classmethod
+    def from_json(cls, text: str) -> StepReport:
+        """Return the report that :meth:`to_json` was called on."""
+        from mlops_dagster.stack.store import TableVersion
+
+        content = json.loads(text)
+        content["table"]["written_at"] = datetime.fromisoformat(content["table"]["written_at"])
+        content["table"] = TableVersion(**content["table"])
+        content["plots"] = {name: base64.b64decode(png) for name, png in content["plots"].items()}
+        return cls(**content)
 
 
 def shown(frame: pd.DataFrame) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from mlops_dagster.stack.deployment import DeploymentError, load_deployment
+from mlops_dagster.stack.secrets import is_secret_name, looks_secret
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +82,120 @@ def test_naming_a_source_for_one_run_replaces_all_of_the_deployments():
     assert mine.price_parameters({"source": None, "path": None}) == {"source": "yahoo", "start": "2020-01-01"}
     assert mine.price_parameters({"path": "x.csv"}) == {"source": "files", "path": "x.csv"}
     assert mine.price_parameters({"end": "2021-01-01"})["source"] == "yahoo"
+
+
+PIPES = """
+compute: databricks_pipes
+store: {root: /Volumes/main/mlops/mlops/store}
+tracking: {mlflow_tracking_uri: 'http://127.0.0.1:5000'}
+databricks:
+  host: %s
+  cluster: {existing: 0123-456789-abcdefgh}
+  staging: /Volumes/main/mlops/mlops/staging
+"""
+
+
+def test_a_workspace_on_this_machine_reaches_what_else_is_on_it():
+    load_deployment(write(PIPES % "http://127.0.0.1:8765"))
+    with pytest.raises(DeploymentError, match="is the cluster itself"):
+        load_deployment(write(PIPES % "https://dbc-1.cloud.databricks.com"))
+
+
+def test_the_environment_may_hold_secrets_where_a_file_may_not(monkeypatch):
+    monkeypatch.setenv("MLOPS_STORE__STORAGE_OPTIONS__AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("MLOPS_SPARK__MASTER", "sc://spark.example.com:15002/;token=hunter2")
+    mine = load_deployment(write("store: {root: s3://tables}"))
+    assert mine.store.storage_options == {"aws_secret_access_key": "hunter2"}
+
+
+def test_the_environment_is_held_to_the_same_rules_as_the_file(monkeypatch):
+    mine = write(PIPES % "http://127.0.0.1:8765")
+    monkeypatch.setenv("MLOPS_DATABRICKS__ENVIRONMENT", '{"MY_TOKEN": "hunter2"}')
+    with pytest.raises(DeploymentError, match="MY_TOKEN: its name says that it is a secret") as refused:
+        load_deployment(mine)
+    assert "hunter2" not in str(refused.value)
+    monkeypatch.delenv("MLOPS_DATABRICKS__ENVIRONMENT")
+    monkeypatch.setenv("MLOPS_TRACKING__MLFLOW_TRACKING_URI", "postgresql://mlflow:hunter2@db/mlflow")
+    with pytest.raises(DeploymentError, match="secrets aren't sent to the cluster") as refused:
+        load_deployment(mine)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_links_to_mlflow_on_databricks_lead_to_the_workspace(monkeypatch):
+    text = "tracking: {mlflow_tracking_uri: databricks, experiment_name: /Shared/mine%s}"
+    monkeypatch.delenv("DATABRICKS_HOST", raising=False)
+    assert load_deployment(write(text % "")).tracking.ui_url is None
+    monkeypatch.setenv("DATABRICKS_HOST", "https://dbc-1.cloud.databricks.com")
+    assert load_deployment(write(text % "")).tracking.ui_url == "https://dbc-1.cloud.databricks.com"
+    assert load_deployment(write(text % ", ui_url: 'https://mine'")).tracking.ui_url == "https://mine"
+
+
+def test_null_takes_away_what_the_file_has(monkeypatch):
+    mine = write(PIPES % "http://127.0.0.1:8765")
+    monkeypatch.setenv("MLOPS_DATABRICKS__CLUSTER", '{"serverless": {}}')
+    with pytest.raises(DeploymentError, match="existing, serverless is given"):
+        load_deployment(mine)
+    monkeypatch.setenv("MLOPS_DATABRICKS__CLUSTER", '{"existing": null, "serverless": {}}')
+    assert load_deployment(mine).databricks.cluster.kind == "serverless"
+
+
+def test_a_wrong_value_from_the_environment_names_its_variable(monkeypatch):
+    monkeypatch.setenv("MLOPS_SPARK__SLOTS", "many")
+    with pytest.raises(DeploymentError, match=r"spark\.slots='many'.*MLOPS_SPARK__SLOTS"):
+        load_deployment(write("symbols: [GSPC]"))
+    monkeypatch.setenv("MLOPS_STORE", "{not json")
+    with pytest.raises(DeploymentError, match="can't be read"):
+        load_deployment(write("symbols: [GSPC]"))
+
+
+def test_inside_the_cluster_nothing_of_the_host_is_asked_for(monkeypatch):
+    monkeypatch.setenv("MLOPS_INSIDE", "true")
+    monkeypatch.setenv("MLOPS_COMPUTE", "databricks_step")
+    assert load_deployment().compute == "databricks_step"
+
+
+def test_all_problems_are_named_at_once():
+    with pytest.raises(DeploymentError) as refused:
+        load_deployment(write("stor: {}\ncompute: spark\nprices: {source: ftp}\nsymbols: [../x]"))
+    assert len(refused.value.problems) == 4
+    assert "mine.yaml" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("aws_secret_access_key", True),
+        ("AZURE_STORAGE_SAS_TOKEN", True),
+        ("spark.hadoop.fs.s3a.access.key", True),
+        ("clientSecret", True),
+        ("MLFLOW_TRACKING_PASSWORD", True),
+        ("aws_region", False),
+        ("TOKENIZERS_PARALLELISM", False),
+        ("aws_skip_signature", False),
+        ("monkey", False),
+        ("compass", False),
+    ],
+)
+def test_secrets_are_known_by_their_names(name, secret):
+    assert is_secret_name(name) is secret
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("dapi00112233445566778899aabbccddeeff-2", "a Databricks token"),
+        ("dose00112233445566778899aabbccddeeff", "a Databricks OAuth secret"),
+        ("key ASIA0123456789ABCDEF", "an AWS key"),
+        ("-----BEGIN RSA PRIVATE KEY-----", "a private key"),
+        ("DefaultEndpointsProtocol=https;AccountKey=abc==", "an Azure storage key"),
+        ("https://x.blob.core.windows.net/c?sv=1&sig=abc", "a signature of a shared link"),
+        ("https://me:hunter2@example.com", "a password in an address"),
+        ("sc://host:443/;use_ssl=true;token=x", "a token in a Spark Connect address"),
+        ("sc://host:15002", None),
+        ("abfss://container@account.dfs.core.windows.net/folder", None),
+        ("http://127.0.0.1:5000/a@b:c", None),
+        ("s3://bucket", None),
+    ],
+)
+def test_secrets_are_known_by_their_looks(text, kind):
+    assert looks_secret(text) == kind

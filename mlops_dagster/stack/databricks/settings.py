@@ -57,7 +57,12 @@ class NewCluster(_Settings):
 class Serverless(_Settings):
     """Databricks' own machines, for Pipes."""
 
-    environment_version: str = Field(default="4", description="Of Databricks' serverless environment; decides Python")
+    environment_version: str = Field(
+        default="4",
+        pattern=r"^\d+$",
+        coerce_numbers_to_str=True,
+        description="Of Databricks' serverless environment; decides Python",
+    )
 
 
 class Cluster(_Settings):
@@ -66,6 +71,16 @@ class Cluster(_Settings):
     new: NewCluster | None = None
     existing: str | None = Field(default=None, min_length=1, description="The id of an all-purpose cluster")
     serverless: Serverless | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Cluster:
+        given = [name for name in ("new", "existing", "serverless") if getattr(self, name) is not None]
+        if len(given) != 1:
+            there = ", ".join(given) or "none"
+            raise ValueError(
+                f"give exactly one of new, existing and serverless ({there} is given); the others are null"
+            )
+        return self
 
     @property
     def kind(self) -> str:
@@ -76,7 +91,7 @@ class Cluster(_Settings):
 class SecretVariable(_Settings):
     """A secret of the workspace that the step finds as an environment variable."""
 
-    name: str = Field(pattern=r"[A-Za-z_][A-Za-z0-9_]*")
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     scope: str = Field(min_length=1)
     key: str = Field(min_length=1)
 
@@ -133,10 +148,3 @@ class DatabricksSettings(_Settings):
         default=6 * 3600, ge=60, description="A run that takes longer is cancelled, by us and by Databricks"
     )
     poll_seconds: float = Field(default=5, gt=0, le=300, description="How often to ask for a run's state")
-
-    @model_validator(mode="after")
-    def _one_cluster(self) -> DatabricksSettings:
-        given = [name for name in ("new", "existing", "serverless") if getattr(self.cluster, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"cluster: give exactly one of new, existing, serverless (given: {given or 'none'})")
-        return self

@@ -1,0 +1,183 @@
+"""Steps on Databricks by Dagster Pipes: new or existing clusters, and serverless.
+
+What belongs here: what of a step goes there, and what comes back. What doesn't: the protocol (`pipes_clients.py`),
+what runs there (`mlops_dagster/task.py`), and the life of a Databricks run (`submission.py`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_dagster.compute.failures import to_failure
+from mlops_dagster.compute.here import dagster_origin
+from mlops_dagster.compute.report import to_result
+from mlops_dagster.compute.submission import URL, Errand, libraries, machines, make_way
+from mlops_dagster.stack.databricks.run_states import DatabricksRunError
+from mlops_dagster.stack.databricks.travel import remote_environment
+from mlops_dagster.stack.databricks.versions import versions
+from mlops_dagster.stack.databricks.wheel import NAME, build_wheel, requirements_of
+from mlops_dagster.stack.databricks.workspace import connect
+from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, gather
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
+
+    from mlops_dagster.stack.deployment import Deployment
+    from mlops_dagster.steps import StepReport
+
+Log = Callable[[str], object]
+ENVIRONMENT = "mlops"  # the key of the serverless environment within a run
+
+
+class Pipes:
+    """Runs each step as a Databricks run of its own, and reads its report from messages.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        Which workspace, cluster and stack.
+
+    Raises
+    ------
+    TravelError
+        If the deployment can't be sent there without a secret. Nothing is connected yet.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        assert deployment.databricks is not None
+        assert deployment.databricks.staging is not None
+        self.deployment, self.settings = deployment, deployment.databricks
+        self.staging = deployment.databricks.staging.rstrip("/")
+        self.environment = remote_environment(deployment)
+
+    @cached_property
+    def client(self) -> WorkspaceClient:
+        """The workspace; credentials are looked for when the first step runs."""
+        return connect(self.settings)
+
+    def run(
+        self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
+    ) -> dg.MaterializeResult[None]:
+        """Run the step there, see :class:`mlops_dagster.compute.here.Compute`.
+
+        Raises
+        ------
+        dagster.Failure
+            If it failed, with what it said there; or if it says that it succeeded, but not all it made known arrived.
+        """
+        from mlops_dagster.compute.pipes_clients import running
+
+        errand = Errand(step, context.partition_key, context.run, context.retry_number)
+        wheel = ship(self.client, self.staging, context.log.info)
+        task, more = self._task(wheel, ["--step", step, "--symbol", context.partition_key])
+        orders = self._orders(context, given)
+        heard: list[Any] = []
+        url = None
+        with self._folder(errand, context.log.warning) as folder:
+            try:
+                with running(
+                    self.client, self.settings, context, errand, task, folder=folder, orders=orders, heard=heard, **more
+                ) as run:
+                    url = run.url
+                    run.wait()
+                report = gather(heard)
+            except (DatabricksRunError, IncompleteReport, RemoteFailure) as error:
+                raise to_failure(_reason(error, heard), url) from error
+        return _result(report, url)
+
+    def _orders(self, context: dg.AssetExecutionContext, given: Mapping[str, object]) -> dict[str, Any]:
+        """Return what the task finds in its context: the length of a task's parameters is limited, this isn't."""
+        origin = dagster_origin(context, self.deployment)
+        return {
+            "given": {name: value for name, value in given.items() if value is not None},
+            "environment": self.environment,
+            "secrets": [secret.model_dump() for secret in self.settings.secrets],
+            "expected": versions("dagster-pipes"),
+            "origin": {"orchestrator": origin.orchestrator, "run_id": origin.run_id, "url": origin.url},
+        }
+
+    def _task(self, wheel: str, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        task: dict[str, Any] = {
+            "python_wheel_task": {"package_name": NAME, "entry_point": "mlops-task", "parameters": arguments}
+        }
+        required = requirements_of(self.deployment)
+        serverless = self.settings.cluster.serverless
+        if serverless is None:
+            return {**task, **machines(self.settings), "libraries": libraries(required, wheel)}, {}
+        from databricks.sdk.service.jobs import JobEnvironment
+
+        spec = {"environment_version": serverless.environment_version, "dependencies": [wheel, *required]}
+        environment = JobEnvironment.from_dict({"environment_key": ENVIRONMENT, "spec": spec})
+        return {**task, "environment_key": ENVIRONMENT}, {"environments": [environment]}
+
+    @contextmanager
+    def _folder(self, errand: Errand, log: Log) -> Iterator[str]:
+        """Give the step a folder of its own for context and messages, empty at first and gone afterwards."""
+        from mlops_dagster.compute.pipes_clients import remove
+
+        folder = f"{self.staging}/steps/{errand.run.root_run_id or errand.run.run_id}/{errand.step}"
+        make_way(self.client, errand, log)
+        remove(self.client, folder, log)  # a worker that died may have left it
+        try:
+            yield folder
+        finally:
+            remove(self.client, folder, log)
+            remove_if_empty(self.client, folder.rsplit("/", 1)[0], log)
+
+
+def ship(client: WorkspaceClient, staging: str, log: Log) -> str:
+    """Upload the wheel of this package unless it is there already, and return its path on the volume.
+
+    Its name says what is in it, so it is uploaded once and stays: other runs use it.
+    """
+    from databricks.sdk.errors import NotFound
+
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build_wheel(Path(folder))
+        path = f"{staging}/wheels/{wheel.name}"
+        try:
+            there = client.files.get_metadata(path).content_length
+        except NotFound:
+            there = None
+        if there != wheel.stat().st_size:  # an upload that broke off is repeated
+            log(f"Uploading {path}")
+            client.files.create_directory(f"{staging}/wheels")
+            with wheel.open("rb") as content:
+                client.files.upload(path, content, overwrite=True)
+        return path
+
+
+def remove_if_empty(client: WorkspaceClient, folder: str, log: Log) -> None:
+    """Remove the folder of a run when its last step is over."""
+    from databricks.sdk.errors.base import DatabricksError
+
+    try:
+        if not any(True for _ in client.files.list_directory_contents(folder)):
+            client.files.delete_directory(folder)
+    except DatabricksError as error:
+        log(f"{folder} couldn't be removed and stays: {error}")
+
+
+def _reason(error: Exception, heard: list[Any]) -> Exception:
+    """Return what the step itself said, if it did; Databricks only knows that it failed."""
+    if isinstance(error, DatabricksRunError):
+        try:
+            gather(heard)
+        except RemoteFailure as its_own:
+            return its_own
+        except IncompleteReport:
+            pass
+    return error
+
+
+def _result(report: StepReport, url: str | None) -> dg.MaterializeResult[None]:
+    result = to_result(report)
+    metadata: dict[str, Any] = dict(result.metadata or {})
+    return result._replace(metadata={**metadata, URL: dg.MetadataValue.url(str(url))})

@@ -1,0 +1,95 @@
+"""Building each job's execution plan without running it: what Dagster would refuse when a run is launched.
+
+What belongs here: a deployment in, sentences out, nothing connected, no Dagster home needed. What doesn't: what is
+wrong with the settings themselves (`stack/deployment_rules.py`), and telling people (`shell/deployments.py`).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import dagster as dg
+from dagster._core.execution.api import create_execution_plan
+
+from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack.deployment import Deployment
+
+
+def plan_problems(deployment: Deployment, name: str) -> list[str]:
+    """Return why a job of the deployment can't be planned, a sentence for each that can't.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        Its settings.
+    name : str
+        Under which it was loaded. The code location is one deployment's, and is imported here.
+    """
+    with _environment({"MLOPS_DEPLOYMENT": name}):
+        from mlops_dagster.definitions import definitions_of
+        from mlops_dagster.jobs import JOBS
+        from mlops_dagster.resources import resources_of
+
+    problems = []
+    try:
+        definitions = definitions_of(deployment)
+        dg.Definitions.validate_loadable(definitions)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the code location can't be loaded
+        return [f"Dagster can't load it: {_first_words(error)}"]
+    for job in JOBS:
+        try:
+            planned = definitions.resolve_job_def(job.name)
+            # The config that the launchpad opens with; that of the resources is checked with it.
+            config = planned.run_config or {}
+            if planned.partitioned_config is not None:
+                config = planned.partitioned_config.get_run_config_for_partition_key("GSPC")
+            create_execution_plan(planned, config)
+        except Exception as error:  # noqa: BLE001 - as above
+            problems.append(f"{job.name} can't be planned: {_first_words(error)}")
+    try:
+        # Some of what a compute refuses it refuses when it is made. Making it connects nothing.
+        made = resources_of(deployment)
+        with (
+            _environment(_made_up(deployment)),
+            dg.build_resources({name: made[name] for name in ("tracker", "compute")}),
+        ):
+            pass
+    except Exception as error:  # noqa: BLE001 - as above
+        problems.append(f"its compute can't be made: {_first_words(error)}")
+    return problems
+
+
+def _made_up(deployment: Deployment) -> dict[str, str | None]:
+    """Return credentials of the kind that the deployment names: no client can be made without. They reach nobody."""
+    from mlops_dagster.stack.databricks.workspace import KINDS
+
+    kind = (deployment.databricks and deployment.databricks.auth) or "token"
+    variables: dict[str, str | None] = {name: None for names in KINDS.values() for name in names}
+    return {**variables, **dict.fromkeys(KINDS[kind], "made-up"), "DATABRICKS_HOST": "https://workspace.invalid"}
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    try:
+        _set(variables)
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _first_words(error: BaseException) -> str:
+    if isinstance(error, dg.DagsterResourceFunctionError) and error.__cause__ is not None:
+        error = error.__cause__  # Dagster's own words say only that a resource failed
+    said = " ".join(str(error).split())[:500]
+    if isinstance(error, ModuleNotFoundError) and "databricks" in str(error.name):
+        return f'{said}: pip install "mlops_dagster[databricks]"'
+    return said if isinstance(error, MlopsError) else f"{type(error).__name__}: {said}"

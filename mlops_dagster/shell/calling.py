@@ -1,0 +1,112 @@
+"""What a program that calls `mlops` says besides the command: a Databricks job, a DAG of Airflow.
+
+What belongs here: the options before the command's name, and arguments as templates fill them in. What doesn't: any
+command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlops_dagster import pipelines
+
+if TYPE_CHECKING:
+    from mlops_dagster.stack.tracking import Origin
+
+Environment = Annotated[
+    str | None,
+    typer.Option(help="For jobs: environment variables to set first, as JSON {NAME: value}.", show_default=False),
+]
+Secrets = Annotated[
+    str | None,
+    typer.Option(
+        help="For jobs on Databricks: secrets of the workspace that become environment variables, as JSON "
+        "[{name: ..., scope: ..., key: ...}].",
+        show_default=False,
+    ),
+]
+Caller = Annotated[
+    str | None,
+    typer.Option(
+        "--origin",
+        help="For jobs: who calls, as JSON {orchestrator: ..., run_id: ..., url: ...}; MLflow shows it.",
+        show_default=False,
+    ),
+]
+
+_BOOLEANS = {f"--{one.name.replace('_', '-')}" for one in pipelines.PARAMETERS.values() if one.kind == "boolean"}
+_called_by: dict[str, str] = {}
+
+
+def plain_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return arguments as people would write them.
+
+    A job has one fixed line of arguments, with a place for each parameter. What is left empty there counts as not
+    given, and a parameter that is a flag has a value.
+
+    Examples
+    --------
+    >>> plain_arguments(["build-model", "--symbol=GSPC", "--max-depth=", "--bootstrap=false"])
+    ['build-model', '--symbol=GSPC', '--no-bootstrap']
+    """
+    plain = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--") and equals and not value.strip():
+            continue
+        if name in _BOOLEANS and value.lower() in ("true", "false"):
+            plain.append(name if value.lower() == "true" else name.replace("--", "--no-", 1))
+        else:
+            plain.append(argument)
+    return plain
+
+
+def take_orders(environment: str | None, secrets: str | None, caller: str | None) -> None:
+    """Do what the options before the command's name say.
+
+    Raises
+    ------
+    mlops_dagster.pipelines.ParameterError
+        If one isn't JSON of the right form. Values aren't repeated.
+    """
+    for name, value in _json("environment", environment, dict, "an object of names and values").items():
+        os.environ[name] = value if isinstance(value, str) else json.dumps(value)
+    wanted = _json("secrets", secrets, list, "a list of objects with name, scope and key")
+    if any(not isinstance(one, dict) or set(one) != {"name", "scope", "key"} for one in wanted):
+        raise pipelines.ParameterError("secrets: give a list of objects with name, scope and key.")
+    if wanted:
+        from mlops_dagster.stack.databricks.scopes import fetch_secrets
+
+        os.environ.update(fetch_secrets(wanted))
+    said = _json("origin", caller, dict, "an object with orchestrator, run_id and perhaps url")
+    if said and not ({"orchestrator", "run_id"} <= set(said) <= {"orchestrator", "run_id", "url"}):
+        raise pipelines.ParameterError("origin: give an object with orchestrator, run_id and perhaps url.")
+    _called_by.clear()
+    _called_by.update(said)
+
+
+def _json(name: str, text: str | None, kind: type, form: str) -> Any:
+    if text is None:
+        return kind()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise pipelines.ParameterError(f"{name}: that is no JSON ({error}); give {form}.") from None
+    if not isinstance(value, kind):
+        raise pipelines.ParameterError(f"{name}: give {form}.")
+    return value
+
+
+def shell_origin() -> Origin:
+    """Return who has the runs of this command tracked: whoever calls, or this shell."""
+    from mlops_dagster.stack.tracking import Origin
+
+    if _called_by:
+        return Origin(**_called_by)
+    return Origin("shell", str(uuid.uuid4()), None)

@@ -1,0 +1,65 @@
+"""Whether the cluster has what this machine has: the same code of ours, and libraries that make the same model.
+
+What belongs here: what is compared, and the sentence that says what differs. What doesn't: making it the same
+(`wheel.py`), and the executors of a Spark cluster, which do this for themselves (`stack/spark_executor.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack.databricks.wheel import code_version
+from mlops_dagster.stack.spark_executor import differences, make_look
+
+
+class VersionSkew(MlopsError):  # noqa: N818 - reads better where it is caught
+    """The cluster's versions aren't this machine's; nothing was done. The message names each, and the cure."""
+
+    exit_status = 2
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Return the versions of this process: Python, numpy, scikit-learn, our own code, and of `distributions`.
+
+    The step launcher needs "dagster" to be the same, too: it pickles Dagster's own objects.
+    """
+    found = {name: text for name, text in make_look()().items() if name not in ("host", "executable")}
+    if not found["mlops_dagster"].startswith(("missing", "broken")):
+        found["mlops_dagster"] = code_version()
+    for distribution in distributions:
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:
+            found[distribution] = "missing"
+    return found
+
+
+def check_versions(expected: Mapping[str, str]) -> None:
+    """Compare this process, on the cluster, with the machine that sent the step.
+
+    Parameters
+    ----------
+    expected : mapping of str to str
+        What :func:`versions` returned there.
+
+    Raises
+    ------
+    VersionSkew
+        If something differs by so much that the result might, too.
+    """
+    fixed = {"Python", "numpy", "scikit-learn", "mlops_dagster"}
+    here = versions(*(name for name in expected if name not in fixed))
+    found = differences(dict(expected), here)
+    found += [
+        f"{name} is {here[name]} there and {expected[name]} here"
+        for name in expected
+        if name not in fixed and here[name] != expected[name]
+    ]
+    if found:
+        raise VersionSkew(
+            f"the cluster isn't like the machine that sent the step: {'; '.join(found)}. Nothing was done. Choose a "
+            "Databricks Runtime (or serverless environment) with the same Python, leave "
+            "databricks.install_requirements on, and restart an existing cluster that has an older mlops_dagster."
+        )

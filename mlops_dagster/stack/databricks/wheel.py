@@ -1,0 +1,164 @@
+"""The wheel of this package, made of what is installed here: no network, no build tools, nothing but the package.
+
+What belongs here: which files are the package, their version, and what they require. What doesn't: uploading.
+
+The version names the content (``0.1.0+0a1b2c3d4e5f``): two different codes never have the same name, and the same code
+has the same name and the same bytes wherever it is built.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_dagster import __version__
+from mlops_dagster.pipelines import MlopsError
+
+if TYPE_CHECKING:
+    from mlops_dagster.stack.deployment import Deployment
+
+NAME = "mlops_dagster"
+PACKAGE = Path(__file__).parents[2]
+ENTRY_POINTS: Mapping[str, str] = {"mlops": "mlops_dagster.cli:main", "mlops-task": "mlops_dagster.task:main"}
+"""The commands that the wheel installs. Not from the installed metadata, which is as old as the last `pip install`."""
+
+_DATA = ("py.typed", "data/*.csv", "data/*.md")  # as setup.cfg's package_data
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+class WheelError(MlopsError):
+    """The package can't be made into a wheel; the message says why."""
+
+
+def package_files(package: Path = PACKAGE) -> dict[str, bytes]:
+    """Return the package's own files by their path below site-packages, sorted.
+
+    Modules of real packages, ``py.typed`` and ``data/``: whatever else lies there (a ``.env``, a ``.git``, a virtual
+    environment, tests, notebooks) isn't part of it.
+    """
+    found = {path for path in _modules(package) if path.is_file()}
+    found |= {path for pattern in _DATA for path in package.glob(pattern) if path.is_file()}
+    return {f"{NAME}/{path.relative_to(package).as_posix()}": path.read_bytes() for path in sorted(found)}
+
+
+def _modules(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.suffix == ".py" and not path.name.startswith((".", "test_", "conftest")):
+            yield path
+        elif path.name.isidentifier() and path.name != "tests" and (path / "__init__.py").is_file():
+            yield from _modules(path)
+
+
+def code_version(package: Path = PACKAGE) -> str:
+    """Return the version that names this code.
+
+    Raises
+    ------
+    WheelError
+        If the files aren't there, for example because the package was imported from a zip.
+    """
+    if not package.is_dir():
+        raise WheelError(f"{package} isn't a folder: install mlops_dagster with pip.")
+    digest = hashlib.sha256()
+    for name, content in package_files(package).items():
+        digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return f"{__version__.split('+')[0]}+{digest.hexdigest()[:12]}"
+
+
+def build_wheel(folder: Path, package: Path = PACKAGE) -> Path:
+    """Write the wheel into a folder and return its path.
+
+    It names no requirements: what the cluster is to install is said in one place, by :func:`requirements`.
+    """
+    files, made = package_files(package), code_version(package)
+    info = f"{NAME}-{made}.dist-info"
+    commands = "".join(f"{name} = {target}\n" for name, target in ENTRY_POINTS.items())
+    files[f"{info}/METADATA"] = (
+        f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {made}\nRequires-Python: >=3.10\n".encode()
+    )
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: mlops_dagster\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{commands}".encode()
+    files[f"{info}/top_level.txt"] = f"{NAME}\n".encode()
+    record = f"{info}/RECORD"
+    files[record] = "".join([*(_recorded(name, content) for name, content in files.items()), f"{record},,\n"]).encode()
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{NAME}-{made}-py3-none-any.whl"
+    unfinished = path.with_suffix(".part")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, _LONG_AGO)
+            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+            wheel.writestr(entry, content)
+    return unfinished.replace(path)
+
+
+def _recorded(name: str, content: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"{name},sha256={digest},{len(content)}\n"
+
+
+def copy_package(folder: Path, package: Path = PACKAGE) -> Path:
+    """Copy exactly the wheel's files below a folder, replacing what was there; return the copy of the package.
+
+    For the step launcher, which zips a folder. Choose one whose path doesn't contain "pytest": of such a path, Dagster
+    makes an empty zip.
+    """
+    copy = folder / NAME
+    shutil.rmtree(copy, ignore_errors=True)
+    for name, content in package_files(package).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return copy
+
+
+def requirements(*more: str) -> list[str]:
+    """Return what this package requires and `more`, each pinned to the version that is installed here.
+
+    Spark isn't among them: the cluster has its own.
+
+    Raises
+    ------
+    WheelError
+        If one of them isn't installed here.
+    """
+    named = [text for text in requires(NAME) or [] if "extra ==" not in text]
+    pinned: dict[str, None] = {}
+    for text in [*named, *more]:
+        found = re.match(r"([A-Za-z0-9._-]+)\s*(\[[^\]]*\])?", text)
+        assert found is not None
+        try:
+            pinned[f"{found[1]}{found[2] or ''}=={version(found[1])}"] = None
+        except PackageNotFoundError:
+            raise WheelError(
+                f"{found[1]} isn't installed here, so the cluster can't be told which version to install: "
+                f"pip install {found[1]}."
+            ) from None
+    return list(pinned)
+
+
+def requirements_of(deployment: Deployment) -> list[str]:
+    """Return what a cluster has to install to run this deployment's steps, without the wheel itself.
+
+    The package's own requirements, unless the deployment says that they are there; what its way of running steps needs;
+    and `databricks.libraries`.
+    """
+    more = {"databricks_pipes": ["dagster-pipes"], "databricks_step": ["dagster", "dagster-databricks"]}.get(
+        deployment.compute, []
+    )
+    if deployment.prices.source == "yahoo":
+        more.append("yfinance")
+    if deployment.compute == "databricks_step" and deployment.tracking.client == "dagster-mlflow":
+        more.append("dagster-mlflow")
+    settings = deployment.databricks
+    if settings is None:
+        return requirements(*more)
+    return [*(requirements(*more) if settings.install_requirements else []), *settings.libraries]

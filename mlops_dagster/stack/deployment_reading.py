@@ -1,0 +1,192 @@
+"""Reading a deployment's YAML file, and putting what is wrong with its settings into words.
+
+What belongs here: YAML that means what it seems to mean, and pydantic's findings as sentences that name setting, value
+and cure. What doesn't: the settings (`deployment.py`), and what can't go together (`deployment_rules.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import typing
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from mlops_dagster.stack.deployment_rules import say
+from mlops_dagster.stack.secrets import is_secret_name
+
+# Whatever is below one of these is somebody's own, and may be a secret: it is never repeated.
+_NOT_REPEATED = frozenset(
+    {"storage_options", "env", "master", "conf", "environment", "spark_env_vars", "spark_conf", "extra_tags"}
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a setting can't be given twice: of two, PyYAML would silently drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in names:
+                raise ValueError(f"{name} is given twice (line {key.start_mark.line + 1}); remove one of the two.")
+            names.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_file(file: Path) -> dict[str, Any]:
+    """Return a file's settings.
+
+    Raises
+    ------
+    ValueError
+        If it isn't YAML, isn't UTF-8, holds no settings, or gives one twice.
+    OSError
+        If it can't be read.
+    """
+    try:
+        said = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ValueError(f"it isn't YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    if said is None:
+        return {}
+    if not isinstance(said, dict):
+        kind = "a list" if isinstance(said, list) else "a text" if isinstance(said, str) else "a number"
+        raise ValueError(f"it holds {kind} where settings (`name: value`) should be, as in deployments/local.yaml")
+    for name in _names_that_are_no_texts(said):
+        raise ValueError(f"the name {name!r} is no text; YAML reads on, off, yes and no as true and false: quote it")
+    return said
+
+
+def _names_that_are_no_texts(said: Any) -> Iterator[Any]:
+    if isinstance(said, dict):
+        for name, value in said.items():
+            if not isinstance(name, str):
+                yield name
+            yield from _names_that_are_no_texts(value)
+    elif isinstance(said, list):
+        for value in said:
+            yield from _names_that_are_no_texts(value)
+
+
+def wrong_settings(
+    errors: list[Any], model: type[BaseModel], *, prefix: str, said_already: Collection[str] = ()
+) -> list[str]:
+    """Put pydantic's findings into sentences.
+
+    Parameters
+    ----------
+    errors : list of dict
+        As ``ValidationError.errors()`` returns them.
+    model : type
+        The class of the settings.
+    prefix : str
+        That of the environment variables which override a file.
+    said_already : collection of str
+        Sentences about the same settings. Of an unknown one nothing more needs to be said.
+    """
+    known = {said.split(":")[0] for said in said_already}
+    return [
+        _wrong(error, model, prefix)
+        for error in errors
+        if error["type"] != "extra_forbidden" or ".".join(map(str, error["loc"])) not in known
+    ]
+
+
+def _wrong(error: Any, model: type[BaseModel], prefix: str) -> str:
+    place = tuple(str(part) for part in error["loc"] if part != "[key]")
+    name = ".".join(place) or "deployment"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting; {_nearest(place, model)}"
+    if error["type"] == "missing":
+        return f"{name} is missing; add it."
+    what = str(error["msg"]).removeprefix("Value error, ").rstrip(".") + "."
+    if error["type"] in ("literal_error", "enum"):
+        expected = error["ctx"]["expected"]
+        choices = re.findall(r"'([^']*)'", expected)
+        meant = difflib.get_close_matches(str(error["input"]), choices)
+        what = f"give {expected}." + (f" Did you mean {meant[0]}?" if meant else "")
+    variable = prefix + "__".join(part.upper() for part in place)
+    if variable in os.environ:
+        what += f" (It comes from the environment variable {variable}.)"
+    value = error["input"]
+    if _NOT_REPEATED & set(place) or any(is_secret_name(part) for part in place) or isinstance(value, dict | list):
+        return f"{name}: {what}"
+    return say(name, value, what)
+
+
+def _nearest(place: tuple[str, ...], model: type[BaseModel]) -> str:
+    """Say which setting was meant: the one with a similar name beside it, or the same name elsewhere."""
+    above, wrong = place[:-1], place[-1]
+    beside = _fields(model, above)
+    begin = ".".join(above) + "." if above else ""
+    if meant := difflib.get_close_matches(wrong.lower(), beside, n=1, cutoff=0.7):
+        return f"did you mean {begin}{meant[0]}?"
+    elsewhere = [".".join(path) for path in _paths(model) if path[-1] == wrong]
+    if elsewhere:
+        return f"it belongs elsewhere: {' or '.join(elsewhere)}."
+    everywhere = {path[-1]: ".".join(path) for path in _paths(model)}
+    if meant := difflib.get_close_matches(wrong.lower(), everywhere, n=1, cutoff=0.85):
+        return f"did you mean {everywhere[meant[0]]}?"
+    return f"{'below ' + '.'.join(above) if above else 'at the top'} there are {', '.join(beside)}."
+
+
+def _fields(model: type[BaseModel], place: tuple[str, ...]) -> list[str]:
+    for part in place:
+        field = model.model_fields.get(part)
+        inner = _model_in(field.annotation) if field is not None else model
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        yield (*above, name)
+        if (inner := _model_in(field.annotation)) is not None:
+            yield from _paths(inner, (*above, name))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in typing.get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+def variable_of(place: tuple[str, ...], prefix: str, given: Mapping[str, str]) -> str | None:
+    """Return the environment variable that says a setting, if one does: its own, or that of a section it is in."""
+    known = {name.upper(): name for name in given}
+    for length in range(len(place), 0, -1):
+        name = prefix + "__".join(part.upper() for part in place[:length])
+        if name in known:
+            return known[name]
+    return None
+
+
+def unknown_variables(given: Collection[str], model: type[BaseModel], prefix: str) -> list[str]:
+    """Return the environment variables that look like settings and are none: they change nothing, silently.
+
+    Examples
+    --------
+    >>> from mlops_dagster.stack.deployment import Deployment
+    >>> unknown_variables(["MLOPS_STOR__ROOT", "MLOPS_HOME"], Deployment, "MLOPS_")
+    ['MLOPS_STOR__ROOT: there is no such setting, so it changes nothing; did you mean MLOPS_STORE__ROOT?']
+    """
+    sections = [*model.model_fields, "deployment"]
+    found = []
+    for name in sorted(given):
+        section, *rest = name.removeprefix(prefix).lower().split("__")
+        if not name.startswith(prefix) or section in sections:
+            continue
+        meant = difflib.get_close_matches(section, sections, n=1)
+        cure = f"did you mean {prefix}{'__'.join([*meant, *rest]).upper()}?" if meant else "unset it."
+        found.append(f"{name}: there is no such setting, so it changes nothing; {cure}")
+    return found

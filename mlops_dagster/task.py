@@ -1,0 +1,167 @@
+"""`mlops-task`: what a Databricks task runs for Dagster Pipes. One step, and its report sent home.
+
+What belongs here: from a task's arguments to a step, and from its report to messages. What doesn't: the step's work,
+and Dagster, which this process needn't have; `dagster_pipes` is a package of its own, without dependencies.
+
+Nothing secret is among the arguments: the names of secrets are, and the values come from the workspace's scopes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster.pipelines import MlopsError
+
+if TYPE_CHECKING:
+    from dagster_pipes import PipesContext
+
+    from mlops_dagster.steps import StepReport
+
+SECONDS_BETWEEN_MESSAGES = 3.0
+_CONTEXT, _MESSAGES = "DAGSTER_PIPES_CONTEXT", "DAGSTER_PIPES_MESSAGES"
+
+
+class TaskError(MlopsError):
+    """The task was called in a way that can't be; the message says how to."""
+
+    exit_status = 2
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one step as Dagster Pipes asks.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, see ``mlops-task --help``. What isn't given is taken from the extras of the Pipes session, under
+        the same name and as a JSON value. Not given: the process's own.
+
+    Raises
+    ------
+    Exception
+        What the step raises, after it was reported: so Databricks' run fails, too, and shows the traceback.
+    """
+    arguments = _parser().parse_args(argv)
+    _stop_politely()
+    with _open_pipes(arguments) as pipes:
+        from mlops_dagster.steps.report_pieces import failure_message, to_pieces
+
+        try:
+            for piece in to_pieces(_run(_orders(arguments, pipes), pipes)):
+                pipes.report_custom_message(piece)
+        except BaseException as error:
+            pipes.report_custom_message(failure_message(error))
+            raise
+
+
+def _run(orders: dict[str, Any], pipes: PipesContext) -> StepReport:
+    from mlops_dagster.stack.databricks.scopes import fetch_secrets
+    from mlops_dagster.stack.databricks.versions import check_versions
+
+    check_versions(orders["expected"])
+    os.environ.update(orders["environment"])
+    os.environ.update(fetch_secrets(orders["secrets"]))
+
+    from mlops_dagster import steps
+    from mlops_dagster.stack.deployment import load_deployment
+    from mlops_dagster.stack.store import store_of
+    from mlops_dagster.stack.tracking import MlflowTracker, Origin
+    from mlops_dagster.steps.progress import ProgressLines
+
+    deployment = load_deployment()
+    report = steps.run_step(
+        orders["step"],
+        orders["symbol"],
+        orders["given"],
+        deployment=deployment,
+        store=store_of(deployment),
+        tracker=MlflowTracker(**deployment.tracker_settings()),
+        origin=Origin(**orders["origin"]),
+        progress=ProgressLines(pipes.log.info),
+    )
+    if report.metrics:
+        pipes.log.info(f"{orders['step']}: {report.metrics}")
+    return report
+
+
+# ------------------------------------------------------------------------------------------------------- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "mlops-task", description="Run one step for Dagster Pipes, on Databricks.", allow_abbrev=False
+    )
+    parser.add_argument("--step", help="for example trained_model")
+    parser.add_argument("--symbol", help="for example GSPC")
+    parser.add_argument("--given", type=json.loads, help="the step's parameters, as JSON")
+    parser.add_argument("--environment", type=json.loads, help="environment variables of the deployment, as JSON")
+    parser.add_argument("--secrets", type=json.loads, help="JSON: [{name: variable, scope: ..., key: ...}]")
+    parser.add_argument("--expected", type=json.loads, help="versions of the machine that sends the step, as JSON")
+    parser.add_argument("--origin", type=json.loads, help="JSON: {orchestrator: ..., run_id: ..., url: ...}")
+    parser.add_argument("--dagster-pipes-context", help="added by Dagster Pipes, if not an environment variable")
+    parser.add_argument("--dagster-pipes-messages", help="added by Dagster Pipes, if not an environment variable")
+    return parser
+
+
+def _orders(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, Any]:
+    """Return what is to be done: from the command line or, since its length is limited, from the session's extras."""
+    orders: dict[str, Any] = {"given": {}, "environment": {}, "secrets": [], "expected": {}, **pipes.extras}
+    orders |= {name: value for name, value in vars(arguments).items() if value is not None}
+    if missing := [name for name in ("step", "symbol", "origin") if not orders.get(name)]:
+        raise TaskError(f"{', '.join(f'--{name}' for name in missing)} isn't given.")
+    return orders
+
+
+def _open_pipes(arguments: argparse.Namespace) -> PipesContext:
+    from dagster_pipes import PipesMappingParamsLoader, PipesUnityCatalogVolumesContextLoader, open_dagster_pipes
+
+    # On a new cluster they are environment variables, everywhere else arguments.
+    given = {_CONTEXT: arguments.dagster_pipes_context, _MESSAGES: arguments.dagster_pipes_messages}
+    params = {name: value or os.environ.get(name) for name, value in given.items()}
+    if missing := [name for name, value in params.items() if not value]:
+        raise TaskError(
+            f"{' and '.join(missing)} isn't set: this command is for Dagster Pipes. Without Dagster, call `mlops`."
+        )
+    return open_dagster_pipes(
+        params_loader=PipesMappingParamsLoader({name: str(value) for name, value in params.items()}),
+        context_loader=PipesUnityCatalogVolumesContextLoader(),
+        message_writer=_message_writer(),
+    )
+
+
+def _message_writer() -> Any:
+    from dagster_pipes import PipesBufferedFilesystemMessageWriterChannel, PipesUnityCatalogVolumesMessageWriter
+
+    class WholeFiles(PipesBufferedFilesystemMessageWriterChannel):
+        """Its files appear when they are complete: the reader at home reads each once, whatever is in it by then."""
+
+        def upload_messages_chunk(self, payload: Any, index: int) -> None:
+            unfinished = Path(self._path) / f"{index}.part"
+            unfinished.write_text(payload.read(), encoding="utf-8")
+            unfinished.replace(Path(self._path) / f"{index}.json")
+
+    class Writer(PipesUnityCatalogVolumesMessageWriter):
+        def make_channel(self, params: Any) -> Any:
+            return WholeFiles(params["path"], interval=self.interval)
+
+    return Writer(interval=SECONDS_BETWEEN_MESSAGES)
+
+
+def _stop_politely() -> None:
+    """Let a cancelled run end its MLflow run as KILLED, where the cluster gives it the time."""
+    if threading.current_thread() is threading.main_thread():
+        with suppress(ValueError):  # an interpreter below another program's
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""What comes back from Databricks has to arrive as a whole, or the step has failed: messages and events."""
+
+import json
+import random
+import sys
+import zipfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+
+from mlops_dagster.compute.pipes import Pipes
+from mlops_dagster.stack.store import TableVersion
+from mlops_dagster.steps import StepReport
+from mlops_dagster.steps.report_pieces import to_pieces
+from mlops_dagster_tests.contracts.databricks_stack import EXISTING, NEW, VOLUME, Launched
+from mlops_dagster_tests.contracts.workspace import workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
+
+ROWS = [{"Date": "2020-01-01T00:00:00"}]
+MADE_AT = datetime(2020, 1, 1, tzinfo=timezone.utc)
+
+# Says what it finds in a file, and ends as it is told.
+SCRIPT = """
+import json, os, sys, time
+from dagster_pipes import (PipesCliArgsParamsLoader, PipesUnityCatalogVolumesContextLoader,
+                           PipesUnityCatalogVolumesMessageWriter, open_dagster_pipes)
+messages, how = json.load(open(sys.argv[1])), sys.argv[2]
+with open_dagster_pipes(params_loader=PipesCliArgsParamsLoader(),
+                        context_loader=PipesUnityCatalogVolumesContextLoader(),
+                        message_writer=PipesUnityCatalogVolumesMessageWriter(interval=0)) as pipes:
+    print("printed by the script")
+    pipes.log.info("logged by the script")
+    for message in messages:
+        pipes.report_custom_message(message)
+    if how == "vanish":
+        time.sleep(4)  # until what was said is written
+        os._exit(0)
+"""
+
+
+class Scripted(Pipes):
+    """Pipes whose task is a script, which says what a test wants."""
+
+    how = "close"
+
+    def _task(self, wheel, arguments):
+        parameters = [f"{VOLUME}/{self.name}/messages.json", self.how]
+        task = {"python_file": f"{VOLUME}/{self.name}/script.py", "parameters": parameters}
+        return {"spark_python_task": task, "existing_cluster_id": EXISTING}, {}
+
+
+@pytest.fixture
+def scripted(new_stack, ws):
+    """Run an asset whose task says these messages; return what Dagster has of it."""
+    stack = new_stack("pipes-existing")
+    folder = ws.volumes / "main/mlops/data" / stack.name
+
+    def run(messages, how="close"):
+        (folder / "script.py").write_text(SCRIPT)
+        (folder / "messages.json").write_text(json.dumps(messages))
+        pipes = Scripted(stack.deployment)
+        pipes.name, pipes.how = stack.name, how
+
+        @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["ACME"]), code_version="1")
+        def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+            return pipes.run(context, "prices", {})
+
+        with stack.instance() as instance:
+            result = dg.materialize([made], partition_key="ACME", instance=instance, raise_on_error=False)
+            return Launched(result.run_id, list(instance.all_logs(result.run_id)))
+
+    return run
+
+
+def report(megabytes=0.0):
+    table = TableVersion("prices", "ACME", 3, "digest", 400, {"symbol": "ACME"}, "/somewhere", MADE_AT)
+    # Noise, which can't be compressed.
+    plots = {"noise": random.Random(1).randbytes(int(megabytes * 2**20))} if megabytes else {}
+    return StepReport("prices", "ACME", "a-data-version", table, {"Date": "datetime64"}, ROWS, {}, {"rmse": 0.5}, plots)
+
+
+def test_a_report_of_three_megabytes_arrives(scripted, capfd):
+    launched = scripted(list(to_pieces(report(3))))
+    assert launched.success, launched.failures
+    made = launched.materializations["made"]
+    assert made["rmse"] == 0.5
+    assert len(made["noise"]) > 4_000_000  # in Base64
+    assert "logged by the script" in launched.log
+    assert "printed by the script" in capfd.readouterr().out
+
+
+def test_a_missing_piece_fails_the_step(scripted):
+    pieces = list(to_pieces(report(1)))
+    assert len(pieces) > 2
+    launched = scripted(pieces[:1] + pieces[2:])
+    assert launched.materializations == {}
+    assert "didn't arrive as a whole" in launched.failures["made"]
+
+
+def test_a_task_that_says_nothing_fails_the_step(scripted):
+    launched = scripted([])
+    assert launched.materializations == {}
+    assert "didn't arrive as a whole" in launched.failures["made"]
+
+
+def test_a_missing_last_word_is_no_failure_if_the_report_is_there(scripted):
+    assert scripted(list(to_pieces(report())), how="vanish").success
+
+
+@pytest.mark.parametrize(("times", "success"), [(1, True), (1000, False)])
+def test_messages_that_are_cut_are_read_again_and_never_taken_for_all(times, success, scripted, ws):
+    ws.fault("truncate", path="*/messages/*.json", size=900, times=times)
+    launched = scripted(list(to_pieces(report(0.2))))
+    assert launched.success == success, launched.failures
+    assert ("made" in launched.materializations) == success
+
+
+# ------------------------------------------------------------------------------------------------ the step launcher
+
+
+@pytest.mark.parametrize(("times", "success"), [(1, True), (1000, False)])
+def test_events_that_are_cut_are_read_again_and_never_taken_for_all(times, success, new_stack, ws):
+    stack = new_stack("step-existing")
+    ws.fault("truncate", path="*events.pkl*", size=60, times=times)
+    launched = stack.launch(only="prices", config={})
+    assert launched.success == success, launched.failures
+    if not success:
+        assert launched.materializations == {}
+        assert "never said how it ended" in launched.failures["prices"]
+        assert "damaged" in launched.failures["prices"]
+
+
+@pytest.mark.parametrize("kind", ["step-existing", "pipes-existing"])
+def test_success_without_a_word_from_the_step_is_a_failure(kind, new_stack, ws):
+    stack = new_stack(kind)
+    ws.fault("kill", seconds=0.1)
+    ws.fault("result", result="SUCCESS")
+    launched = stack.launch(only="prices", config={})
+    assert not launched.success
+    assert launched.materializations == {}
+    assert ws.url in launched.failures["prices"]
+
+
+def test_the_code_that_travels_is_the_wheels_and_nothing_else(new_stack, ws):
+    stack = new_stack("step-existing")
+    ws.fault("pending", seconds=3)
+    found = {}
+
+    class Stop(Exception):
+        pass
+
+    from mlops_dagster.compute import step_launcher
+
+    its = step_launcher.StepLauncher._upload_artifacts
+
+    def upload(self, log, step_run_ref, run_id, step_key):
+        its(self, log, step_run_ref, run_id, step_key)
+        with zipfile.ZipFile(ws.dbfs / "staging" / stack.name / run_id / step_key / "code.zip") as code:
+            found.update(dict.fromkeys(code.namelist()))
+        raise Stop
+
+    step_launcher.StepLauncher._upload_artifacts = upload
+    try:
+        stack.launch(only="prices", config={})
+    finally:
+        step_launcher.StepLauncher._upload_artifacts = its
+    assert "mlops_dagster/definitions.py" in found
+    folders = {name.split("/")[0] for name in found}
+    assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"mlops_dagster"}
+    assert not [name for name in found if name.endswith((".pyc", ".env", ".yaml")) or "tests" in name]
+
+
+# -------------------------------------------------------------------------------------- values between steps
+
+
+@pytest.fixture(scope="module")
+def open_workspace(tmp_path_factory):
+    """One that can import this folder: the asset that returns a value isn't in the wheel."""
+    with workspace(tmp_path_factory.mktemp("open"), isolated=False) as running:
+        yield running
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_value_that_would_be_lost_with_the_cluster_is_refused(guarded, new_stack, open_workspace, monkeypatch):
+    stack = new_stack("step-new", open_workspace)
+    on_its_path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    stack.settings["databricks"]["cluster"] = {"new": {**NEW, "spark_env_vars": on_its_path}}
+    monkeypatch.setenv("HERE_TEST_GUARD", str(guarded))
+    stack.settings["databricks"]["environment"] = {"TEST_GUARD": str(guarded)}
+    stack.write()
+    module = "mlops_dagster_tests.compute.value_definitions"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    code = ReconstructableRepository.for_module(module, "defs", str(stack.home))
+    with stack.instance() as instance:
+        result = dg.execute_job(
+            code.get_reconstructable_job("values"), instance=instance, tags={"dagster/partition": "ACME"}
+        )
+        launched = Launched(result.run_id, list(instance.all_logs(result.run_id)))
+    assert not launched.success
+    if guarded:
+        assert set(launched.failures) == {"answer"}
+        assert "this deployment keeps no values" in launched.failures["answer"]
+    else:
+        # What the guard is for: the step says that it succeeded, and its value is gone.
+        assert "answer" in launched.materializations, launched.failures
+        assert set(launched.failures) == {"question"}

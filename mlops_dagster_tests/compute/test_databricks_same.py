@@ -1,0 +1,146 @@
+"""What a pipeline makes is the same wherever its steps run: tables, metrics, model, metadata, MLflow, to the last bit.
+
+Real Dagster, real processes on the stand-in, real MLflow server, tables on an S3 (step launcher) or a volume (Pipes).
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from mlops_dagster_tests.contracts.databricks_stack import KINDS, stack_of
+from mlops_dagster_tests.contracts.workspace import workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
+
+# Where things are, and how long they took: all that may differ.
+PLACES = {"mlflow", "model_uri", "dagster/uri", "origin", "databricks_run"}
+DURATIONS = {"mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time", "refit_time", "seconds"}
+
+
+def tables(stack, *names):
+    found = {}
+    for name in names:
+        frame, version = stack.store.read(name, "ACME")
+        found[name] = (frame.drop(columns=[column for column in frame if column in DURATIONS]), version)
+    return found
+
+
+def tracked(stack, mlflow_url):
+    """What MLflow has of a stack's runs: by the step, parameters, metrics, tags and artifacts."""
+    client = MlflowClient(mlflow_url)
+    experiment = client.get_experiment_by_name(stack.name)
+    found = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        assert run.info.status == "FINISHED"
+        artifacts, folders = set(), [""]
+        while folders:
+            for entry in client.list_artifacts(run.info.run_id, folders.pop()):
+                folders += [entry.path] if entry.is_dir else []
+                artifacts |= set() if entry.is_dir else {entry.path}
+        found[run.data.tags["mlflow.runName"]] = {
+            "params": run.data.params,
+            "metrics": {name: value for name, value in run.data.metrics.items() if not timed(name)},
+            "tags": sorted(run.data.tags),
+            "artifacts": artifacts,
+        }
+    return found
+
+
+def timed(name):
+    return "seconds" in name or "time" in name
+
+
+def assert_same(one, other, *names):
+    """Compare two (stack, launched) pairs."""
+    (its_stack, its), (here_stack, here) = one, other
+    assert set(its.materializations) == set(here.materializations)
+    for asset, metadata in here.materializations.items():
+        assert set(its.materializations[asset]) - {"databricks_run"} == set(metadata)
+    its_tables, here_tables = tables(its_stack, *names), tables(here_stack, *names)
+    for name in names:
+        pd.testing.assert_frame_equal(its_tables[name][0], here_tables[name][0], check_exact=True)
+    assert its.checks == here.checks
+
+
+def test_the_reference_is_made_here(here):
+    assert here["build"][1].success, here["build"][1].failures
+    assert here["search"][1].success, here["search"][1].failures
+
+
+@pytest.fixture
+def here(new_stack, memo, mlflow_url):
+    """What comes out here: made once."""
+    if not memo:
+        stack = new_stack("here")
+        memo["build"] = (stack, stack.launch())
+        memo["search"] = (stack, stack.launch("search_model_pipeline", only="grid_search_results"))
+        memo["mlflow"] = tracked(stack, mlflow_url)
+    return memo
+
+
+@pytest.fixture(scope="module")
+def memo():
+    return {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url, ws):
+    stack = new_stack(kind)
+    build = stack.launch()
+    assert build.success, build.failures
+    assert_same((stack, build), here["build"], "prices", "training_set", "trained_model")
+    for table in ("prices", "training_set", "trained_model"):
+        assert tables(stack, table)[table][1].digest == tables(here["build"][0], table)[table][1].digest
+    for asset, metadata in here["build"][1].materializations.items():
+        its = build.materializations[asset]
+        assert {name: its[name] for name in metadata if name not in PLACES} == {
+            name: value for name, value in metadata.items() if name not in PLACES
+        }
+        assert its["databricks_run"].startswith(ws.url)
+        assert its["databricks_run"] in build.log
+
+    search = stack.launch("search_model_pipeline", only="grid_search_results")
+    assert search.success, search.failures
+    assert_same((stack, search), here["search"], "grid_search_results")
+    assert tracked(stack, mlflow_url) == here["mlflow"]
+    # Nothing that was staged is left, but for the wheel that the next run uses.
+    staged = [path for path in (ws.dbfs / "staging" / stack.name).rglob("*") if path.is_file()]
+    staged += list((ws.volumes / "main/mlops/data" / stack.name / "staging").rglob("*"))
+    assert {path.suffix for path in staged if path.is_file()} <= {".whl"}
+    assert {path.name for path in staged if path.is_dir()} <= {"wheels", "steps"}
+
+
+@pytest.fixture(scope="module")
+def spark_workspace(tmp_path_factory):
+    with workspace(tmp_path_factory.mktemp("with spark"), engine="classic") as running:
+        yield running
+        assert not running.live_processes()
+
+
+@pytest.mark.parametrize("kind", ["step-new", "pipes-new", "pipes-serverless"])
+def test_a_search_on_the_clusters_own_spark_is_the_same_as_here(
+    kind, here, new_stack, spark_workspace, tmp_path, mlflow_url, price_file
+):
+    stack = new_stack(kind, spark_workspace)
+    if kind.startswith("pipes"):
+        # Prices and training set don't need the cluster: made here, on the disk behind the volume.
+        stack.settings["store"]["root"] = f"/Volumes/main/mlops/data/{stack.name}/store"
+        stack.write()
+    prepare = stack_of("here", tmp_path / "prepare", spark_workspace, mlflow_url, price_file)
+    root = spark_workspace.volumes / "main/mlops/data" / stack.name / "store"
+    prepare.settings["store"] = stack.settings["store"] if kind.startswith("step") else {"root": str(root)}
+    prepare.settings["tracking"]["experiment_name"] = f"{stack.name}-prepared"
+    prepare.write()
+    for asset in ("prices", "training_set"):
+        prepared = prepare.launch("search_model_pipeline", only=asset, config={})
+        assert prepared.success, prepared.failures
+
+    search = stack.launch("cluster_search_model_pipeline", only="spark_grid_search_results")
+    assert search.success, search.failures
+    (its, _), (expected, _) = (
+        tables(stack, "spark_grid_search_results")["spark_grid_search_results"],
+        tables(here["search"][0], "grid_search_results")["grid_search_results"],
+    )
+    pd.testing.assert_frame_equal(its, expected, check_exact=True)

@@ -1,0 +1,32 @@
+"""Two assets that hand a value on, the first of them on Databricks: a step launcher's worst case."""
+
+import os
+from typing import Any
+
+import dagster as dg
+
+from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.resources import resources_of
+from mlops_dagster.stack.deployment import load_deployment
+
+
+@dg.asset(partitions_def=SYMBOLS)
+def answer(compute: dg.ResourceParam[Any]) -> int:
+    return 42
+
+
+@dg.asset(partitions_def=SYMBOLS)
+def question(answer: int) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"answer": answer})
+
+
+deployment = load_deployment()
+resources = resources_of(deployment)
+if "False" in (os.environ.get("HERE_TEST_GUARD"), os.environ.get("TEST_GUARD")):
+    resources.pop("io_manager", None)
+defs = dg.Definitions(
+    assets=[answer, question],
+    resources=resources,
+    jobs=[dg.define_asset_job("values", selection=[answer, question])],
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,213 @@
+"""`mlops databricks-bundle`: valid for Databricks' own models, the same as in the repository, and its jobs do run."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from databricks.bundles.jobs import Job
+from databricks.sdk.service.jobs import JobSettings
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from mlops_dagster import pipelines
+from mlops_dagster.cli import app
+from mlops_dagster.shell.calling import plain_arguments
+from mlops_dagster.stack.databricks.bundle import COMMANDS, bundle_text
+from mlops_dagster.stack.databricks.wheel import build_wheel
+from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.store import Store
+from mlops_dagster_tests.contracts.servers import mlflow_server
+from mlops_dagster_tests.contracts.workspace import workspace
+
+ROOT = Path(__file__).parents[2]
+NAMES = [pipeline.name for pipeline in pipelines.PIPELINES]
+ON_DATABRICKS = ("databricks_pipes", "databricks_serverless", "databricks_step")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("MLOPS_", "DATABRICKS_", "ARM_"))]:
+        monkeypatch.delenv(name)
+
+
+def bundle(name: str) -> dict:
+    return yaml.safe_load(bundle_text(load_deployment(name), name))
+
+
+def jobs_of(made: dict) -> dict[str, dict]:
+    """Return the jobs as Databricks' command sends them: with the variables' values."""
+    text = json.dumps(made["resources"]["jobs"])
+    for name, variable in made["variables"].items():
+        text = text.replace(f"${{var.{name}}}", json.dumps(variable["default"])[1:-1])
+    assert "${" not in text
+    return json.loads(text)
+
+
+def test_the_committed_file_is_what_the_command_writes_now():
+    done = CliRunner().invoke(app, ["databricks-bundle", "--deployment", "databricks_serverless"])
+    assert done.exit_code == 0, done.output
+    assert Path("databricks.yml").read_text() == (ROOT / "databricks.yml").read_text()
+    printed = CliRunner().invoke(app, ["databricks-bundle", "-d", "databricks_serverless", "--output", "-"]).stdout
+    assert printed == (ROOT / "databricks.yml").read_text()
+
+
+@pytest.mark.parametrize("name", ON_DATABRICKS)
+def test_every_job_is_one_that_databricks_knows(name):
+    jobs = jobs_of(bundle(name))
+    assert list(jobs) == NAMES
+    for job in jobs.values():
+        known = Job.from_dict(job).as_dict()  # refuses unknown fields
+        assert known == job
+        sent = {key: value for key, value in job.items() if key != "permissions"}  # the bundle's, not the API's
+        assert JobSettings.from_dict(sent).as_dict() == sent
+
+
+def test_a_field_that_databricks_does_not_know_would_be_found():
+    job = jobs_of(bundle("databricks_serverless"))[NAMES[0]]
+    job["tasks"][0]["enviroment_key"] = job["tasks"][0].pop("environment_key")
+    with pytest.raises(ValueError, match="enviroment_key"):
+        Job.from_dict(job)
+
+
+@pytest.mark.parametrize("pipeline", pipelines.PIPELINES, ids=NAMES)
+def test_every_parameter_is_one_of_the_job_with_its_words(pipeline):
+    text = bundle_text(load_deployment("databricks_serverless"), "databricks_serverless")
+    job = jobs_of(yaml.safe_load(text))[pipeline.name]
+    (task,) = job["tasks"]
+    arguments = task["python_wheel_task"]["parameters"]
+    parameters = {one.name for step in pipeline.steps for one in step.parameters}
+    assert sorted(one["name"] for one in job["parameters"]) == sorted({"symbol", *parameters})
+    for parameter in parameters:
+        assert f"--{parameter.replace('_', '-')}={{{{job.parameters.{parameter}}}}}" in arguments
+        assert pipelines.explain(parameter)[:60] in text
+    assert COMMANDS[pipeline.name] in arguments
+
+
+def test_cluster_libraries_secrets_and_permissions_are_the_deployments(tmp_path):
+    shipped = (ROOT / "deployments" / "databricks_pipes.yaml").read_text()
+    lines = {
+        "libraries: []": "libraries: [xgboost==3.0.5, /Volumes/main/mlops/mlops/own.whl]",
+        "secrets: []": "secrets: [{name: S3_KEY, scope: mlops, key: s3}]",
+        "job: {}": "job: {CAN_VIEW: [{group_name: analysts}]}",
+        "num_workers: 2": "num_workers: 0",
+        "host: null": "host: https://dbc-1.cloud.databricks.com",
+    }
+    for old, new in lines.items():
+        assert old in shipped
+        shipped = shipped.replace(old, new)
+    Path("mine.yaml").write_text(shipped)
+    made = bundle("mine.yaml")
+    job = jobs_of(made)["build_model_pipeline"]
+    (task,) = job["tasks"]
+    named = [{"pypi": {"package": "xgboost==3.0.5"}}, {"whl": "/Volumes/main/mlops/mlops/own.whl"}]
+    assert task["libraries"] == [{"whl": "./dist/*.whl"}, *named]
+    assert job["permissions"] == [{"level": "CAN_VIEW", "group_name": "analysts"}]
+    (cluster,) = job["job_clusters"]
+    assert task["job_cluster_key"] == cluster["job_cluster_key"]
+    assert cluster["new_cluster"]["spark_conf"]["spark.master"] == "local[*]"  # a single machine
+    assert json.loads(made["variables"]["secrets"]["default"]) == [{"name": "S3_KEY", "scope": "mlops", "key": "s3"}]
+    assert made["targets"]["prod"]["workspace"]["host"] == "https://dbc-1.cloud.databricks.com"
+    assert Job.from_dict(job).as_dict() == job
+
+
+def test_a_deployment_without_databricks_is_refused():
+    done = CliRunner().invoke(app, ["databricks-bundle", "--deployment", "spark"])
+    assert done.exit_code == 2
+    assert "databricks_serverless" in done.output
+
+
+def test_no_secret_of_the_environment_is_written(monkeypatch):
+    monkeypatch.setenv("MLOPS_STORE__STORAGE_OPTIONS__AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "hunter3")
+    assert "hunter" not in bundle_text(load_deployment("databricks_step"), "databricks_step")
+
+
+def test_what_a_job_leaves_empty_counts_as_not_given():
+    filled = ["--horizon=", "--bootstrap=False", "--path= ", "--grid={}", "--symbol=^GSPC", "--bootstrap=true"]
+    assert plain_arguments(filled) == ["--no-bootstrap", "--grid={}", "--symbol=^GSPC", "--bootstrap"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--environment", "{hunter2"], "environment: that is no JSON"),
+        (["--environment", "[]"], "environment: give an object"),
+        (["--secrets", '[{"name": "A"}]'], "name, scope and key"),
+        (["--origin", '{"run": "hunter2"}'], "orchestrator, run_id"),
+    ],
+)
+def test_orders_that_make_no_sense_are_refused(arguments, said):
+    done = CliRunner().invoke(app, [*arguments, "report"])
+    assert done.exit_code == 2
+    assert said in done.output
+    assert "hunter2" not in done.output
+
+
+def test_the_shell_runs_no_step_that_belongs_on_databricks():
+    done = CliRunner().invoke(app, ["build-model", "-s", "GSPC", "-d", "databricks_pipes"])
+    assert done.exit_code == 2
+    assert "mlops databricks-bundle" in done.output
+
+
+# ------------------------------------------------------------------------------------------ on the stand-in workspace
+
+DEPLOYMENT = """
+compute: databricks_pipes
+store: {{root: /Volumes/main/mlops/mlops/store}}
+tracking: {{mlflow_tracking_uri: '{mlflow}', experiment_name: mine}}
+prices: {{source: files, path: '/Volumes/main/mlops/mlops/inbox/{{symbol}}.csv'}}
+databricks:
+  host: {host}
+  cluster:
+    {cluster}
+  staging: /Volumes/main/mlops/mlops/staging
+  secrets: [{{name: MLOPS_TRACKING__EXTRA_TAGS, scope: mlops, key: tags}}]
+"""
+SERVERLESS = "serverless: {}"
+CLASSIC = "new: {spark_version: 17.3.x-scala2.13, node_type_id: small, num_workers: 1}"
+SMALL_MODEL = {"symbol": "ACME", "max_depth": "4", "n_estimators": "5", "min_samples_leaf": "5", "bootstrap": "false"}
+SMALL_SEARCH = {"symbol": "ACME", "grid": '{"max_depth": [2, 4], "n_estimators": [2, 4], "min_samples_leaf": [5]}'}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("databricks_bundle")
+@pytest.mark.parametrize(
+    ("pipeline", "cluster", "engine", "given"),
+    [
+        ("build_model_pipeline", SERVERLESS, "none", SMALL_MODEL),
+        ("search_model_pipeline", CLASSIC, "none", SMALL_SEARCH),
+        ("cluster_search_model_pipeline", SERVERLESS, "classic", SMALL_SEARCH),  # serverless is Connect
+    ],
+    ids=["build", "search", "cluster-search"],
+)
+def test_a_job_runs(pipeline, cluster, engine, given, tmp_path, price_rows):
+    with mlflow_server(tmp_path) as mlflow, workspace(tmp_path / "workspace", engine=engine) as ws:
+        volume = ws.volumes / "main" / "mlops" / "mlops"
+        (volume / "inbox").mkdir(parents=True)
+        price_rows.to_csv(volume / "inbox" / "ACME.csv", index=False)
+        wheel = build_wheel(volume / "wheels")
+        ws.set_secret("mlops", "tags", '{"from": "the scope"}')
+        Path("mine.yaml").write_text(DEPLOYMENT.format(mlflow=mlflow, host=ws.url, cluster=cluster))
+        text = json.dumps(jobs_of(bundle("mine.yaml"))[pipeline])
+        job = json.loads(text.replace("./dist/*.whl", f"/Volumes/main/mlops/mlops/wheels/{wheel.name}"))
+        job_id = ws.call("POST", "/api/2.2/jobs/create", job)["job_id"]
+        run_id = ws.call("POST", "/api/2.2/jobs/run-now", {"job_id": job_id, "job_parameters": given})["run_id"]
+        run = ws.ended(run_id)
+        assert run["state"]["result_state"] == "SUCCESS", ws.stderr(run_id)
+
+        report = json.loads(ws.stdout(run_id))
+        assert (report["pipeline"], report["run_id"]) == (pipeline, str(run_id))
+        step = next(one for one in pipelines.PIPELINES if one.name == pipeline).steps[-1].name
+        table = Store(volume / "store").current(step, "ACME")
+        assert table is not None
+        tracked = MlflowClient(mlflow).get_run(report["symbols"]["ACME"][step]["mlflow_run_id"])
+        assert tracked.info.status == "FINISHED"
+        assert tracked.data.tags["orchestrator"] == "databricks"
+        assert tracked.data.tags["orchestrator_run_id"] == str(run_id)
+        assert tracked.data.tags["from"] == "the scope"
+        if step == "trained_model":
+            assert tracked.data.params["bootstrap"] == "False"
+        assert not ws.live_processes()
