@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
 from mlops_dagster.assets.config import search_parameters
-from mlops_dagster.steps.progress import ProgressLines
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols
 from mlops_dagster.ml.grid_search import Progress
@@ -26,6 +25,7 @@ from mlops_dagster.sensors import best_parameters_to_model
 from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps import SEARCH_CACHE
+from mlops_dagster.steps.progress import ProgressLines
 from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
