@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from mlops_dagster.assets.build_model import prices, trained_model, training_set
+from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
 from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
 from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.tracking import Tracker
 
 LONGEST_GAP_DAYS = 7  # A weekend with two bank holidays is 5; New York closed for 7 days after 11 September 2001.
 WILDEST_DAY = 0.25  # No index here ever moved by a quarter in a day; an unadjusted split moves a price by a half.
@@ -132,6 +133,34 @@ def model_beats_training_mean(
     return _skill(store, context.partition_key, "skill_vs_training_mean", "the training rows' mean")
 
 
+@_check_of_each_symbol(champion_model)
+def champion_is_what_was_registered(
+    context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store], tracker: dg.ResourceParam[Tracker]
+) -> dg.AssetCheckResult:
+    """The champion has the alias, can be loaded, and is the very forest that was registered."""
+    from mlops_dagster.stack.registry import CHAMPION, ModelRefused
+    from mlops_dagster.steps import champion_of
+
+    symbol, registry = context.partition_key, tracker.registry
+    champion = champion_of(symbol, store)
+    if champion is None:
+        description = "There is no champion: no model has been good enough so far."
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=description)
+    holder = registry.holder(symbol, CHAMPION)
+    if holder != champion:
+        description = f"The table says version {champion}, the alias has version {holder}: decide again, or roll back."
+        return dg.AssetCheckResult(passed=False, description=description)
+    try:
+        _, found = registry.load(symbol, champion)
+    except ModelRefused as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
+    return dg.AssetCheckResult(
+        passed=True,
+        description=f"Version {champion} was loaded.",
+        metadata={"model_version": champion, "model_digest": found.model_digest},
+    )
+
+
 def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
     """Make the checks of a search; where its trees were grown makes no difference to them."""
     table_name = asset.key.to_user_string()
@@ -178,6 +207,7 @@ CHECKS = [
     training_set_leaks_nothing,
     model_beats_persistence,
     model_beats_training_mean,
+    champion_is_what_was_registered,
     *_search_checks(grid_search_results),
     *_search_checks(spark_grid_search_results),
 ]

@@ -24,13 +24,16 @@ import typer
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
-from mlops_dagster.shell import bundle, cache, deployments, search
+from mlops_dagster.shell import bundle, cache, champion, deployments, search
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
+    AllowLeaks,
     AsJson,
+    BeatPersistence,
     DeploymentName,
     End,
     Horizon,
+    Margin,
     PricePath,
     RandomState,
     Recipe,
@@ -76,10 +79,13 @@ def build_model(
     path: PricePath = None,
     start: Start = None,
     end: End = None,
+    margin: Margin = None,
+    beat_persistence: BeatPersistence = None,
+    allow_leaks: AllowLeaks = None,
     deployment: DeploymentName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build a model: prices, training set, trained model (build_model_pipeline).
+    """Build a model: prices, training set, trained model, champion (build_model_pipeline).
 
     Example: mlops build-model --symbol GSPC --max-depth 80 --n-estimators 100
     """
@@ -92,12 +98,14 @@ def build_model(
         "bootstrap": bootstrap,
         "random_state": random_state,
     }
+    rules = {"margin": margin, "beat_persistence": beat_persistence, "allow_leaks": allow_leaks}
     split = {"recipe": recipe, "horizon": horizon, "test_size": test_size}
     with errors_said_well(as_json):
         for one in symbol:
             pipelines.check_symbol(one)
         pipelines.check_parameters(pipelines.TRAINING_SET.parameters, split)
         pipelines.resolve_forest(recipe, forest)
+        pipelines.check_parameters(pipelines.GATE, rules)
 
         from mlops_dagster import steps
         from mlops_dagster.stack.deployment import load_deployment
@@ -110,13 +118,16 @@ def build_model(
         origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
         with steps.training_engine(settings) as engine:
-            tracked: Any = {"store": store, "tracker": tracker, "origin": origin, "engine": engine}
+            tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
             for one in symbol:
                 reports[one] = {
                     "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
                     "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
                     "trained_model": run_step(
-                        one, "trained_model", partial(steps.trained_model, one, forest, **tracked)
+                        one, "trained_model", partial(steps.trained_model, one, forest, **tracked, engine=engine)
+                    ),
+                    "champion_model": run_step(
+                        one, "champion_model", partial(steps.champion_model, one, rules, **tracked)
                     ),
                 }
         if as_json:
@@ -124,8 +135,11 @@ def build_model(
         else:
             for one in symbol:
                 _print_model(reports[one]["trained_model"])
+                champion.say_decision(reports[one]["champion_model"])
 
 
+app.command()(champion.promote)
+app.command()(champion.rollback)
 app.command("search-model")(search.search_model)
 app.command("cluster-search-model")(search.cluster_search_model)
 
@@ -134,6 +148,7 @@ app.command("cluster-search-model")(search.cluster_search_model)
 def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Show the latest model and the latest search of each symbol."""
     with errors_said_well(as_json):
+        from mlops_dagster import steps
         from mlops_dagster.stack.deployment import load_deployment
         from mlops_dagster.stack.store import store_of
 
@@ -153,6 +168,8 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
                         "model_uri": table.metadata["model_uri"],
                         "model_digest": table.metadata["model_digest"],
                         "mlflow_run_id": table.metadata["mlflow_run_id"],
+                        "model_version": table.metadata.get("model_version"),
+                        "champion": steps.champion_of(symbol, store),
                     }
                 )
         searches = search.latest_searches(store)
@@ -328,6 +345,10 @@ def _print_models(models: list[dict[str, Any]]) -> None:
         "is smaller than that of 'the price stays as it is', and of the training rows' mean.",
         soft_wrap=True,
     )
+    for model in models:
+        champion_version = model["champion"]
+        who = f"version {champion_version} is champion" if champion_version else "there is no champion yet"
+        out.print(f"{model['symbol']}: {who}, the latest model is version {model['model_version']}.")
 
 
 def main() -> None:

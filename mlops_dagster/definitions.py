@@ -18,6 +18,7 @@ def definitions_of(deployment: Deployment) -> dg.Definitions:
             build_model.prices,
             build_model.training_set,
             build_model.trained_model,
+            build_model.champion_model,
             search.grid_search_results,
             search.spark_grid_search_results,
         ],

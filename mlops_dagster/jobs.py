@@ -20,7 +20,12 @@ HOW_TO_CHANGE_THE_COMPUTE = (
 
 build_model_pipeline = dg.define_asset_job(
     pipelines.BUILD_MODEL.name,
-    selection=[build_model.prices, build_model.training_set, build_model.trained_model],
+    selection=[
+        build_model.prices,
+        build_model.training_set,
+        build_model.trained_model,
+        build_model.champion_model,
+    ],
     description=f"{pipelines.BUILD_MODEL.description} {HOW_TO_CHANGE_THE_COMPUTE}",
     # The launchpad opens with the two hyper-parameters that people change, instead of an empty page.
     config=dg.RunConfig(

@@ -255,6 +255,27 @@ FOREST = (
     ),
 )
 
+GATE = (
+    Parameter(
+        "margin",
+        "number",
+        "By which share the challenger's squared error has to be smaller than the champion's, on the same rows.",
+        minimum=0,
+        maximum=1,
+    ),
+    Parameter(
+        "beat_persistence",
+        "boolean",
+        "Whether the challenger has to forecast better than 'the price stays as it is' to become the champion.",
+    ),
+    Parameter(
+        "allow_leaks",
+        "boolean",
+        "Whether a model may become the champion that has learned from its test rows, as the article's does.",
+    ),
+)
+GATE_DEFAULTS: Mapping[str, Any] = {"margin": 0.0, "beat_persistence": True, "allow_leaks": False}
+
 PRESETS = ("small", "article")
 CV_SCHEMES = ("chronological", "shuffled")
 SCORINGS = (
@@ -319,7 +340,8 @@ SEARCH_DEFAULTS: Mapping[str, Any] = {
 }
 
 PARAMETERS: Mapping[str, Parameter] = {
-    parameter.name: parameter for parameter in (SOURCE, PATH, START, END, RECIPE, HORIZON, TEST_SIZE, *FOREST, *SEARCH)
+    parameter.name: parameter
+    for parameter in (SOURCE, PATH, START, END, RECIPE, HORIZON, TEST_SIZE, *FOREST, *GATE, *SEARCH)
 }
 
 # The article gave its forest max_depth and n_estimators only; everything else was scikit-learn's default.
@@ -359,8 +381,9 @@ def explain(name: str) -> str:
     if said.minimum is not None or said.choices is not None:
         words.append(f"Give {said.domain}.")
     defaults = {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
-    if name in SEARCH_DEFAULTS:
-        defaults = dict.fromkeys(RECIPES, SEARCH_DEFAULTS[name])
+    for step_defaults in (SEARCH_DEFAULTS, GATE_DEFAULTS):
+        if name in step_defaults:
+            defaults = dict.fromkeys(RECIPES, step_defaults[name])
     if len(set(defaults.values())) == 1:
         words.append(f"Not given: {next(iter(defaults.values()))}.")
     elif defaults:
@@ -451,6 +474,11 @@ TRAINED_MODEL = Step(
     "A random forest fitted to the training set, evaluated on the test rows and logged to MLflow.",
     FOREST,
 )
+CHAMPION_MODEL = Step(
+    "champion_model",
+    "The model that forecasts are made with: the newest if it is better than the one before, on the same rows.",
+    GATE,
+)
 GRID_SEARCH_RESULTS = Step(
     "grid_search_results",
     "Every candidate of a grid of hyper-parameters, cross-validated on the training rows of one symbol.",
@@ -464,8 +492,8 @@ SPARK_GRID_SEARCH_RESULTS = Step(
 
 BUILD_MODEL = Pipeline(
     "build_model_pipeline",
-    "Prices to training set to trained model, for one symbol.",
-    (PRICES, TRAINING_SET, TRAINED_MODEL),
+    "Prices to training set to trained model to champion, for one symbol.",
+    (PRICES, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL),
 )
 SEARCH_MODEL = Pipeline(
     "search_model_pipeline",

@@ -16,7 +16,7 @@ from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.stack.deployment import load_deployment
 
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
-KEYS = {name: dg.AssetKey([name]) for name in ("prices", "training_set", "trained_model")}
+KEYS = {name: dg.AssetKey([name]) for name in ("prices", "training_set", "trained_model", "champion_model")}
 
 
 def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=None):
@@ -48,7 +48,7 @@ def failure(result):
     )
 
 
-def test_the_job_materialises_the_three_assets_and_evaluates_every_check(defs, instance):
+def test_the_job_materialises_every_asset_and_evaluates_every_check(defs, instance):
     result = launch(defs, instance)
     assert result.success
     assert {event.asset_key for event in result.get_asset_materialization_events()} == set(KEYS.values())

@@ -1,4 +1,4 @@
-"""The assets of `build_model_pipeline`: prices, training set and trained model of each symbol.
+"""The assets of `build_model_pipeline`: prices, training set, trained model and champion of each symbol.
 
 Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
 """
@@ -6,7 +6,7 @@ Each runs the step of the same name on the deployment's compute. What doesn't be
 import dagster as dg
 
 from mlops_dagster import steps
-from mlops_dagster.assets.config import ForestConfig, PricesConfig, TrainingSetConfig, refuse_bad_config
+from mlops_dagster.assets.config import ForestConfig, GateConfig, PricesConfig, TrainingSetConfig, refuse_bad_config
 from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.compute.here import Compute
 
@@ -69,3 +69,23 @@ def trained_model(
     """
     refuse_bad_config(context)
     return compute.run(context, "trained_model", config.model_dump())
+
+
+@dg.asset(
+    deps=[trained_model],
+    partitions_def=SYMBOLS,
+    group_name="models",
+    kinds={"scikitlearn", "mlflow"},
+    owners=OWNERS,
+    code_version=steps.step_code_version("champion_model"),
+)
+def champion_model(
+    context: dg.AssetExecutionContext, config: GateConfig, compute: dg.ResourceParam[Compute]
+) -> dg.MaterializeResult[None]:
+    """The model that one symbol's forecasts are made with, and every decision that made it so, one row each.
+
+    The newest model takes the place only if it forecasts better than the one before, on the same rows that neither has
+    learned from, and keeps the rules of the run config. The table is the truth; MLflow's alias `champion` follows it.
+    """
+    refuse_bad_config(context)
+    return compute.run(context, "champion_model", config.model_dump())

@@ -48,6 +48,14 @@ class ForestConfig(dg.Config):
     random_state: int | None = parameter("random_state")
 
 
+class GateConfig(dg.Config):
+    """What a new model has to fulfil to become the champion."""
+
+    margin: float = parameter("margin", default=pipelines.GATE_DEFAULTS["margin"])
+    beat_persistence: bool = parameter("beat_persistence", default=pipelines.GATE_DEFAULTS["beat_persistence"])
+    allow_leaks: bool = parameter("allow_leaks", default=pipelines.GATE_DEFAULTS["allow_leaks"])
+
+
 class IntegerRange(dg.Config):
     """Integers from `start` to `stop`, both included, `step` apart."""
 

@@ -47,6 +47,9 @@ Source = Annotated[str | None, option("source")]
 PricePath = Annotated[str | None, option("path")]
 Start = Annotated[str | None, option("start")]
 End = Annotated[str | None, option("end")]
+Margin = Annotated[float | None, option("margin")]
+BeatPersistence = Annotated[bool | None, option("beat_persistence")]
+AllowLeaks = Annotated[bool | None, option("allow_leaks")]
 RandomState = Annotated[int | None, option("random_state")]
 
 

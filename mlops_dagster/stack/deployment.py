@@ -82,6 +82,12 @@ class TrackingSettings(BaseModel):
         default="http://127.0.0.1:5000",
         description="Where people open MLflow, for links. Not given with tracking on Databricks: the workspace",
     )
+    registered_model: str | None = Field(
+        default=None,
+        pattern=r"^[^/:]*\{symbol\}[^/:]*$",
+        description="The name of a symbol's model in MLflow's registry, with {symbol}. Not given: "
+        "mlops_dagster.{symbol}; with tracking on Databricks main.default.{symbol}, in Unity Catalog",
+    )
 
 
 class PriceSettings(BaseModel):
@@ -151,10 +157,10 @@ class Deployment(BaseSettings):
             self.tracking.mlflow_tracking_uri = f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
             if self.tracking.artifact_location is None:
                 self.tracking.artifact_location = (self.home / "mlflow" / "artifacts").as_uri()
-        if (
-            self.tracking.mlflow_tracking_uri.startswith("databricks")
-            and "ui_url" not in self.tracking.model_fields_set
-        ):
+        on_databricks = self.tracking.mlflow_tracking_uri.startswith("databricks")
+        if self.tracking.registered_model is None:
+            self.tracking.registered_model = "main.default.{symbol}" if on_databricks else "mlops_dagster.{symbol}"
+        if on_databricks and "ui_url" not in self.tracking.model_fields_set:
             host = self.databricks.host if self.databricks else None
             self.tracking.ui_url = host or os.environ.get("DATABRICKS_HOST")
 

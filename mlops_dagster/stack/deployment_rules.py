@@ -164,7 +164,13 @@ def _tracking_of_databricks(deployment: Deployment) -> Iterator[str]:
             "that is Unity Catalog's registry of models, not where runs are tracked; give 'databricks', whose "
             "models are registered there.",
         )
-    elif uri.startswith("databricks") and not re.fullmatch(r"/[^/].*", experiment):
+        return
+    model = deployment.tracking.registered_model or ""
+    if uri.startswith("databricks") and model and not re.fullmatch(r"[^.]+\.[^.]+\.[^.]+", model):
+        yield say(
+            "tracking.registered_model", model, "Unity Catalog's names have three parts: catalog.schema.{symbol}."
+        )
+    if uri.startswith("databricks") and not re.fullmatch(r"/[^/].*", experiment):
         yield say(
             "tracking.experiment_name",
             experiment,

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_dagster.pipelines import ParameterError, check_symbol, refuse
 from mlops_dagster.stack import delta
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 _MARK = "mlops_dagster"  # tells this store's commits from those of other programs
 _ATTEMPTS = 40  # every failed one means that another writer succeeded, and they pause in between
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+
+
+class Overtaken(StoreError):  # noqa: N818 it reads better where it is caught
+    """Somebody else has written the table since it was read; nothing was written. Read it again, and decide again."""
 
 
 class TableNotFound(StoreError):  # noqa: N818 it reads better where it is caught
@@ -130,7 +134,13 @@ class Store:
         return f"{type(self).__name__}({self.root!r})"
 
     def write(
-        self, table: str, symbol: str, frame: pd.DataFrame, *, metadata: Mapping[str, str] | None = None
+        self,
+        table: str,
+        symbol: str,
+        frame: pd.DataFrame,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        replacing: TableVersion | Literal["any", "nothing"] = "any",
     ) -> TableVersion:
         """Replace the table of one symbol, unless it already is what is given.
 
@@ -145,6 +155,8 @@ class Store:
             the default index. What is missing is read back as NaN, NaT or None.
         metadata : mapping of str to str, optional
             Kept with the version.
+        replacing : TableVersion or {"any", "nothing"}, default="any"
+            Which version has to be current still, for what was decided on it. "nothing": there may be no table yet.
 
         Returns
         -------
@@ -155,6 +167,8 @@ class Store:
         ------
         ParameterError
             For a bad table name or symbol, metadata that isn't text, or a frame that can't be kept as it is.
+        Overtaken
+            If another version is current than `replacing` says. Of several writers that replace the same, one succeeds.
         StoreError
             If the write failed. What was stored before is then intact.
         """
@@ -173,6 +187,8 @@ class Store:
                 time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 apart from others, not secret
             opened = delta.open_table(uri, self.storage_options)
             current = self._newest(opened, table, symbol, uri)
+            if replacing != "any":
+                _check_not_overtaken(current, None if replacing == "nothing" else replacing, uri)
             if current and (current.digest, current.metadata) == (content["digest"], kept):
                 return current
             mine = json.dumps({_MARK: content, "ticket": uuid.uuid4().hex})
@@ -312,6 +328,14 @@ def store_of(deployment: Deployment) -> Store:
     """Return the store of a deployment; nothing is connected yet."""
     volumes = VolumeCopies(lambda: connect(deployment.databricks), deployment.home / "volumes")
     return Store(deployment.store.root, deployment.store.storage_options, volumes=volumes)
+
+
+def _check_not_overtaken(current: TableVersion | None, expected: TableVersion | None, uri: str) -> None:
+    now, then = (None if version is None else version.version for version in (current, expected))
+    if now != then:
+        raise Overtaken(
+            f"{uri} is at version {now} now, not at {then}: somebody else wrote it. Read it and decide again."
+        )
 
 
 def _name_of(symbol: str) -> str:

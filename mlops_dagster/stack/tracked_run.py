@@ -36,10 +36,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A model in MLflow: its id, the ``models:/`` address to load it from, and the SHA-256 of its file."""
+    """A model in MLflow: its id, the ``models:/`` address to load it from, where its files lie, its file's SHA-256."""
 
     model_id: str
     uri: str
+    artifact_location: str
     file_sha256: str
 
 
@@ -218,7 +219,7 @@ class TrackedRun:
                 self._client.finalize_logged_model(logged.model_id, status)
         self._log_metrics(self._metrics, logged.model_id)
         self.set_tags({"model_digest": digest, "model_file_sha256": file_sha256})
-        return LoggedModel(model_id=logged.model_id, uri=logged.model_uri, file_sha256=file_sha256)
+        return LoggedModel(logged.model_id, logged.model_uri, logged.artifact_location, file_sha256)
 
     def _explained(self, doing: str) -> AbstractContextManager[None]:
         return explained(f"{doing} of run {self.run_id}", self._client.tracking_uri)

@@ -21,6 +21,7 @@ from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
 from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
+from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.tracked_run import LoggedModel, TrackedRun
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Tracker(Protocol):
         """Begin a run; it ends with the context, FINISHED, FAILED or KILLED."""
         ...
 
+    @property
+    def registry(self) -> Registry:
+        """The registered models of the same MLflow."""
+        ...
+
 
 class MlflowTracker:
     """Tracks runs in one experiment of one MLflow.
@@ -94,6 +100,8 @@ class MlflowTracker:
         Tags of every run.
     ui_url : str, optional
         Where people open MLflow, if that isn't the tracking URI.
+    registered_model : str
+        The name of a symbol's registered model, with ``{symbol}`` in it.
     """
 
     # The tag by which the runs of an orchestrator's run are found again.
@@ -111,6 +119,7 @@ class MlflowTracker:
         env_to_tag: Iterable[str] = (),
         extra_tags: Mapping[str, str] | None = None,
         ui_url: str | None = None,
+        registered_model: str = "mlops_dagster.{symbol}",
     ) -> None:
         self.experiment_name = experiment_name
         self.tracking_uri = tracking_uri
@@ -121,6 +130,13 @@ class MlflowTracker:
         self.env_to_tag = tuple(env_to_tag)
         self.extra_tags = dict(extra_tags or {})
         self.ui_url = ui_url
+        self.registered_model = registered_model
+
+    @property
+    def registry(self) -> Registry:
+        """The registered models of the same MLflow."""
+        os.environ.update(self.env)
+        return Registry(self.tracking_uri, self.registered_model)
 
     def connect(self) -> tuple[MlflowClient, str]:
         """Return a client and the experiment's id; database and experiment are created if they're missing.

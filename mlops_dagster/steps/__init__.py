@@ -9,6 +9,7 @@ All bad parameters are refused before anything is read, and a step that fails le
 
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.engines import training_engine
+from mlops_dagster.steps.promotion import champion_model, champion_of, rollback
 from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
 from mlops_dagster.steps.run import run_step
 from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, plan_search, spark_grid_search_results
@@ -17,9 +18,12 @@ __all__ = [
     "SEARCH_CACHE",
     "STEP_SOURCES",
     "StepReport",
+    "champion_model",
+    "champion_of",
     "grid_search_results",
     "plan_search",
     "prices",
+    "rollback",
     "run_step",
     "spark_grid_search_results",
     "step_code_version",

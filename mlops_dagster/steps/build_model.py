@@ -126,7 +126,8 @@ def trained_model(
         Holds the table `training_set`; gets the table `trained_model`: the forecasts on the test rows, with metrics,
         parameters and the model's address as the table's metadata.
     tracker : Tracker
-        Gets one run with parameters, metrics, tags, plots and the model.
+        Gets one run with parameters, metrics, tags, plots and the model, and a version of the symbol's registered
+        model: the challenger.
     origin : Origin
         Who is calling, for the tags.
     n_jobs : int, default=-1
@@ -145,6 +146,7 @@ def trained_model(
 
     from mlops_dagster.ml import plots
     from mlops_dagster.ml.evaluation import evaluate
+    from mlops_dagster.ml.gate import last_day_known
     from mlops_dagster.ml.model import fit_forest, model_digest
     from mlops_dagster.ml.recipes import TrainingSet
 
@@ -176,6 +178,21 @@ def trained_model(
         for name, image in images.items():
             run.log_png(f"plots/{name}.png", image)
         logged = run.log_model(model, input_example=data.X_train.head(5), digest=digest)
+        # This run's own version, by its number: "the latest" may be another run's by now.
+        registered = tracker.registry.register(
+            symbol,
+            logged,
+            run.run_id,
+            {
+                **tags,
+                "model_digest": digest,
+                "model_file_sha256": logged.file_sha256,
+                "horizon": str(data.horizon),
+                "test_size": repr(data.test_size),
+                "knows_until": last_day_known(data),
+            },
+        )
+        run.set_tags({"model_version": registered})
         result = store.write(
             "trained_model",
             symbol,
@@ -186,6 +203,7 @@ def trained_model(
                 "parameters": json.dumps(parameters),
                 "model_digest": digest,
                 "model_uri": logged.uri,
+                "model_version": registered,
                 "mlflow_run_id": run.run_id,
                 "training_set_digest": table.digest,
             },
@@ -200,6 +218,7 @@ def trained_model(
             "recipe": data.recipe,
             "parameters": parameters,
             "model_digest": digest,
+            "model_version": registered,
             "training_set_version": table.version,
             "code_version": version,
         },

@@ -212,7 +212,12 @@ def stack_of(kind: str, folder: Path, workspace: Workspace, mlflow: str, prices:
     settings: dict[str, Any] = {
         "symbols": ["ACME"],
         "store": {"root": f"{VOLUME}/{name}/store"},
-        "tracking": {"experiment_name": name, "mlflow_tracking_uri": mlflow, "ui_url": mlflow},
+        "tracking": {
+            "experiment_name": name,
+            "mlflow_tracking_uri": mlflow,
+            "ui_url": mlflow,
+            "registered_model": f"{name}.{{symbol}}",  # the registry is that of all experiments
+        },
         "prices": {"source": "files", "path": f"{VOLUME}/{name}/{{symbol}}.csv"},
     }
     if kind == "here":

@@ -13,7 +13,7 @@ import pytest
 
 from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.stack.frames import frame_digest
-from mlops_dagster.stack.store import Store, StoreError, TableNotFound, TableVersion
+from mlops_dagster.stack.store import Overtaken, Store, StoreError, TableNotFound, TableVersion
 
 SYMBOLS = ["0700.HK", "A", "BRK-B", "EURUSD=X", "GSPC", "Z" * 32, "^GSPC", "_".join("abc"), "x^y"]
 
@@ -228,6 +228,16 @@ class StoreContract:
             store.write("prices", "GSPC", every_type())
         assert deltalake.DeltaTable(uri, storage_options=dict(options)).version() == 0
 
+    def test_a_write_that_was_overtaken_writes_nothing(self, store: Store) -> None:
+        first = store.write("prices", "GSPC", constant(1, 10), replacing="nothing")
+        with pytest.raises(Overtaken, match="at version 0 now, not at None"):
+            store.write("prices", "GSPC", constant(2, 10), replacing="nothing")
+        second = store.write("prices", "GSPC", constant(2, 10), replacing=first)
+        for frame in (constant(3, 10), constant(2, 10)):  # other content, and the same
+            with pytest.raises(Overtaken, match="at version 1 now, not at 0"):
+                store.write("prices", "GSPC", frame, replacing=first)
+        assert store.history("prices", "GSPC") == [first, second]
+
     # --------------------------------------------------------------------------------------------- several at the time
 
     @pytest.mark.slow
@@ -290,6 +300,22 @@ class StoreContract:
         for one in written:
             frame = store.read("prices", "GSPC", version=one.version)[0]
             assert set(frame["value"]) == {len(frame) - 10}
+
+    def test_of_several_that_replace_the_same_version_one_succeeds(self, store: Store) -> None:
+        if not self.takes_turns:
+            pytest.skip("simultaneous writers may replace each other's versions here")
+        start = store.write("prices", "GSPC", constant(0, 10))
+
+        def write(value: int) -> TableVersion | None:
+            try:
+                return store.write("prices", "GSPC", constant(value, 10), replacing=start)
+            except Overtaken:
+                return None
+
+        with ThreadPoolExecutor(6) as pool:
+            written = [version for version in pool.map(write, range(1, 7)) if version]
+        assert [start, *written] == store.history("prices", "GSPC")
+        assert len(written) == 1
 
     def test_readers_see_whole_versions_while_somebody_writes(self, store: Store) -> None:
         store.write("prices", "GSPC", constant(0, 1000))

@@ -1,0 +1,324 @@
+"""The step `champion_model`: the gate, and the way back.
+
+What belongs here: the order of work of a promotion and of a rollback. What doesn't: the decision (`ml/gate.py`) and the
+registry (`stack/registry.py`).
+
+Who is champion is written in the table `champion_model`, one row per decision, and the registry's alias follows it. A
+row is written only if no other has been since the table was read, so of two promotions at the same moment one decides
+again on what the other left. A process that is killed between the two leaves an alias that the next decision mends, as
+it mends one that somebody moved by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster import pipelines
+from mlops_dagster.stack.registry import CHAMPION, ModelRefused
+from mlops_dagster.stack.store import Overtaken
+from mlops_dagster.steps.report import StepReport, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_dagster.ml.gate import Decision, Measured
+    from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.stack.registry import RegisteredVersion, Registry
+    from mlops_dagster.stack.store import Store, TableVersion
+    from mlops_dagster.stack.tracking import Origin, Tracker
+
+TABLE = "champion_model"
+_ATTEMPTS = 10
+
+
+def champion_model(
+    symbol: str, given: Mapping[str, object], *, store: Store, tracker: Tracker, origin: Origin
+) -> StepReport:
+    """Let the symbol's newest model take the champion's place if it is better, and write down why or why not.
+
+    Parameters
+    ----------
+    symbol : str
+        For example ``GSPC``.
+    given : mapping
+        ``margin``, ``beat_persistence``, ``allow_leaks`` as in `pipelines.GATE`.
+    store : Store
+        Holds the tables `prices`, `training_set` and `trained_model`; gets a row in the table `champion_model`.
+    tracker : Tracker
+        Whose registry holds the models.
+    origin : Origin
+        Who is calling.
+
+    Raises
+    ------
+    ParameterError, TableNotFound, StoreError, TrackingError
+        The champion is who it was.
+    ModelRefused
+        If the challenger can't be loaded, or isn't what was registered. The champion is who it was.
+    """
+    pipelines.check_symbol(symbol)
+    rules = {**pipelines.GATE_DEFAULTS, **pipelines.check_parameters(pipelines.GATE, given)}
+    registry = tracker.registry
+
+    def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
+        return _judge(symbol, rules, history, store, registry)
+
+    return _write(symbol, decide_on, store=store, registry=registry, origin=origin)
+
+
+def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: Tracker, origin: Origin) -> StepReport:
+    """Make the champion before the present one the champion again, or any version that once was.
+
+    Parameters
+    ----------
+    symbol : str
+        For example ``GSPC``.
+    version : str, optional
+        Which version. Not given: the champion before.
+    store, tracker, origin
+        As for :func:`champion_model`.
+
+    Raises
+    ------
+    ParameterError
+        If there was no such champion.
+    ModelRefused
+        If it can't be loaded any more. The champion is who it was.
+    """
+    pipelines.check_symbol(symbol)
+    registry = tracker.registry
+
+    def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
+        champion = _champion_in(history)
+        earlier = [] if history is None else [v for v in history["champion"] if v is not None and v != champion]
+        if version is None and not earlier:
+            raise pipelines.refuse("symbol", symbol, f"there is no champion before {champion or 'the first'}.")
+        chosen = earlier[-1] if version is None else version
+        if chosen not in earlier:
+            known = ", ".join(dict.fromkeys(earlier)) or "none"
+            raise pipelines.refuse("version", chosen, f"give one that was champion before: {known}.")
+        _, found = registry.load(symbol, chosen)
+        return {
+            "challenger": chosen,
+            "champion_before": champion,
+            "champion": chosen,
+            "promoted": True,
+            "outcome": "rolled_back",
+            "reason": f"Somebody rolled back from version {champion} to version {chosen}.",
+            "model_digest": found.model_digest,
+        }
+
+    return _write(symbol, decide_on, store=store, registry=registry, origin=origin)
+
+
+def champion_of(symbol: str, store: Store) -> str | None:
+    """Return the version that is champion, or None if there is none."""
+    if store.current(TABLE, symbol) is None:
+        return None
+    return _champion_in(store.read(TABLE, symbol)[0])
+
+
+# --------------------------------------------------------------------------------------------------------- the gate
+
+
+def _judge(
+    symbol: str, rules: Mapping[str, Any], history: pd.DataFrame | None, store: Store, registry: Registry
+) -> dict[str, Any]:
+    from mlops_dagster.ml import gate
+    from mlops_dagster.ml.evaluation import find_leaks
+    from mlops_dagster.ml.prices import PriceDataError, validate_prices
+    from mlops_dagster.ml.recipes import TrainingSet
+
+    trained = store.current("trained_model", symbol) or store.read("trained_model", symbol)[1]
+    challenger = trained.metadata["model_version"]
+    model, registered = registry.load(symbol, challenger)
+    frame, table = store.read("training_set", symbol, version=int(registered.tags["training_set_version"]))
+    data = TrainingSet.from_table(frame, table.metadata)
+    if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
+        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model speaks of: train again.")
+    prices, _ = store.read("prices", symbol)
+    price_problem = None
+    try:
+        validate_prices(prices, source="the table prices")
+    except PriceDataError as error:
+        price_problem = str(error)
+
+    champion = _champion_in(history)
+    rival, rival_data, problem = _champion(symbol, champion, data, prices, registry)
+    knows = None
+    if rival is not None and rival[1].tags["data_version"] != table.digest:
+        knows = rival[1].tags["knows_until"]
+    days = gate.days_to_judge_on(data, rival_data, knows)
+    decision: Decision
+    measured: Measured | None = None
+    if rival_data is not None and rival_data.horizon != data.horizon:
+        reason = f"It forecasts {data.horizon} days ahead, champion version {champion} {rival_data.horizon}."
+        decision = gate.Decision(False, "not_comparable", reason)
+    elif len(days) < gate.MIN_ROWS:
+        reason = f"Only {len(days)} test rows are new to both it and champion version {champion}."
+        decision = gate.Decision(False, "not_comparable", reason)
+    else:
+        measured = gate.Measured(
+            challenger=gate.squared_error(model, data, days),
+            persistence=gate.persistence_error(data, days),
+            champion=None if rival is None or rival_data is None else gate.squared_error(rival[0], rival_data, days),
+            rows=len(days),
+            first=str(days.iloc[0].date()),
+            last=str(days.iloc[-1].date()),
+        )
+        decision = gate.decide(
+            measured,
+            gate.Rules(**rules),
+            leaks=find_leaks(data),
+            champion=champion,
+            champion_problem=problem,
+            price_problem=price_problem,
+            is_champion=challenger == champion,
+            rolled_back=challenger in _rolled_back(history),
+        )
+    return {
+        "challenger": challenger,
+        "champion_before": champion,
+        "champion": challenger if decision.promote else champion,
+        "promoted": decision.promote,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "challenger_error": measured and measured.challenger,
+        "champion_error": measured and measured.champion,
+        "persistence_error": measured and measured.persistence,
+        "rows": measured and measured.rows,
+        "first_day": measured and measured.first,
+        "last_day": measured and measured.last,
+        "rules": json.dumps(rules),
+        "model_digest": registered.model_digest,
+    }
+
+
+def _champion(
+    symbol: str, champion: str | None, data: TrainingSet, prices: pd.DataFrame, registry: Registry
+) -> tuple[tuple[Any, RegisteredVersion] | None, TrainingSet | None, str | None]:
+    """Load the champion with a training set of today's prices by its own recipe, or say why it can't be used."""
+    from mlops_dagster.ml.recipes import make_training_set
+
+    if champion is None:
+        return None, None, None
+    try:
+        loaded = registry.load(symbol, champion)
+    except ModelRefused as error:
+        return None, None, str(error)
+    tags = loaded[1].tags
+    same = (tags["recipe"], tags["horizon"], tags["test_size"]) == (
+        data.recipe,
+        str(data.horizon),
+        repr(data.test_size),
+    )
+    its_data = data
+    if not same:
+        its_data = make_training_set(
+            prices, recipe=tags["recipe"], horizon=int(tags["horizon"]), test_size=float(tags["test_size"])
+        )
+    asks_for = list(loaded[0].feature_names_in_)
+    if asks_for != list(its_data.features):
+        return None, None, f"it asks for the features {asks_for}, which recipe {tags['recipe']} no longer has."
+    return loaded, its_data, None
+
+
+# -------------------------------------------------------------------------------------------------------- the table
+
+
+def _champion_in(history: pd.DataFrame | None) -> str | None:
+    if history is None:
+        return None
+    champion = history["champion"].iloc[-1]
+    return champion if isinstance(champion, str) else None
+
+
+def _rolled_back(history: pd.DataFrame | None) -> set[str]:
+    """Return the versions that somebody took back, unless somebody made them champion again."""
+    if history is None:
+        return set()
+    backs = history[history["outcome"] == "rolled_back"]
+    return set(backs["champion_before"]) - {_champion_in(history)}
+
+
+def _write(
+    symbol: str,
+    decide_on: Callable[[pd.DataFrame | None], dict[str, Any]],
+    *,
+    store: Store,
+    registry: Registry,
+    origin: Origin,
+) -> StepReport:
+    """Decide on the history so far, and write the decision unless somebody else has written one meanwhile."""
+    for attempt in range(_ATTEMPTS):
+        current = store.current(TABLE, symbol)
+        history = None if current is None else store.read(TABLE, symbol, version=current.version)[0]
+        row = decide_on(history)
+        whole = _with_row(history, {"decided_at": _now(), **row, "by": origin.orchestrator, "run_id": origin.run_id})
+        try:
+            table = store.write(TABLE, symbol, whole, replacing=current or "nothing")
+        except Overtaken:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        break
+    champion = _champion_in(whole)
+    if champion is not None and registry.holder(symbol, CHAMPION) != champion:
+        registry.set_alias(symbol, CHAMPION, champion)
+    return _report(symbol, whole, table)
+
+
+_TEXTS = ("challenger", "champion_before", "champion", "outcome", "reason", "first_day", "last_day", "rules")
+_NUMBERS = ("challenger_error", "champion_error", "persistence_error", "rows")
+
+
+def _with_row(history: pd.DataFrame | None, row: dict[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    texts = {name: row.get(name) for name in (*_TEXTS, "model_digest", "by", "run_id")}
+    numbers = {name: float("nan") if row.get(name) is None else float(row[name]) for name in _NUMBERS}
+    new = pd.DataFrame(
+        {
+            "decided_at": pd.Series([row["decided_at"]], dtype="datetime64[us]"),
+            **{name: pd.Series([value], dtype=object) for name, value in texts.items()},
+            "promoted": pd.Series([bool(row["promoted"])]),
+            **{name: pd.Series([value], dtype="float64") for name, value in numbers.items()},
+        }
+    )
+    if history is None:
+        return new
+    return pd.concat([history.astype(new.dtypes.to_dict()), new], ignore_index=True)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def _report(symbol: str, history: pd.DataFrame, table: TableVersion) -> StepReport:
+    last = history.iloc[-1]
+    champion = _champion_in(history)
+    return StepReport(
+        step="champion_model",
+        symbol=symbol,
+        # Nothing downstream changes unless the champion does.
+        data_version=f"version-{champion}",
+        table=table,
+        **shown(history),
+        facts={
+            "promoted": bool(last["promoted"]),
+            "outcome": last["outcome"],
+            "reason": last["reason"],
+            "champion": champion,
+            "champion_before": last["champion_before"] if isinstance(last["champion_before"], str) else None,
+            "challenger": last["challenger"],
+            "model_digest": last["model_digest"],
+        },
+        metrics={
+            name: float(last[name])
+            for name in ("challenger_error", "champion_error", "persistence_error")
+            if last[name] == last[name]
+        },
+    )
