@@ -46,6 +46,10 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a step.
@@ -88,9 +92,9 @@ class Parameter:
             return "one of " + ", ".join(self.choices)
         words = PARAMETER_TYPES[self.kind]
         if self.minimum is not None and self.maximum is not None:
-            words += f" from {self.minimum:g} to {self.maximum:g}"
+            words += f" from {_number(self.minimum)} to {_number(self.maximum)}"
         elif self.minimum is not None:
-            words += f" of at least {self.minimum:g}"
+            words += f" of at least {_number(self.minimum)}"
         return words
 
     def check(self, value: object) -> Any:

@@ -18,7 +18,7 @@ import dagster as dg
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.here import dagster_origin
 from mlops_dagster.compute.report import to_result
-from mlops_dagster.compute.submission import URL, Errand, libraries, machines, make_way
+from mlops_dagster.compute.submission import URL, Errand, libraries, machines, make_way, warn_of_what_stays
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
@@ -75,6 +75,7 @@ class Pipes:
         from mlops_dagster.compute.pipes_clients import running
 
         errand = Errand(step, context.partition_key, context.run, context.retry_number)
+        warn_of_what_stays(self.deployment, context.log.warning)
         wheel = ship(self.client, self.staging, context.log.info)
         task, more = self._task(wheel, ["--step", step, "--symbol", context.partition_key])
         orders = self._orders(context, given)

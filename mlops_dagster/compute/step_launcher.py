@@ -41,7 +41,16 @@ from dagster_databricks.databricks_pyspark_step_launcher import (
 from mlops_dagster.compute import step_main
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.step_events import RemoteStepError, StepEvents
-from mlops_dagster.compute.submission import URL, Errand, Submitted, libraries, machines, make_way, submitted
+from mlops_dagster.compute.submission import (
+    URL,
+    Errand,
+    Submitted,
+    libraries,
+    machines,
+    make_way,
+    submitted,
+    warn_of_what_stays,
+)
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
@@ -113,6 +122,7 @@ class StepLauncher(DatabricksPySparkStepLauncher):
         self.refuse_bad_run(run, step_context.partition_key)
         step_run_ref = portable(step_context_to_step_run_ref(step_context))
         errand = Errand(step_key, step_context.partition_key, run, step_context.previous_attempt_count)
+        warn_of_what_stays(self.deployment, log.warning)
         make_way(self.client, errand, log.info)
         with self._staged(run, step_key, log):
             self._upload_artifacts(log, step_run_ref, run.run_id, step_key)

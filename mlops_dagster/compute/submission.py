@@ -18,12 +18,14 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.api import libraries as libraries
 from mlops_dagster.stack.databricks.api import new_cluster
+from mlops_dagster.stack.databricks.travel import left_behind
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
     from mlops_dagster.stack.databricks.run_states import RunInfo
     from mlops_dagster.stack.databricks.settings import Accessor, DatabricksSettings
+    from mlops_dagster.stack.deployment import Deployment
 
 Log = Callable[[str], object]
 
@@ -105,6 +107,15 @@ class Submitted:
 def make_way(client: WorkspaceClient, errand: Errand, log: Log) -> None:
     """End what earlier attempts of the step left alive, before anything is staged that they could write into."""
     runs.replace_leftovers(client, errand.name, log)
+
+
+def warn_of_what_stays(deployment: Deployment, log: Log) -> None:
+    """Say which settings don't travel because they hold a secret, for those whose step will miss them."""
+    if names := left_behind(deployment):
+        log(
+            f"not sent to Databricks, as they hold secrets: {', '.join(names)}. If the step needs them there, let "
+            "databricks.secrets name secrets of the workspace for them."
+        )
 
 
 @contextmanager

@@ -241,6 +241,38 @@ def test_no_secret_is_in_anything_that_is_kept_or_sent(kind, new_stack, ws):
 
 
 @both
+def test_a_retried_step_has_a_run_of_its_own_after_the_first_one_is_over(kind, new_stack, ws, monkeypatch):
+    stack = new_stack(kind)
+
+    def with_retries(deployment):
+        plain = definitions_of(deployment)
+        retried = dg.define_asset_job(
+            "build_model_pipeline", selection=[*plain.assets], op_retry_policy=dg.RetryPolicy(max_retries=1)
+        )
+        return dg.Definitions(plain.assets, jobs=[retried], resources=plain.resources, executor=plain.executor)
+
+    monkeypatch.setattr("mlops_dagster.definitions.definitions_of", with_retries)
+    ws.fault("kill", seconds=0.2)  # of the first run only
+    launched = prices(stack)
+    assert launched.success, launched.failures
+    assert any(event.is_step_up_for_retry for event in launched.events)
+    assert set(launched.materializations) == {"prices"}
+    assert states(runs_of(stack, launched)) == [("TERMINATED", "FAILED"), ("TERMINATED", "SUCCESS")]
+    first, second = sorted(runs_of(stack, launched), key=lambda run: run["start_time"])
+    assert first["end_time"] <= second["start_time"]
+
+
+@both
+def test_what_stays_behind_because_it_is_secret_is_said(kind, new_stack, ws, monkeypatch):
+    stack = new_stack(kind)
+    monkeypatch.setenv("MLOPS_TRACKING__ENV", '{"MLFLOW_TRACKING_PASSWORD": "hunter2-hunter2"}')
+    ws.fault("skipped")  # that it is sent is all that counts here
+    launched = prices(stack)
+    assert "not sent to Databricks, as they hold secrets: tracking.env.MLFLOW_TRACKING_PASSWORD." in launched.log
+    assert "hunter2" not in launched.log + json.dumps(ws.submitted())
+
+
+@both
 def test_permissions_that_cant_be_granted_cancel_the_run(kind, new_stack, ws):
     stack = new_stack(kind)
     stack.settings["databricks"]["permissions"] = {"job": {"CAN_VIEW": [{"group_name": "analysts"}]}}
