@@ -20,7 +20,12 @@ SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
 
 def test_help_is_enough_to_learn_from(mlops):
     said = mlops("build-model", "--help").stdout
-    for parameter in (*pipelines.PRICES.parameters, *pipelines.TRAINING_SET.parameters, *pipelines.FOREST):
+    for parameter in (
+        *pipelines.PRICES.parameters,
+        *pipelines.TRAINING_SET.parameters,
+        *pipelines.FOREST,
+        *pipelines.GATE,
+    ):
         assert f"--{parameter.name.replace('_', '-')}" in said
     assert "mlops build-model --symbol GSPC --max-depth 80 --n-estimators 100" in " ".join(said.split())
 

@@ -21,9 +21,9 @@ out = Console(highlight=False)
 progress = Console(stderr=True, highlight=False)
 
 
-def option(name: str) -> Any:
+def option(name: str, panel: str | None = None) -> Any:
     """Describe an option with the words of its parameter, so that the shell can't say something else than the UI."""
-    return typer.Option(help=pipelines.explain(name), show_default=False)
+    return typer.Option(help=pipelines.explain(name), show_default=False, rich_help_panel=panel)
 
 
 Symbols = Annotated[
@@ -47,9 +47,10 @@ Source = Annotated[str | None, option("source")]
 PricePath = Annotated[str | None, option("path")]
 Start = Annotated[str | None, option("start")]
 End = Annotated[str | None, option("end")]
-Margin = Annotated[float | None, option("margin")]
-BeatPersistence = Annotated[bool | None, option("beat_persistence")]
-AllowLeaks = Annotated[bool | None, option("allow_leaks")]
+# In a panel of their own: such long names would leave no room for those of other options.
+Margin = Annotated[float | None, option("margin", panel="Who becomes champion")]
+BeatPersistence = Annotated[bool | None, option("beat_persistence", panel="Who becomes champion")]
+AllowLeaks = Annotated[bool | None, option("allow_leaks", panel="Who becomes champion")]
 RandomState = Annotated[int | None, option("random_state")]
 
 

@@ -120,7 +120,8 @@ def test_an_isolated_task_has_a_disk_of_its_own(ws: Workspace, tmp_path: Path, b
     (tmp_path / "local").write_text("of this machine")
     script = (
         "import json, os, sys\nopen('/tmp/mine', 'w').write('x')\n"
-        "print(json.dumps([os.path.exists(sys.argv[1]), os.listdir(sys.argv[2] + '/mlops_dagster')]))"
+        "there = sys.argv[2] + '/mlops_dagster'\n"  # below /tmp it isn't even a folder
+        "print(json.dumps([os.path.exists(sys.argv[1]), os.listdir(there) if os.path.exists(there) else []]))"
     )
     assert output(ws, body(script, str(tmp_path / "local"), CHECKOUT)) == [False, []]
     assert not Path("/tmp/mine").exists()

@@ -241,7 +241,9 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
             },
         }
     )
-    run_id = runs.submit(client, print, run_name="a task", idempotency_token=str(tmp_path), tasks=[task])
+    run_id = runs.submit(
+        client, print, run_name="a task", idempotency_token=runs.idempotency_token(tmp_path), tasks=[task]
+    )
     runs.wait_for(client, run_id, poll=0.5, deadline=240, log=print)
     report = gather(session.payloads())
     outside = Store(f"{volume}/store", volumes=VolumeCopies(lambda: client, tmp_path / "copies"))
