@@ -443,21 +443,44 @@ def log_candidates() -> dict[str, float]:
 def curves(runs: int, divide: int) -> None:
     """How the cost grows with rows and with candidates, and what planning takes."""
     rows = []
+    of_rows, of_candidates = {}, {}
     for number in (100, 1_000, 10_000, 100_000):
         say(f"curves: {number:,} rows")
         costs = [in_fresh_process("search_rows", rows=number) for _ in range(runs)]
+        of_rows[number] = (median(costs, "shared"), median(costs, "forest"))
         rows.append([f"{number:,}", spread(costs, "shared"), spread(costs, "forest")])
     table(["rows", "12 candidates, 3 folds, s", "their largest forest alone, s"], rows)
     rows = []
     for number in (10, 100, 1_000):
         say(f"curves: {number:,} candidates")
         costs = [in_fresh_process("search_candidates", candidates=number) for _ in range(runs)]
+        of_candidates[number] = median(costs, "wall")
         rows.append(
             [f"{number:,}", spread(costs, "wall"), f"{median(costs, 'trees'):,.0f}", f"{median(costs, 'asked'):,.0f}"]
         )
     table(["candidates", "s", "trees grown", "trees asked for"], rows)
+    plot_curves(of_rows, of_candidates)
     costs = [in_fresh_process("plan_many") for _ in range(runs)]
     print(f"planning 100,000 candidates on 5 folds: {spread(costs, 'wall')} s\n")
+
+
+def plot_curves(of_rows: dict[int, tuple[float, float]], of_candidates: dict[int, float]) -> None:
+    """Draw the curves that docs/performance.md shows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.loglog(list(of_rows), [search for search, _ in of_rows.values()], "o-", label="12 candidates on 3 folds")
+    left.loglog(list(of_rows), [alone for _, alone in of_rows.values()], "s--", label="their largest forest alone")
+    left.set(xlabel="rows", ylabel="seconds on 2 threads")
+    left.legend(frameon=False)
+    right.loglog(list(of_candidates), list(of_candidates.values()), "o-")
+    right.set(xlabel="candidates, 1,000 rows")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    file = Path(__file__).parents[1] / "docs" / "images" / "grid_search_curves.png"
+    figure.savefig(file, dpi=100)
+    say(f"curves: drawn in {file}")
 
 
 def search_rows(rows: int) -> dict[str, float]:
