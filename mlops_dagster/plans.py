@@ -4,15 +4,12 @@ What belongs here: a deployment in, sentences out, nothing connected, no Dagster
 wrong with the settings themselves (`stack/deployment_rules.py`), and telling people (`shell/deployments.py`).
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-
 import dagster as dg
 from dagster._core.execution.api import create_execution_plan
 
 from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.environment import changed_environment
 
 
 def plan_problems(deployment: Deployment, name: str) -> list[str]:
@@ -25,7 +22,7 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
     name : str
         Under which it was loaded. The code location is one deployment's, and is imported here.
     """
-    with _environment({"MLOPS_DEPLOYMENT": name}):
+    with changed_environment({"MLOPS_DEPLOYMENT": name}):
         from mlops_dagster.definitions import definitions_of
         from mlops_dagster.jobs import JOBS
         from mlops_dagster.resources import resources_of
@@ -49,41 +46,11 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
     try:
         # Some of what a compute refuses it refuses when it is made. Making it connects nothing.
         made = resources_of(deployment)
-        with (
-            _environment(_made_up(deployment)),
-            dg.build_resources({name: made[name] for name in ("tracker", "compute")}),
-        ):
+        with dg.build_resources({name: made[name] for name in ("tracker", "compute")}):
             pass
     except Exception as error:  # noqa: BLE001 - as above
         problems.append(f"its compute can't be made: {_first_words(error)}")
     return problems
-
-
-def _made_up(deployment: Deployment) -> dict[str, str | None]:
-    """Return credentials of the kind that the deployment names: no client can be made without. They reach nobody."""
-    from mlops_dagster.stack.databricks.workspace import KINDS
-
-    kind = (deployment.databricks and deployment.databricks.auth) or "token"
-    variables: dict[str, str | None] = {name: None for names in KINDS.values() for name in names}
-    return {**variables, **dict.fromkeys(KINDS[kind], "made-up"), "DATABRICKS_HOST": "https://workspace.invalid"}
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    try:
-        _set(variables)
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _first_words(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Fixtures for all: a state folder of one's own, and rows small enough to check by eye."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,14 @@ def home(tmp_path, monkeypatch, empty_mlflow):
     monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
     monkeypatch.delenv("MLOPS_DEPLOYMENT", raising=False)
     return home
+
+
+@pytest.fixture
+def no_settings(tmp_path, monkeypatch):
+    """An empty working directory, and an environment that says nothing of deployments."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("MLOPS_", "DATABRICKS_", "ARM_"))]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ what runs there (`mlops_dagster/task.py`), and the life of a Databricks run (`su
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ import dagster as dg
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.here import dagster_origin
 from mlops_dagster.compute.report import to_result
-from mlops_dagster.compute.submission import URL, Errand, libraries, machines, make_way, warn_of_what_stays
+from mlops_dagster.compute.submission import URL, Errand, Log, libraries, machines, make_way, warn_of_what_stays
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment
     from mlops_dagster.steps import StepReport
 
-Log = Callable[[str], object]
 ENVIRONMENT = "mlops"  # the key of the serverless environment within a run
 
 
@@ -123,7 +122,7 @@ class Pipes:
         """Give the step a folder of its own for context and messages, empty at first and gone afterwards."""
         from mlops_dagster.compute.pipes_clients import remove
 
-        folder = f"{self.staging}/steps/{errand.run.root_run_id or errand.run.run_id}/{errand.step}"
+        folder = f"{self.staging}/steps/{errand.root}/{errand.step}"
         make_way(self.client, errand, log)
         remove(self.client, folder, log)  # a worker that died may have left it
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,12 @@ from dagster_databricks.pipes import (
 )
 from dagster_pipes import PipesContextData, PipesParams
 
-from mlops_dagster.compute.submission import Errand, Submitted, submitted
+from mlops_dagster.compute.submission import Errand, Log, Submitted, submitted
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
     from mlops_dagster.stack.databricks.settings import DatabricksSettings
-
-Log = Callable[[str], object]
 
 
 class _ContextInFolder(PipesUnityCatalogVolumesContextInjector):

@@ -18,6 +18,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.api import libraries as libraries
 from mlops_dagster.stack.databricks.api import new_cluster
+from mlops_dagster.stack.databricks.asking import Log as Log
 from mlops_dagster.stack.databricks.travel import left_behind
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.databricks.run_states import RunInfo
     from mlops_dagster.stack.databricks.settings import Accessor, DatabricksSettings
     from mlops_dagster.stack.deployment import Deployment
-
-Log = Callable[[str], object]
 
 URL = "databricks_run"
 """The name of the metadata that leads to the Databricks run."""
@@ -57,9 +56,14 @@ class Errand:
     nonce: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
+    def root(self) -> str:
+        """The id of the first Dagster run of which this one is a re-execution, or its own."""
+        return self.run.root_run_id or self.run.run_id
+
+    @property
     def name(self) -> str:
         """The name of its Databricks run: that of every attempt, so that each finds what the last one left."""
-        return runs.run_name(self.step, self.symbol, self.run.root_run_id or self.run.run_id)
+        return runs.run_name(self.step, self.symbol, self.root)
 
     @property
     def token(self) -> str:

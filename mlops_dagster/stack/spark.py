@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from mlops_dagster.stack.environment import changed_environment
 from mlops_dagster.stack.spark_engine import SparkEngine, short, within
 from mlops_dagster.stack.spark_java import SparkError, java_home
 
@@ -230,7 +231,7 @@ def _classic_session(settings: SparkSettings) -> Iterator[Any]:
 
         try:
             # In a thread that isn't the main one, Spark leaves the process's Ctrl-C to those who had it before.
-            with _environment(_variables(conf, local, folder)):
+            with changed_environment(_variables(conf, local, folder)):
                 if SparkContext._gateway is None:
                     within(None, launch)
                 session = within(None if local else settings.connect_timeout, start)
@@ -288,20 +289,6 @@ def _variables(conf: Mapping[str, str], local: bool, folder: Path) -> dict[str, 
     if local:
         variables["SPARK_LOCAL_IP"] = "127.0.0.1"  # the UI, too, is for this machine only
     return variables
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _knock(addresses: list[Any], settings: SparkSettings) -> None:

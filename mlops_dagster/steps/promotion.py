@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.stack.store import Overtaken
+from mlops_dagster.stack.store import Overtaken, TableNotFound
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
 
 def champion_of(symbol: str, store: Store) -> str | None:
     """Return the version that is champion, or None if there is none."""
-    if store.current(TABLE, symbol) is None:
-        return None
-    return _champion_in(store.read(TABLE, symbol)[0])
+    return _champion_in(_history(symbol, store)[0])
 
 
 # --------------------------------------------------------------------------------------------------------- the gate
@@ -132,7 +130,7 @@ def _judge(
     from mlops_dagster.ml.prices import PriceDataError, validate_prices
     from mlops_dagster.ml.recipes import TrainingSet
 
-    trained = store.current("trained_model", symbol) or store.read("trained_model", symbol)[1]
+    _, trained = store.read("trained_model", symbol)
     challenger = trained.metadata["model_version"]
     model, registered = registry.load(symbol, challenger)
     frame, table = store.read("training_set", symbol, version=int(registered.tags["training_set_version"]))
@@ -229,6 +227,14 @@ def _champion(
 # -------------------------------------------------------------------------------------------------------- the table
 
 
+def _history(symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion] | tuple[None, None]:
+    """Return all decisions so far and which version of the table has them."""
+    try:
+        return store.read(TABLE, symbol)
+    except TableNotFound:
+        return None, None
+
+
 def _champion_in(history: pd.DataFrame | None) -> str | None:
     if history is None:
         return None
@@ -254,8 +260,7 @@ def _write(
 ) -> StepReport:
     """Decide on the history so far, and write the decision unless somebody else has written one meanwhile."""
     for attempt in range(_ATTEMPTS):
-        current = store.current(TABLE, symbol)
-        history = None if current is None else store.read(TABLE, symbol, version=current.version)[0]
+        history, current = _history(symbol, store)
         row = decide_on(history)
         whole = _with_row(history, {"decided_at": _now(), **row, "by": origin.orchestrator, "run_id": origin.run_id})
         try:
@@ -271,14 +276,17 @@ def _write(
     return _report(symbol, whole, table)
 
 
-_TEXTS = ("challenger", "champion_before", "champion", "outcome", "reason", "first_day", "last_day", "rules")
+_TEXTS = (
+    *("challenger", "champion_before", "champion", "outcome", "reason", "first_day", "last_day", "rules"),
+    *("model_digest", "by", "run_id"),
+)
 _NUMBERS = ("challenger_error", "champion_error", "persistence_error", "rows")
 
 
 def _with_row(history: pd.DataFrame | None, row: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
-    texts = {name: row.get(name) for name in (*_TEXTS, "model_digest", "by", "run_id")}
+    texts = {name: row.get(name) for name in _TEXTS}
     numbers = {name: float("nan") if row.get(name) is None else float(row[name]) for name in _NUMBERS}
     new = pd.DataFrame(
         {

@@ -1,7 +1,6 @@
 """Each file in `wrong/` has one plausible mistake; its first line has the words by which it is refused."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +16,7 @@ SECRETS = ("hunter2", "dapi00112233445566778899aabbccddeeff", "AKIA0123456789ABC
 AS_PROCESSES = ("step_launcher_with_a_local_store", "token_in_the_file", "connect_with_the_step_launcher")
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("MLOPS_", "DATABRICKS_", "ARM_"))]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def says(file: Path) -> str:

@@ -1,7 +1,6 @@
 """`mlops databricks-bundle`: valid for Databricks' own models, the same as in the repository, and its jobs do run."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -26,11 +25,7 @@ NAMES = [pipeline.name for pipeline in pipelines.PIPELINES]
 ON_DATABRICKS = ("databricks_pipes", "databricks_serverless", "databricks_step")
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("MLOPS_", "DATABRICKS_", "ARM_"))]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def bundle(name: str) -> dict:

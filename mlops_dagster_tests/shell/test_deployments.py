@@ -1,7 +1,6 @@
 """`mlops deployments` as users run it, and on machines that have next to nothing."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,11 +14,7 @@ from mlops_dagster.cli import app
 SHIPPED = {"databricks_pipes", "databricks_serverless", "databricks_step", "local", "spark"}
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("MLOPS_", "DATABRICKS_", "ARM_"))]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def run(*arguments: str, status: int = 0) -> str:
