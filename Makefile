@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
 export PYTHONDONTWRITEBYTECODE :=
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo ui databricks-standin test lint types doctest pytest benchmark lock clean
+.PHONY: help setup demo ui databricks-standin airflow airflow-test reference test lint types doctest pytest matrix benchmark lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -25,12 +25,15 @@ $(VENV)/.ready: requirements.lock setup.cfg
 	@$(BIN)/python -m compileall -q mlops_dagster mlops_dagster_tests
 	@touch $@
 
-demo: setup  ## Build a model of both symbols and search a small grid on the bundled prices with Dagster, and show it
+demo: setup  ## On the bundled prices and with Dagster: build models, forecast with them, search a small grid; show it
 	@$(BIN)/mlops init
-	@for run in build_model_pipeline:GSPC build_model_pipeline:IXIC search_model_pipeline:GSPC; do \
+	@echo 'ops: {price_forecast: {config: {catch_up: 60}}}' > $(MLOPS_HOME)/demo-forecast.yaml
+	@for run in build_model_pipeline:GSPC build_model_pipeline:IXIC forecast_pipeline:GSPC forecast_pipeline:IXIC \
+			search_model_pipeline:GSPC; do \
 		job=$${run%:*}; symbol=$${run#*:}; echo "$$job, $$symbol ..."; \
-		log=$(MLOPS_HOME)/demo-$$job-$$symbol.log; \
-		$(BIN)/dagster job execute -m mlops_dagster.definitions -j $$job \
+		log=$(MLOPS_HOME)/demo-$$job-$$symbol.log; config=; \
+		if [ $$job = forecast_pipeline ]; then config="-c $(MLOPS_HOME)/demo-forecast.yaml"; fi; \
+		$(BIN)/dagster job execute -m mlops_dagster.definitions -j $$job $$config \
 			--tags '{"dagster/partition": "'$$symbol'"}' > $$log 2>&1 || { tail -40 $$log; exit 1; }; \
 	done
 	@$(BIN)/mlops report
@@ -41,6 +44,15 @@ ui: setup  ## Open Dagster and MLflow together
 
 databricks-standin: setup  ## Run a local stand-in for a Databricks workspace (options: STANDIN="--engine none ...")
 	@$(BIN)/python -m mlops_dagster_tests.standin --root $(MLOPS_HOME)/standin $(STANDIN)
+
+reference: setup  ## Write docs/reference.md anew from the code
+	@$(BIN)/python docs/make_reference.py
+
+airflow: setup  ## Start Airflow with the three pipelines as DAGs (it gets an environment of its own, Python 3.11 to 3.14)
+	@$(MAKE) --no-print-directory -C airflow start PYTHON=$(PYTHON) MLOPS_BIN=$(abspath $(BIN)/mlops)
+
+airflow-test: setup  ## Run Airflow's checks and tests
+	@$(MAKE) --no-print-directory -C airflow test PYTHON=$(PYTHON) MLOPS_BIN=$(abspath $(BIN)/mlops)
 
 test: setup lint types doctest pytest  ## Run every check and every test
 
@@ -58,6 +70,10 @@ doctest: setup
 pytest: setup
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
+matrix: setup  ## Run the three pipelines on every combination of tools, compare, write docs/swap-matrix.md (an hour)
+	@$(MAKE) --no-print-directory -C airflow setup PYTHON=$(PYTHON)
+	$(BIN)/python -m mlops_dagster_tests.swap_matrix
+
 benchmark: setup  ## Measure the grid search against its rivals, which get an environment of their own (an hour)
 	@$(PYTHON) -m venv --clear .venv-benchmark
 	@.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
@@ -70,4 +86,4 @@ lock:  ## Renew requirements.lock from setup.cfg (needs uv)
 		--no-header --no-strip-extras --all-extras --upgrade --quiet -o requirements.lock
 
 clean:  ## Remove the environment and all local state
-	rm -rf $(VENV) .venv-benchmark $(MLOPS_HOME) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .venv-benchmark airflow/.venv airflow/.airflow $(MLOPS_HOME) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 DAGSTER = os.environ.get("MLOPS_DAGSTER_URL", "http://127.0.0.1:3000")
 IMAGES = Path(__file__).parent / "images"
@@ -21,25 +22,22 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 def lineage(page: Page) -> None:
     """The whole graph, groups opened; wide enough for the assets to show their details."""
-    page.set_viewport_size({"width": 1600, "height": 1000})
+    page.set_viewport_size({"width": 2400, "height": 1160})
     page.goto(f"{DAGSTER}/asset-groups")
     page.get_by_text("data", exact=True).last.wait_for()
-    page.mouse.click(1000, 650)
+    page.mouse.click(1500, 850)
     page.keyboard.press("Alt+e")
     page.get_by_text("trained_model").last.wait_for()
     page.keyboard.press("Alt+9")
     page.wait_for_timeout(4000)
-    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 240, "y": 0, "width": 1360, "height": 900})
+    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 540, "y": 110, "width": 1800, "height": 1030})
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def launchpad(page: Page) -> None:
     """The launchpad with a partition chosen; then a launch with other hyper-parameters, watched until it is done."""
     page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/build_model_pipeline/playground")
-    partition = page.get_by_placeholder("Partition")
-    partition.click()
-    partition.fill("GSPC")
-    page.get_by_text("GSPC", exact=True).first.click()  # of the list that opens below
+    _choose_symbol(page)
     editor = page.locator(".CodeMirror").first
     editor.get_by_text("n_estimators").wait_for()
     page.mouse.move(700, 550)  # away from anything that would explain itself
@@ -51,15 +49,15 @@ def launchpad(page: Page) -> None:
     )
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Launch Run").click()
-    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=120_000)
+    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
 
 
 def model(page: Page) -> None:
     """What the run left behind: metrics, the forecast plot, the link to MLflow; and what the checks say."""
     page.goto(f"{DAGSTER}/assets/trained_model?view=partitions&partition=GSPC")
-    page.get_by_text("rmse", exact=True).wait_for()
+    page.get_by_text("rmse", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
-    link = page.get_by_role("link", name="http://127.0.0.1:5000").first.get_attribute("href")
+    link = page.get_by_role("link", name="/#/experiments/").first.get_attribute("href")
     page.get_by_text("[Show Markdown]").first.click()
     page.wait_for_timeout(1500)
     page.screenshot(path=IMAGES / "forecast.png")
@@ -69,8 +67,9 @@ def model(page: Page) -> None:
     page.screenshot(path=IMAGES / "checks.png")
     assert link is not None
     page.goto(link)
-    page.get_by_text("GSPC-honest").first.wait_for(timeout=60_000)
-    page.get_by_text("150", exact=True).first.wait_for(timeout=60_000)
+    page.get_by_text("GSPC-honest").first.wait_for(timeout=300_000)
+    page.get_by_text("150", exact=True).first.wait_for(timeout=300_000)
+    page.get_by_role("button", name="Close").first.click()  # the assistant, beside the run
     page.wait_for_timeout(2000)
     page.screenshot(path=IMAGES / "mlflow.png")
 
@@ -78,20 +77,81 @@ def model(page: Page) -> None:
 def search(page: Page) -> None:
     """A search with the preset that the launchpad opens with, and the picture that shows all of its candidates."""
     page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/search_model_pipeline/playground")
-    partition = page.get_by_placeholder("Partition")
-    partition.click()
-    partition.fill("GSPC")
-    page.get_by_text("GSPC", exact=True).first.click()
+    _choose_symbol(page)
     page.locator(".CodeMirror").first.get_by_text("preset").wait_for()
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Launch Run").click()
     page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
     page.goto(f"{DAGSTER}/assets/grid_search_results?view=partitions&partition=GSPC")
-    page.get_by_text("best_score", exact=True).wait_for()
+    page.get_by_text("best_score", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
     page.get_by_text("[Show Markdown]").nth(1).click()
     page.wait_for_timeout(1500)
     page.screenshot(path=IMAGES / "search.png")
+
+
+def champion(page: Page) -> None:
+    """Every decision about who is champion, in one picture."""
+    page.goto(f"{DAGSTER}/assets/champion_model?view=partitions&partition=GSPC")
+    page.get_by_text("promoted", exact=True).first.wait_for()
+    page.wait_for_timeout(1500)
+    page.get_by_text("[Show Markdown]").first.click()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "champion_history.png")
+
+
+def forecasts(page: Page) -> None:
+    """Two months of forecasts, caught up with, beside the prices that came; the newest forecast is the last of them."""
+    page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/forecast_pipeline/playground")
+    _choose_symbol(page)
+    editor = page.locator(".CodeMirror").first
+    editor.get_by_text("catch_up").wait_for()
+    page.wait_for_timeout(5000)  # what the job opens with comes again with the symbol
+    editor.evaluate(
+        "node => node.CodeMirror.setValue(node.CodeMirror.getValue().replace('catch_up: 0', 'catch_up: 60'))"
+    )
+    page.wait_for_timeout(1500)
+    page.get_by_role("button", name="Launch Run").click()
+    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
+    page.goto(f"{DAGSTER}/assets/price_forecast?view=partitions&partition=GSPC")
+    page.get_by_text("forecast_and_price", exact=True).first.wait_for()
+    page.wait_for_timeout(1500)
+    page.get_by_text("[Show Markdown]").first.click()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "price_forecast.png")
+
+
+def automation(page: Page) -> None:
+    """Schedules and sensors, and which of them are on."""
+    page.goto(f"{DAGSTER}/automation")
+    page.get_by_text("weekly_search").wait_for()
+    page.wait_for_timeout(3000)
+    page.screenshot(path=IMAGES / "automation.png")
+
+
+def columns(page: Page) -> None:
+    """What an asset is: description, columns and what they are made from, owners, kinds, tags, links to the code."""
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    page.goto(f"{DAGSTER}/assets/training_set")
+    page.get_by_text("volatility_20d").first.wait_for()
+    page.wait_for_timeout(3000)
+    page.screenshot(path=IMAGES / "columns.png")
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def _choose_symbol(page: Page) -> None:
+    partition = page.get_by_placeholder("Partition")
+    for attempt in range(10):  # the list may open before it knows of any symbol
+        partition.fill("")
+        partition.click()
+        partition.fill("GSPC")
+        try:
+            page.get_by_text("GSPC", exact=True).first.click(timeout=10_000)  # of the list that opens below
+        except PlaywrightTimeout:
+            if attempt == 9:
+                raise
+        else:
+            return
 
 
 def main() -> None:
@@ -102,12 +162,18 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        for take in (launchpad, model, search, lineage):
+        page.set_default_timeout(120_000)
+        # `take_screenshots.py lineage champion` takes only these.
+        takes = (launchpad, model, champion, forecasts, search, automation, columns, lineage)
+        for take in [take for take in takes if len(sys.argv) == 1 or take.__name__ in sys.argv[1:]]:
             take(page)
         browser.close()
     for picture in IMAGES.glob("*.png"):
-        # 128 colours show a page as well as all do, in a third of the bytes.
-        Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
+        taken = Image.open(picture)
+        if taken.mode != "P":  # not shrunk yet
+            # 128 colours show a page as well as all do, in a third of the bytes; the rare ones matter most.
+            shrunk = taken.convert("RGB").quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            shrunk.save(picture, optimize=True)
 
 
 if __name__ == "__main__":

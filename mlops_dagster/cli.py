@@ -10,7 +10,6 @@ Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused bef
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +23,8 @@ import typer
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
-from mlops_dagster.shell import bundle, cache, champion, deployments, search
+from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, search, serve
+from mlops_dagster.shell import step as one_step
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
     AllowLeaks,
@@ -37,6 +37,7 @@ from mlops_dagster.shell.output import (
     PricePath,
     RandomState,
     Recipe,
+    Sha256,
     Source,
     Start,
     Symbols,
@@ -48,6 +49,7 @@ from mlops_dagster.shell.output import (
     price_parameters,
     print_json,
     progress,
+    refuse_taken_port,
     run_step,
     shell_tracker,
 )
@@ -77,6 +79,7 @@ def build_model(
     test_size: TestSize = None,
     source: Source = None,
     path: PricePath = None,
+    sha256: Sha256 = None,
     start: Start = None,
     end: End = None,
     margin: Margin = None,
@@ -113,7 +116,9 @@ def build_model(
 
         settings = load_deployment(deployment)
         tracker = shell_tracker(settings)
-        where = price_parameters(settings, symbol, {"source": source, "path": path, "start": start, "end": end})
+        where = price_parameters(
+            settings, symbol, {"source": source, "path": path, "sha256": sha256, "start": start, "end": end}
+        )
         store = store_of(settings)
         origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
@@ -140,13 +145,16 @@ def build_model(
 
 app.command()(champion.promote)
 app.command()(champion.rollback)
+app.command()(forecast.forecast)
+app.command()(serve.serve)
 app.command("search-model")(search.search_model)
 app.command("cluster-search-model")(search.cluster_search_model)
+app.command()(one_step.step)
 
 
 @app.command()
 def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
-    """Show the latest model and the latest search of each symbol."""
+    """Show the latest model, the newest forecast and the latest search of each symbol."""
     with errors_said_well(as_json):
         from mlops_dagster import steps
         from mlops_dagster.stack.deployment import load_deployment
@@ -172,14 +180,17 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
                         "champion": steps.champion_of(symbol, store),
                     }
                 )
+        forecasts = forecast.latest_forecasts(store)
         searches = search.latest_searches(store)
         if as_json:
-            print_json({"models": models, "searches": searches})
+            print_json({"models": models, "forecasts": forecasts, "searches": searches})
             return
         if models:
             _print_models(models)
         else:
             out.print("No model yet. Build one: mlops build-model --symbol GSPC")
+        if forecasts:
+            forecast.print_forecasts(forecasts)
         if searches:
             search.print_searches(searches)
 
@@ -218,9 +229,10 @@ def ui(
         settings = load_deployment(deployment)
         # A server, or Databricks, has a UI of its own; a database needs ours.
         own_mlflow = not str(settings.tracking.mlflow_tracking_uri).startswith(("http", "databricks"))
-        _refuse_taken_port("port", host, port)
+        # Dagster would silently take another port, and every link from MLflow would lead nowhere.
+        refuse_taken_port("port", host, port)
         if own_mlflow:
-            _refuse_taken_port("mlflow_port", host, mlflow_port)
+            refuse_taken_port("mlflow_port", host, mlflow_port)
         with progress.status("Making the state folder ready"):
             open_tracker(settings).connect()
             dagster_home = _prepare_dagster(settings)
@@ -229,6 +241,7 @@ def ui(
         _serve_uis(settings, dagster_home, host=host, port=port, mlflow_port=mlflow_port if own_mlflow else None)
 
 
+app.command()(parity.parity)
 app.add_typer(cache.app, name="cache")
 app.add_typer(deployments.app, name="deployments")
 app.command("databricks-bundle")(bundle.databricks_bundle)
@@ -256,16 +269,6 @@ def _prepare_dagster(settings: Any) -> Path:
             f'Dagster is not installed ({error}): pip install "mlops_dagster[dagster]".'
         ) from None
     return prepare_instance(settings)
-
-
-def _refuse_taken_port(name: str, host: str, number: int) -> None:
-    # Dagster would silently take another port, and every link from MLflow would lead nowhere.
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, number))
-        except OSError as error:
-            raise pipelines.refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
 
 
 def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflow_port: int | None) -> None:

@@ -2,29 +2,50 @@
 
 import dagster as dg
 
-from mlops_dagster.assets import build_model, search
+from mlops_dagster.assets import build_model, forecast, search
 from mlops_dagster.assets.config import refuse_bad_run
+from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.resources import resources_of
-from mlops_dagster.sensors import SENSORS, best_parameters_to_model
+from mlops_dagster.schedules import schedules_of
+from mlops_dagster.sensors.conditions import keep_forecasts_current
+from mlops_dagster.sensors.failures import run_failed
+from mlops_dagster.sensors.inbox import price_inbox
+from mlops_dagster.sensors.mlflow_runs import MLFLOW_SENSORS
+from mlops_dagster.sensors.poor_forecasts import poor_forecasts
+from mlops_dagster.sensors.searches import best_parameters_to_model
+from mlops_dagster.sensors.symbols import deployment_symbols
 from mlops_dagster.stack.deployment import Deployment, load_deployment
 
 
 def definitions_of(deployment: Deployment) -> dg.Definitions:
     """Wire everything for one deployment; nothing is connected yet."""
     return dg.Definitions(
-        assets=[
-            build_model.prices,
-            build_model.training_set,
-            build_model.trained_model,
-            build_model.champion_model,
-            search.grid_search_results,
-            search.spark_grid_search_results,
-        ],
+        assets=with_code_and_tags(
+            [
+                build_model.prices,
+                build_model.training_set,
+                build_model.trained_model,
+                build_model.champion_model,
+                search.grid_search_results,
+                search.spark_grid_search_results,
+                forecast.price_forecast,
+                forecast.forecast_quality,
+            ]
+        ),
         asset_checks=CHECKS,
         jobs=JOBS,
-        sensors=[*SENSORS, best_parameters_to_model],
+        schedules=schedules_of(deployment),
+        sensors=[
+            price_inbox,
+            keep_forecasts_current,
+            poor_forecasts,
+            best_parameters_to_model,
+            run_failed(deployment),
+            deployment_symbols,
+            *MLFLOW_SENSORS,
+        ],
         resources=resources_of(deployment, refuse_bad_run),
         # A run is one symbol's chain of steps with nothing to do side by side: one process each is five times quicker
         # than one per step. Symbols still run beside each other, since each is a run of its own.

@@ -5,8 +5,8 @@ from typing import Any
 import dagster as dg
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets import build_model, search
-from mlops_dagster.assets.config import ForestConfig, SearchConfig, TrainingSetConfig
+from mlops_dagster.assets import build_model, forecast, search
+from mlops_dagster.assets.config import ForecastConfig, ForestConfig, SearchConfig, TrainingSetConfig
 
 HOW_TO_WRITE_A_GRID = (
     "For a grid of your own, replace `preset: small` by `grid: {max_depth: [80, 90], max_features: [0.15, 0.3]}`, "
@@ -60,4 +60,16 @@ def _search_job(pipeline: pipelines.Pipeline, results: dg.AssetsDefinition) -> A
 search_model_pipeline = _search_job(pipelines.SEARCH_MODEL, search.grid_search_results)
 cluster_search_model_pipeline = _search_job(pipelines.CLUSTER_SEARCH_MODEL, search.spark_grid_search_results)
 
-JOBS = [build_model_pipeline, search_model_pipeline, cluster_search_model_pipeline]
+forecast_pipeline = dg.define_asset_job(
+    pipelines.FORECAST.name,
+    selection=[build_model.prices, forecast.price_forecast, forecast.forecast_quality],
+    description=f"{pipelines.FORECAST.description} {HOW_TO_CHANGE_THE_COMPUTE}",
+    config=dg.RunConfig(ops={"price_forecast": ForecastConfig()}),
+)
+
+JOBS = [build_model_pipeline, search_model_pipeline, cluster_search_model_pipeline, forecast_pipeline]
+
+
+def without_prices(pipeline: pipelines.Pipeline) -> list[dg.AssetKey]:
+    """Return a pipeline's assets but the prices, for a run on those that are there, wherever they came from."""
+    return [dg.AssetKey(step.name) for step in pipeline.steps if step is not pipelines.PRICES]

@@ -194,6 +194,12 @@ PATH = Parameter(
     "text",
     "For source 'files': a CSV or Parquet file, or a glob of several; {symbol} stands for the symbol.",
 )
+SHA256 = Parameter(
+    "sha256",
+    "text",
+    "For source 'files': the SHA-256 of the bytes that are meant, of several files in the order of their names. Other "
+    "bytes are refused. Not given: whatever is there.",
+)
 START = Parameter("start", "text", "For source 'yahoo': the first day, YYYY-MM-DD. Not given: all there is.")
 END = Parameter("end", "text", "For source 'yahoo': the day after the last, YYYY-MM-DD. Not given: today.")
 
@@ -343,9 +349,41 @@ SEARCH_DEFAULTS: Mapping[str, Any] = {
     "candidates": "table",
 }
 
+FORECASTING = (
+    Parameter(
+        "interval",
+        "number",
+        "How sure the prediction interval is: the share of prices that it is meant to hold.",
+        minimum=0.5,
+        maximum=0.99,
+    ),
+    Parameter(
+        "catch_up",
+        "integer",
+        "How many of the last days to forecast after the event, where they have no forecast yet and the champion "
+        "hasn't learned from them, as after a week in which no run was made.",
+        minimum=0,
+        maximum=250,
+    ),
+)
+FORECASTING_DEFAULTS: Mapping[str, Any] = {"interval": 0.9, "catch_up": 0}
+
 PARAMETERS: Mapping[str, Parameter] = {
     parameter.name: parameter
-    for parameter in (SOURCE, PATH, START, END, RECIPE, HORIZON, TEST_SIZE, *FOREST, *GATE, *SEARCH)
+    for parameter in (
+        SOURCE,
+        PATH,
+        SHA256,
+        START,
+        END,
+        RECIPE,
+        HORIZON,
+        TEST_SIZE,
+        *FOREST,
+        *GATE,
+        *SEARCH,
+        *FORECASTING,
+    )
 }
 
 # The article gave its forest max_depth and n_estimators only; everything else was scikit-learn's default.
@@ -385,7 +423,7 @@ def explain(name: str) -> str:
     if said.minimum is not None or said.choices is not None:
         words.append(f"Give {said.domain}.")
     defaults = {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
-    for step_defaults in (SEARCH_DEFAULTS, GATE_DEFAULTS):
+    for step_defaults in (SEARCH_DEFAULTS, GATE_DEFAULTS, FORECASTING_DEFAULTS):
         if name in step_defaults:
             defaults = dict.fromkeys(RECIPES, step_defaults[name])
     if len(set(defaults.values())) == 1:
@@ -466,7 +504,7 @@ def share_or_count(max_features: float) -> float | int:
 PRICES = Step(
     "prices",
     "Daily prices of one symbol, checked against the price contract.",
-    (SOURCE, PATH, START, END),
+    (SOURCE, PATH, SHA256, START, END),
 )
 TRAINING_SET = Step(
     "training_set",
@@ -494,6 +532,17 @@ SPARK_GRID_SEARCH_RESULTS = Step(
     SEARCH,
 )
 
+PRICE_FORECAST = Step(
+    "price_forecast",
+    "What the champion says of the days whose price isn't known yet, with a prediction interval.",
+    FORECASTING,
+)
+FORECAST_QUALITY = Step(
+    "forecast_quality",
+    "Each forecast whose day has come, with the price that came.",
+    (),
+)
+
 BUILD_MODEL = Pipeline(
     "build_model_pipeline",
     "Prices to training set to trained model to champion, for one symbol.",
@@ -509,4 +558,9 @@ CLUSTER_SEARCH_MODEL = Pipeline(
     "Prices to training set to grid search, for one symbol, on Spark.",
     (PRICES, TRAINING_SET, SPARK_GRID_SEARCH_RESULTS),
 )
-PIPELINES = (BUILD_MODEL, SEARCH_MODEL, CLUSTER_SEARCH_MODEL)
+FORECAST = Pipeline(
+    "forecast_pipeline",
+    "Prices to forecast to how good the forecasts were, for one symbol, with the champion.",
+    (PRICES, PRICE_FORECAST, FORECAST_QUALITY),
+)
+PIPELINES = (BUILD_MODEL, SEARCH_MODEL, CLUSTER_SEARCH_MODEL, FORECAST)

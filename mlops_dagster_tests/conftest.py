@@ -61,6 +61,10 @@ def no_settings(tmp_path, monkeypatch):
 @pytest.fixture
 def price_rows():
     """400 trading days of a price that wanders, drawn once and for all."""
+    return wandering_prices()
+
+
+def wandering_prices():
     draws = np.random.default_rng(7)
     close = 100 * np.exp(np.cumsum(draws.normal(0.0003, 0.01, 400)))
     opened = close * (1 + draws.normal(0, 0.002, 400))

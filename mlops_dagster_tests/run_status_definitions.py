@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_dagster.resources import resources_of
-from mlops_dagster.sensors import SENSORS
+from mlops_dagster.sensors.mlflow_runs import MLFLOW_SENSORS
 from mlops_dagster.stack.deployment import Deployment, TrackingSettings
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 
@@ -60,7 +60,7 @@ def definitions(client: str) -> dg.Definitions:
             dg.define_asset_job("one_process", [alone]),
             dg.define_asset_job("a_process_per_step", [left, right], executor_def=dg.multiprocess_executor),
         ],
-        sensors=SENSORS,
+        sensors=MLFLOW_SENSORS,
         resources=resources_of(deployment),
         executor=dg.in_process_executor,
     )

@@ -220,7 +220,7 @@ def test_a_check_can_be_run_alone_and_finds_what_was_broken_since(defs, instance
 
 
 def test_a_fresh_instance_gets_the_deployments_symbols_and_keeps_those_of_users(home):
-    from mlops_dagster.sensors import deployment_symbols
+    from mlops_dagster.sensors.symbols import deployment_symbols
 
     with dg.DagsterInstance.ephemeral() as instance:
         add_symbols(instance, ["ACME", "IXIC"])

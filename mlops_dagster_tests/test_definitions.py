@@ -8,6 +8,7 @@ import pytest
 
 from mlops_dagster import pipelines
 from mlops_dagster.assets.config import (
+    ForecastConfig,
     ForestConfig,
     GridConfig,
     PricesConfig,
@@ -60,6 +61,7 @@ def test_every_pipeline_is_a_job_and_its_steps_are_the_assets(pipeline):
         (TrainingSetConfig, pipelines.TRAINING_SET),
         (ForestConfig, pipelines.TRAINED_MODEL),
         (PricesConfig, pipelines.PRICES),
+        (ForecastConfig, pipelines.PRICE_FORECAST),
     ],
 )
 def test_the_launchpad_asks_for_exactly_the_parameters_of_the_step(config, step):

@@ -24,6 +24,7 @@ class PricesConfig(dg.Config):
 
     source: str | None = parameter("source")
     path: str | None = parameter("path")
+    sha256: str | None = parameter("sha256")
     start: str | None = parameter("start")
     end: str | None = parameter("end")
 
@@ -54,6 +55,13 @@ class GateConfig(dg.Config):
     margin: float = parameter("margin", default=pipelines.GATE_DEFAULTS["margin"])
     beat_persistence: bool = parameter("beat_persistence", default=pipelines.GATE_DEFAULTS["beat_persistence"])
     allow_leaks: bool = parameter("allow_leaks", default=pipelines.GATE_DEFAULTS["allow_leaks"])
+
+
+class ForecastConfig(dg.Config):
+    """How sure the interval is, and which days are forecast after the event."""
+
+    interval: float = parameter("interval", default=pipelines.FORECASTING_DEFAULTS["interval"])
+    catch_up: int = parameter("catch_up", default=pipelines.FORECASTING_DEFAULTS["catch_up"])
 
 
 class IntegerRange(dg.Config):

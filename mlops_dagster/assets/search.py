@@ -39,7 +39,7 @@ def grid_search_results(
     deps=[training_set],
     partitions_def=SYMBOLS,
     group_name="search",
-    kinds={"spark", "scikitlearn", "deltalake", "mlflow"},
+    kinds={"spark", "deltalake", "mlflow"},
     owners=OWNERS,
     code_version=steps.step_code_version("spark_grid_search_results"),
 )

@@ -2,12 +2,15 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_dagster import pipelines
 from mlops_dagster.steps import StepReport
+
+if TYPE_CHECKING:
+    from mlops_dagster.ml.lineage import Sources
 
 # What a column holds, for everyone who meets it in the UI. Units in brackets.
 COLUMNS: Mapping[str, str] = {
@@ -28,8 +31,10 @@ COLUMNS: Mapping[str, str] = {
     "High_Low_Pert": "The article's (High - Low) / Close [%], standardised over all rows",
     "Pert_change": "The article's (Close - Open) / Open [%], standardised over all rows",
     "TargetDate": "The trading day that the forecast is for",
+    "TruthDate": "The trading day that the truth came from",
+    "horizon": "How many trading days after Date the forecast is for",
     "price": "AdjClose of the day [index points or currency]",
-    "truth": "AdjClose one horizon later [index points or currency]; unknown for the newest rows",
+    "truth": "The price one horizon later [index points or currency]; unknown for the newest rows",
     "target": "What the model is asked for",
     "forecast": "The model's forecast of `truth` [index points or currency]",
     "split": "train, gap (in neither, so that nothing leaks), test, or forecast (truth not known yet)",
@@ -49,7 +54,21 @@ COLUMNS: Mapping[str, str] = {
     "first_day": "The first of their days",
     "last_day": "The last of their days",
     "rules": "The margin and the other rules, as JSON",
-    "model_digest": "Which forest was judged",
+    "model_digest": "Which forest it was",
+    "lower": "Lower end of the prediction interval, from the leaves of all trees [index points or currency]",
+    "upper": "Upper end of the prediction interval [index points or currency]",
+    "interval": "The share of prices that the interval is meant to hold",
+    "trees_lower": "The same quantile of the single trees' forecasts; far too narrow for a price",
+    "trees_upper": "As trees_lower, at the upper end",
+    "expected_rmse": "The champion's rmse on the days that it hasn't learned from, relative to the price",
+    "late": "Whether the truth was known already when the forecast was made",
+    "model_version": "The version of the registered model that made the forecast",
+    "inputs_digest": "Tells which price and features the forecast was made from",
+    "made_at": "When the forecast was made (UTC)",
+    "error": "forecast - truth [index points or currency]",
+    "squared_error": "The error, squared",
+    "persistence_squared_error": "The squared error of 'the price stays as it is'",
+    "inside": "Whether the truth lies inside the interval",
     "by": "Who called: dagster, shell, ...",
     "run_id": "The caller's own run",
     **{f"param_{parameter.name}": parameter.description for parameter in pipelines.FOREST},
@@ -65,10 +84,16 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
+_DIGITS = 7
+
+
 def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     """Turn a report into the result of an asset."""
+    from mlops_dagster.ml.lineage import sources_of
+
+    sources = sources_of(report.table.table, report.columns, report.facts.get("recipe"))
     # In the order in which people read it: what came out, how it looks, where it is, how it was made.
-    metadata: dict[str, Any] = dict(report.metrics)
+    metadata: dict[str, Any] = {name: _readable(value) for name, value in report.metrics.items()}
     for name, png in report.plots.items():
         metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
     if report.mlflow_url:
@@ -77,20 +102,44 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
         metadata["model_uri"] = report.model_uri
     for name, value in report.facts.items():
         metadata[name] = _to_metadata(value)
+    if report.last_rows:
+        metadata["last_rows"] = dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in report.last_rows])
     metadata |= {
-        "last_rows": dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in report.last_rows]),
         "table_version": report.table.version,
         "dagster/row_count": report.table.rows,
         "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
         "dagster/uri": report.table.uri,
         "dagster/column_schema": dg.TableSchema(
             columns=[
-                dg.TableColumn(name, type=dtype, description=COLUMNS.get(name))
+                dg.TableColumn(name, type=dtype, description=_description(name, sources))
                 for name, dtype in report.columns.items()
             ]
         ),
     }
+    if sources:
+        metadata["dagster/column_lineage"] = dg.TableColumnLineage(
+            {
+                column: [dg.TableColumnDep(dg.AssetKey(table), name) for table, name in pairs]
+                for column, pairs in sources.items()
+            }
+        )
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
+
+
+def _description(column: str, sources: "Sources") -> str | None:
+    """Say what a column is and what it is made from: the open-source UI shows column lineage nowhere else."""
+    tables: dict[str, list[str]] = {}
+    for table, name in sources.get(column, ()):
+        tables.setdefault(table, []).append(name)
+    if not tables or column not in COLUMNS:
+        return COLUMNS.get(column)
+    made_from = "; ".join(f"{table}: {', '.join(names)}" for table, names in tables.items())
+    return f"{COLUMNS[column]} (from {made_from})"
+
+
+def _readable(value: Any) -> Any:
+    # The UI writes a number down to its last digit; tables and MLflow keep them all.
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
 def _to_metadata(value: Any) -> Any:
@@ -106,5 +155,6 @@ def _to_metadata(value: Any) -> Any:
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     # A table record has no place for a missing value or for the clock of a trading day.
     return {
-        name: "" if value is None else value.split("T")[0] if name == "Date" else value for name, value in row.items()
+        name: "" if value is None else value.split("T")[0] if name.endswith("Date") else value
+        for name, value in row.items()
     }

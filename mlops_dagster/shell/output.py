@@ -4,6 +4,7 @@ What belongs here: streams, errors, and options that several commands have. What
 """
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ Horizon = Annotated[int | None, option("horizon")]
 TestSize = Annotated[float | None, option("test_size")]
 Source = Annotated[str | None, option("source")]
 PricePath = Annotated[str | None, option("path")]
+Sha256 = Annotated[str | None, option("sha256")]
 Start = Annotated[str | None, option("start")]
 End = Annotated[str | None, option("end")]
 # In a panel of their own: such long names would leave no room for those of other options.
@@ -77,6 +79,16 @@ def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -
         cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
         raise pipelines.refuse("path", where["path"], cure)
     return where
+
+
+def refuse_taken_port(name: str, host: str, number: int) -> None:
+    """Refuse a port that somebody listens on already, or an address that isn't this machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError as error:
+            raise pipelines.refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
 
 
 def shell_tracker(settings: Any) -> Any:

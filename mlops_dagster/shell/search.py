@@ -25,6 +25,7 @@ from mlops_dagster.shell.output import (
     PricePath,
     RandomState,
     Recipe,
+    Sha256,
     Source,
     Start,
     Symbols,
@@ -78,6 +79,7 @@ def search_model(
     test_size: TestSize = None,
     source: Source = None,
     path: PricePath = None,
+    sha256: Sha256 = None,
     start: Start = None,
     end: End = None,
     plan: PlanOnly = False,
@@ -94,7 +96,7 @@ def search_model(
             symbol,
             {**given, "random_state": random_state, "candidates": candidates},
             {"recipe": recipe, "horizon": horizon, "test_size": test_size},
-            {"source": source, "path": path, "start": start, "end": end},
+            {"source": source, "path": path, "sha256": sha256, "start": start, "end": end},
             plan_only=plan,
         )
 
@@ -114,6 +116,7 @@ def cluster_search_model(
     test_size: TestSize = None,
     source: Source = None,
     path: PricePath = None,
+    sha256: Sha256 = None,
     start: Start = None,
     end: End = None,
     master: Annotated[
@@ -137,7 +140,7 @@ def cluster_search_model(
             symbol,
             {**given, "random_state": random_state, "candidates": candidates},
             {"recipe": recipe, "horizon": horizon, "test_size": test_size},
-            {"source": source, "path": path, "start": start, "end": end},
+            {"source": source, "path": path, "sha256": sha256, "start": start, "end": end},
             plan_only=plan,
         )
 

@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack import deployment_rules
+from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
 from mlops_dagster.stack.deployment_reading import read_file, wrong_settings
 from mlops_dagster.stack.spark import SparkSettings
@@ -63,14 +64,16 @@ class TrackingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    experiment_name: str = Field(default="mlops_dagster", min_length=1)
+    experiment_name: str = Field(
+        default="mlops_dagster", min_length=1, description="MLflow's experiment; made if missing"
+    )
     mlflow_tracking_uri: str | None = Field(
         default=None, description="An MLflow server's URL or a database URI. Not given: SQLite below the home folder"
     )
-    parent_run_id: str | None = None
+    parent_run_id: str | None = Field(default=None, description="An MLflow run that all runs are shown below")
     env: dict[str, str] = Field(default={}, description="Environment variables for MLflow")
     env_to_tag: list[str] = Field(default=[], description="Environment variables that become tags of the run")
-    extra_tags: dict[str, str] = {}
+    extra_tags: dict[str, str] = Field(default={}, description="Tags of every run")
 
     client: Literal["mlops", "dagster-mlflow"] = Field(
         default="mlops", description="Our own tracker, or dagster-mlflow's resource (in Dagster only)"
@@ -95,10 +98,12 @@ class PriceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: Literal["bundled", "files", "yahoo"] = "bundled"
-    path: str | None = None
-    start: str | None = None
-    end: str | None = None
+    source: Literal["bundled", "files", "yahoo"] = Field(
+        default="bundled", description="What comes with the package, your own files, or Yahoo Finance"
+    )
+    path: str | None = Field(default=None, description="For files: CSV or Parquet, or a glob, with {symbol}")
+    start: str | None = Field(default=None, description="For yahoo: the first day, YYYY-MM-DD. Not given: all there is")
+    end: str | None = Field(default=None, description="For yahoo: the day after the last. Not given: today")
 
     @model_validator(mode="after")
     def _one_file_per_symbol(self) -> "PriceSettings":
@@ -114,7 +119,7 @@ class Deployment(BaseSettings):
 
     file_says: ClassVar[Mapping[str, Any]] = {}
 
-    home: Path = Path(".mlops")
+    home: Path = Field(default=Path(".mlops"), description="The folder of all local state; relative paths lie below it")
     symbols: list[str] = Field(default=list(pipelines.BUNDLED_SYMBOLS), description="Partitions that are always there")
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
@@ -130,6 +135,10 @@ class Deployment(BaseSettings):
         default=False, description="Set on the cluster: this process is the one that runs the steps, wherever it is"
     )
     dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
+    schedules: ScheduleSettings = ScheduleSettings()
+    inbox: InboxSettings = InboxSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    notify: NotifySettings = NotifySettings()
 
     @field_validator("symbols")
     @classmethod
@@ -153,6 +162,8 @@ class Deployment(BaseSettings):
         self.home = self.home.expanduser().absolute()
         if "://" not in self.store.root:
             self.store.root = str(self.home / Path(self.store.root).expanduser())
+        if self.inbox.path is not None:
+            self.inbox.path = str(self.home / Path(self.inbox.path).expanduser())
         if self.tracking.mlflow_tracking_uri is None:
             self.tracking.mlflow_tracking_uri = f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
             if self.tracking.artifact_location is None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
@@ -26,6 +27,24 @@ def git_commit() -> str | None:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None  # some repository may be around us, but we aren't one of its files
     return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+
+
+def code_url() -> str | None:
+    """Return where the last commit that was pushed shows this package in a browser, without a slash at the end.
+
+    None unless the package is part of a git checkout whose branch follows one on GitHub or GitLab.
+    """
+    inside = _git("ls-files", "--full-name", "--error-unmatch", Path(__file__).name)
+    pushed = _git("rev-parse", "--symbolic-full-name", "@{upstream}") if inside else None
+    if inside is None or pushed is None or not pushed.startswith("refs/remotes/"):
+        return None
+    remote, commit = _git("remote", "get-url", pushed.split("/")[2]), _git("rev-parse", pushed)
+    # Whatever stands before the host (a user, a token) stays here.
+    found = re.fullmatch(r"(?:https?://|ssh://)?(?:[^@/]*@)?([\w.-]+)(?::\d+)?[:/](.+?)(?:\.git)?/?", remote or "")
+    if found is None or commit is None or not any(known in found[1] for known in ("github", "gitlab")):
+        return None
+    tree = "blob" if "github" in found[1] else "-/blob"
+    return f"https://{found[1]}/{found[2]}/{tree}/{commit}/{PurePosixPath(inside).parents[1]}"
 
 
 def _git(*arguments: str) -> str | None:

@@ -10,6 +10,7 @@ _WORDS = frozenset(
     {"key", "keys", "accesskey", "apikey", "secretkey", "secret", "secrets", "token", "tokens", "sas", "signature"}
     | {"pass", "passphrase", "passwd", "password", "pwd", "pat", "authorization"}
     | {"cred", "creds", "credential", "credentials"}
+    | {"webhook", "webhooks"}  # whoever knows its address can write to it
 )
 # Switches and ids that have such a word in their name and hold nothing.
 _HARMLESS = frozenset({"aws_skip_signature", "azure_skip_signature", "google_skip_signature", "aws_sse_kms_key_id"})
@@ -26,6 +27,7 @@ _SHAPES = (
     ("a signature of a shared link", re.compile(r"[?&;]sig=[^&;\s]+")),
     ("a GitHub token", re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22,})\b")),
     ("a password in an address", re.compile(r"://[^/\s:@?#]*:[^/\s@?#]+@")),
+    ("an address of a Slack webhook", re.compile(r"://hooks\.slack\.com/(services|workflows|triggers)/\S")),
     ("a token in a Spark Connect address", re.compile(r"^sc://.*;\s*token=", re.IGNORECASE)),
 )
 
@@ -57,6 +59,19 @@ def looks_secret(text: str) -> str | None:
     True
     """
     return next((kind for kind, shape in _SHAPES if shape.search(text)), None)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with everything replaced that looks like a secret by its shape.
+
+    Examples
+    --------
+    >>> without_secrets("can't reach postgresql://mlflow:hunter2@db/mlflow")
+    "can't reach postgresql***db/mlflow"
+    """
+    for _, shape in _SHAPES:
+        text = shape.sub("***", text)
+    return text
 
 
 def is_reference(text: str) -> bool:

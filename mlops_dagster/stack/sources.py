@@ -10,7 +10,9 @@ import csv
 import datetime as dt
 import difflib
 import glob
+import hashlib
 import io
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -32,7 +34,13 @@ class PriceSourceError(MlopsError):
 
 
 def read_prices(
-    symbol: str, *, source: str = "bundled", path: str | None = None, start: str | None = None, end: str | None = None
+    symbol: str,
+    *,
+    source: str = "bundled",
+    path: str | None = None,
+    sha256: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
 ) -> tuple[pd.DataFrame, str]:
     """Read one symbol's daily prices, not yet validated.
 
@@ -46,6 +54,8 @@ def read_prices(
     path : str, optional
         For "files" only, and needed there: a CSV (UTF-8, commas, a header) or Parquet file, or a glob. ``{symbol}``
         stands for the symbol, ``~`` for the home directory. Several files are joined in the order of their names.
+    sha256 : str, optional
+        For "files" only: what :func:`sha256_of` says of the bytes that are meant. Others are refused.
     start, end : str, optional
         For "yahoo" only: the first day, and the day after the last one, as YYYY-MM-DD. Not given: all there is, up to
         the day before today's date in UTC, because a day that isn't over has no prices yet.
@@ -74,13 +84,16 @@ def read_prices(
     SOURCE.check(source)
     if source == "files" and path is None:
         raise refuse("path", path, "source 'files' needs the path of a CSV or Parquet file, or a glob.")
-    for name, value, its_source in (("path", path, "files"), ("start", start, "yahoo"), ("end", end, "yahoo")):
+    belongs = {"path": (path, "files"), "sha256": (sha256, "files"), "start": (start, "yahoo"), "end": (end, "yahoo")}
+    for name, (value, its_source) in belongs.items():
         if value is not None and source != its_source:
             raise refuse(
                 name, value, f"it belongs to source {its_source!r}, but the source is {source!r}: leave it out."
             )
     if source == "files":
-        return _read_files(symbol, str(path))
+        if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise refuse("sha256", sha256, "give 64 hexadecimal digits, as sha256sum prints them.")
+        return _read_files(symbol, str(path), sha256)
     if source == "yahoo":
         return _read_yahoo(symbol, start, end)
     return _read_bundled(symbol)
@@ -99,15 +112,17 @@ def _read_bundled(symbol: str) -> tuple[pd.DataFrame, str]:
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-def _read_files(symbol: str, pattern: str) -> tuple[pd.DataFrame, str]:
+def _read_files(symbol: str, pattern: str, sha256: str | None) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
     frames: list[pd.DataFrame] = []
     try:
         files = _find_files(pattern.replace("{symbol}", symbol))
-        for file in files:
+        contents = [file.read_bytes() for file in files]
+        _refuse_other_bytes(pattern, contents, sha256)
+        for file, content in zip(files, contents, strict=True):
             parse = _parse_parquet if file.suffix.lower() in _PARQUET else _parse_csv
-            frame = parse(file.read_bytes(), str(file))
+            frame = parse(content, str(file))
             if frames and list(frame.columns) != list(frames[0].columns):
                 raise PriceSourceError(
                     f"path={str(file)!r} has the columns {', '.join(map(str, frame.columns))}, but {files[0].name} "
@@ -120,6 +135,27 @@ def _read_files(symbol: str, pattern: str) -> tuple[pd.DataFrame, str]:
         raise PriceSourceError(f"path={str(what)!r} can't be read: {error.strerror or error}. {cure}") from error
     origin = str(files[0]) if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1].name}"
     return pd.concat(frames, ignore_index=True), origin
+
+
+def sha256_of(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of the bytes of some files, one after the other, without holding them in memory."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            while piece := opened.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _refuse_other_bytes(path: str, contents: Sequence[bytes], sha256: str | None) -> None:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    if sha256 is not None and digest.hexdigest() != sha256.lower():
+        raise PriceSourceError(
+            f"path={path!r} has changed since it was seen: its SHA-256 is {digest.hexdigest()[:12]}..., expected was "
+            f"{sha256[:12].lower()}.... Run again on what is there now; the sensor price_inbox does so by itself."
+        )
 
 
 def _find_files(pattern: str) -> list[Path]:

@@ -8,8 +8,10 @@ All bad parameters are refused before anything is read, and a step that fails le
 """
 
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
+from mlops_dagster.steps.champion import champion_of, load_champion
 from mlops_dagster.steps.engines import training_engine
-from mlops_dagster.steps.promotion import champion_model, champion_of, rollback
+from mlops_dagster.steps.forecast import forecast_quality, price_forecast
+from mlops_dagster.steps.promotion import champion_model, rollback
 from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
 from mlops_dagster.steps.run import run_step
 from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, plan_search, spark_grid_search_results
@@ -20,8 +22,11 @@ __all__ = [
     "StepReport",
     "champion_model",
     "champion_of",
+    "forecast_quality",
     "grid_search_results",
+    "load_champion",
     "plan_search",
+    "price_forecast",
     "prices",
     "rollback",
     "run_step",

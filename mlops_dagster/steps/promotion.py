@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.stack.store import Overtaken, TableNotFound
+from mlops_dagster.stack.store import Overtaken
+from mlops_dagster.steps.champion import TABLE, champion_in, history_of, refuse_other_features, training_set_of
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
-TABLE = "champion_model"
 _ATTEMPTS = 10
 
 
@@ -92,7 +92,7 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
     registry = tracker.registry
 
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
-        champion = _champion_in(history)
+        champion = champion_in(history)
         earlier = [] if history is None else [v for v in history["champion"] if v is not None and v != champion]
         if version is None and not earlier:
             raise pipelines.refuse("symbol", symbol, f"there is no champion before {champion or 'the first'}.")
@@ -112,11 +112,6 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
         }
 
     return _write(symbol, decide_on, store=store, registry=registry, origin=origin)
-
-
-def champion_of(symbol: str, store: Store) -> str | None:
-    """Return the version that is champion, or None if there is none."""
-    return _champion_in(_history(symbol, store)[0])
 
 
 # --------------------------------------------------------------------------------------------------------- the gate
@@ -144,7 +139,7 @@ def _judge(
     except PriceDataError as error:
         price_problem = str(error)
 
-    champion = _champion_in(history)
+    champion = champion_in(history)
     rival, rival_data, problem = _champion(symbol, champion, data, prices, registry)
     knows = None
     if rival is not None and rival[1].tags["data_version"] != table.digest:
@@ -199,8 +194,6 @@ def _champion(
     symbol: str, champion: str | None, data: TrainingSet, prices: pd.DataFrame, registry: Registry
 ) -> tuple[tuple[Any, RegisteredVersion] | None, TrainingSet | None, str | None]:
     """Load the champion with a training set of today's prices by its own recipe, or say why it can't be used."""
-    from mlops_dagster.ml.recipes import make_training_set
-
     if champion is None:
         return None, None, None
     try:
@@ -213,33 +206,15 @@ def _champion(
         str(data.horizon),
         repr(data.test_size),
     )
-    its_data = data
-    if not same:
-        its_data = make_training_set(
-            prices, recipe=tags["recipe"], horizon=int(tags["horizon"]), test_size=float(tags["test_size"])
-        )
-    asks_for = list(loaded[0].feature_names_in_)
-    if asks_for != list(its_data.features):
-        return None, None, f"it asks for the features {asks_for}, which recipe {tags['recipe']} no longer has."
+    try:
+        its_data = data if same else training_set_of(*loaded, prices)
+        refuse_other_features(loaded[0], its_data)
+    except ModelRefused as error:
+        return None, None, str(error)
     return loaded, its_data, None
 
 
 # -------------------------------------------------------------------------------------------------------- the table
-
-
-def _history(symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion] | tuple[None, None]:
-    """Return all decisions so far and which version of the table has them."""
-    try:
-        return store.read(TABLE, symbol)
-    except TableNotFound:
-        return None, None
-
-
-def _champion_in(history: pd.DataFrame | None) -> str | None:
-    if history is None:
-        return None
-    champion = history["champion"].iloc[-1]
-    return champion if isinstance(champion, str) else None
 
 
 def _rolled_back(history: pd.DataFrame | None) -> set[str]:
@@ -247,7 +222,7 @@ def _rolled_back(history: pd.DataFrame | None) -> set[str]:
     if history is None:
         return set()
     backs = history[history["outcome"] == "rolled_back"]
-    return set(backs["champion_before"]) - {_champion_in(history)}
+    return set(backs["champion_before"]) - {champion_in(history)}
 
 
 def _write(
@@ -260,7 +235,7 @@ def _write(
 ) -> StepReport:
     """Decide on the history so far, and write the decision unless somebody else has written one meanwhile."""
     for attempt in range(_ATTEMPTS):
-        history, current = _history(symbol, store)
+        history, current = history_of(symbol, store)
         row = decide_on(history)
         whole = _with_row(history, {"decided_at": _now(), **row, "by": origin.orchestrator, "run_id": origin.run_id})
         try:
@@ -270,7 +245,7 @@ def _write(
                 raise
             continue
         break
-    champion = _champion_in(whole)
+    champion = champion_in(whole)
     if champion is not None and registry.holder(symbol, CHAMPION) != champion:
         registry.set_alias(symbol, CHAMPION, champion)
     return _report(symbol, whole, table)
@@ -306,8 +281,10 @@ def _now() -> datetime:
 
 
 def _report(symbol: str, history: pd.DataFrame, table: TableVersion) -> StepReport:
+    from mlops_dagster.ml.champion_plot import champion_plot, to_png
+
     last = history.iloc[-1]
-    champion = _champion_in(history)
+    champion = champion_in(history)
     return StepReport(
         step="champion_model",
         symbol=symbol,
@@ -329,4 +306,5 @@ def _report(symbol: str, history: pd.DataFrame, table: TableVersion) -> StepRepo
             for name in ("challenger_error", "champion_error", "persistence_error")
             if last[name] == last[name]
         },
+        plots={"champion_history": to_png(champion_plot(symbol, history))},
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import pipelines
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.engines import search_engine, training_engine
+from mlops_dagster.steps.forecast import forecast_quality, price_forecast
 from mlops_dagster.steps.promotion import champion_model
 from mlops_dagster.steps.report import StepReport
 from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, spark_grid_search_results
@@ -67,6 +68,10 @@ def run_step(
             return trained_model(symbol, given, **tracked, engine=engine)
     if step == pipelines.CHAMPION_MODEL.name:
         return champion_model(symbol, given, **tracked)
+    if step == pipelines.PRICE_FORECAST.name:
+        return price_forecast(symbol, given, **tracked, exchange=deployment.schedules.exchange)
+    if step == pipelines.FORECAST_QUALITY.name:
+        return forecast_quality(symbol, given, store=store)
     searches = {
         pipelines.GRID_SEARCH_RESULTS.name: grid_search_results,
         pipelines.SPARK_GRID_SEARCH_RESULTS.name: spark_grid_search_results,

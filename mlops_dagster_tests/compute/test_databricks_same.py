@@ -5,6 +5,7 @@ Real Dagster, real processes on the stand-in, real MLflow server, tables on an S
 
 from __future__ import annotations
 
+import dagster as dg
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -18,7 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 PLACES = {"mlflow", "model_uri", "dagster/uri", "origin", "databricks_run"}
 DURATIONS = {"mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time", "refit_time", "seconds"}
 # When a decision was made, and in which run.
-WHEN = {"decided_at", "run_id"}
+WHEN = {"decided_at", "made_at", "run_id"}
+FORECASTS = ("price_forecast", "forecast_quality")
 
 
 def tables(stack, *names):
@@ -69,6 +71,7 @@ def assert_same(one, other, *names):
 def test_the_reference_is_made_here(here):
     assert here["build"][1].success, here["build"][1].failures
     assert here["search"][1].success, here["search"][1].failures
+    assert here["forecast"][1].success, here["forecast"][1].failures
 
 
 @pytest.fixture
@@ -78,8 +81,14 @@ def here(new_stack, memo, mlflow_url):
         stack = new_stack("here")
         memo["build"] = (stack, stack.launch())
         memo["search"] = (stack, stack.launch("search_model_pipeline", only="grid_search_results"))
+        memo["forecast"] = (stack, forecast(stack))
         memo["mlflow"] = tracked(stack, mlflow_url)
     return memo
+
+
+def forecast(stack):
+    """Launch the steps of forecast_pipeline after the prices."""
+    return stack.launch("forecast_pipeline", asset_selection=[dg.AssetKey(name) for name in FORECASTS])
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +117,10 @@ def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url
     assert search.success, search.failures
     assert_same((stack, search), here["search"], "grid_search_results")
     assert tracked(stack, mlflow_url) == here["mlflow"]
+    if kind in ("step-new", "pipes-new"):  # every step goes there in the same way; these have what is new in them
+        forecasts = forecast(stack)
+        assert forecasts.success, forecasts.failures
+        assert_same((stack, forecasts), here["forecast"], *FORECASTS)
     # Nothing that was staged is left, but for the wheel that the next run uses.
     staged = [path for path in (ws.dbfs / "staging" / stack.name).rglob("*") if path.is_file()]
     staged += list((ws.volumes / "main/mlops/data" / stack.name / "staging").rglob("*"))

@@ -35,7 +35,11 @@ KINDS = ("step-new", "step-existing", "pipes-new", "pipes-existing", "pipes-serv
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 GRID = {"grid": {"max_depth": [3, 4], "n_estimators": [3, 5]}, "folds": 2}
 RUN_CONFIG: Mapping[str, dict[str, Any]] = {
-    "build_model_pipeline": {"trained_model": {"config": SMALL}},
+    "build_model_pipeline": {
+        "trained_model": {"config": SMALL},
+        "champion_model": {"config": {"beat_persistence": False}},
+    },
+    "forecast_pipeline": {"price_forecast": {"config": {"catch_up": 5}}},
     "search_model_pipeline": {"grid_search_results": {"config": GRID}},
     "cluster_search_model_pipeline": {"spark_grid_search_results": {"config": GRID}},
 }

@@ -161,40 +161,37 @@ databricks:
   staging: /Volumes/main/mlops/mlops/staging
   secrets: [{{name: MLOPS_TRACKING__EXTRA_TAGS, scope: mlops, key: tags}}]
 """
-SERVERLESS = "serverless: {}"
 CLASSIC = "new: {spark_version: 17.3.x-scala2.13, node_type_id: small, num_workers: 1}"
-SMALL_MODEL = {"symbol": "ACME", "max_depth": "4", "n_estimators": "5", "min_samples_leaf": "5", "bootstrap": "false"}
-SMALL_SEARCH = {"symbol": "ACME", "grid": '{"max_depth": [2, 4], "n_estimators": [2, 4], "min_samples_leaf": [5]}'}
+SMALL_MODEL = {
+    **{"symbol": "ACME", "max_depth": "4", "n_estimators": "5", "min_samples_leaf": "5", "bootstrap": "false"},
+    "beat_persistence": "false",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("databricks_bundle")
-@pytest.mark.parametrize(
-    ("pipeline", "cluster", "engine", "given"),
-    [
-        ("build_model_pipeline", SERVERLESS, "none", SMALL_MODEL),
-        ("search_model_pipeline", CLASSIC, "none", SMALL_SEARCH),
-        ("cluster_search_model_pipeline", SERVERLESS, "classic", SMALL_SEARCH),  # serverless is Connect
-    ],
-    ids=["build", "search", "cluster-search"],
-)
-def test_a_job_runs(pipeline, cluster, engine, given, tmp_path, price_rows):
-    with mlflow_server(tmp_path) as mlflow, workspace(tmp_path / "workspace", engine=engine) as ws:
+def test_a_job_runs(tmp_path, price_rows):
+    """With a secret, a flag and a cluster of its own; all three on serverless are a cell of the swap matrix."""
+    pipeline = "build_model_pipeline"
+    with mlflow_server(tmp_path) as mlflow, workspace(tmp_path / "workspace") as ws:
         volume = ws.volumes / "main" / "mlops" / "mlops"
         (volume / "inbox").mkdir(parents=True)
         price_rows.to_csv(volume / "inbox" / "ACME.csv", index=False)
         wheel = build_wheel(volume / "wheels")
         ws.set_secret("mlops", "tags", '{"from": "the scope"}')
-        Path("mine.yaml").write_text(DEPLOYMENT.format(mlflow=mlflow, host=ws.url, cluster=cluster))
-        text = json.dumps(jobs_of(bundle("mine.yaml"))[pipeline])
-        job = json.loads(text.replace("./dist/*.whl", f"/Volumes/main/mlops/mlops/wheels/{wheel.name}"))
-        job_id = ws.call("POST", "/api/2.2/jobs/create", job)["job_id"]
-        run_id = ws.call("POST", "/api/2.2/jobs/run-now", {"job_id": job_id, "job_parameters": given})["run_id"]
-        run = ws.ended(run_id)
-        assert run["state"]["result_state"] == "SUCCESS", ws.stderr(run_id)
+        Path("mine.yaml").write_text(DEPLOYMENT.format(mlflow=mlflow, host=ws.url, cluster=CLASSIC))
 
-        report = json.loads(ws.stdout(run_id))
-        assert (report["pipeline"], report["run_id"]) == (pipeline, str(run_id))
+        def run(pipeline, given):
+            text = json.dumps(jobs_of(bundle("mine.yaml"))[pipeline])
+            job = json.loads(text.replace("./dist/*.whl", f"/Volumes/main/mlops/mlops/wheels/{wheel.name}"))
+            job_id = ws.call("POST", "/api/2.2/jobs/create", job)["job_id"]
+            run_id = ws.call("POST", "/api/2.2/jobs/run-now", {"job_id": job_id, "job_parameters": given})["run_id"]
+            assert ws.ended(run_id)["state"]["result_state"] == "SUCCESS", ws.stderr(run_id)
+            report = json.loads(ws.stdout(run_id))
+            assert (report["pipeline"], report["run_id"]) == (pipeline, str(run_id))
+            return run_id, report
+
+        run_id, report = run(pipeline, SMALL_MODEL)
         step = next(one for one in pipelines.PIPELINES if one.name == pipeline).steps[-1].name
         table = Store(volume / "store").current(step, "ACME")
         assert table is not None
@@ -204,6 +201,8 @@ def test_a_job_runs(pipeline, cluster, engine, given, tmp_path, price_rows):
         assert tracked.data.tags["orchestrator"] == "databricks"
         assert tracked.data.tags["orchestrator_run_id"] == str(run_id)
         assert tracked.data.tags["from"] == "the scope"
-        if step == "champion_model":
-            assert tracked.data.params["bootstrap"] == "False"
+        assert tracked.data.params["bootstrap"] == "False"
+        # What the champion is for: a job of its own.
+        _, report = run("forecast_pipeline", {"symbol": "ACME", "catch_up": "3"})
+        assert report["symbols"]["ACME"]["forecast_quality"]["metrics"]["days_scored"] == 3
         assert not ws.live_processes()

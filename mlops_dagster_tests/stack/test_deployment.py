@@ -108,6 +108,29 @@ def test_the_environment_may_hold_secrets_where_a_file_may_not(monkeypatch):
     assert mine.store.storage_options == {"aws_secret_access_key": "hunter2"}
 
 
+def test_who_is_told_of_failures_is_a_secret_in_parts(monkeypatch):
+    monkeypatch.setenv("MLOPS_NOTIFY__WEBHOOK_URL", "https://example.com/hunter2")
+    monkeypatch.setenv("MLOPS_NOTIFY__EMAIL__PASSWORD", "hunter2")
+    mail = "notify: {email: {host: mail.example.com, sender: a@example.com, to: [b@example.com], username: a}}"
+    mine = load_deployment(write(mail))
+    assert mine.notify.channels == ["webhook_url", "email"]
+    assert mine.notify.email.password == "hunter2"
+    assert "hunter2" not in repr(mine)
+    monkeypatch.setenv("MLOPS_NOTIFY__WEBHOOK_URL", "ftp://example.com/hunter2")
+    with pytest.raises(DeploymentError, match="begins with https://") as refused:
+        load_deployment(write(mail))
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_inbox_lies_below_the_home_folder(tmp_path, monkeypatch):
+    assert load_deployment().inbox.path == str(tmp_path / ".mlops" / "inbox")
+    monkeypatch.setenv("MLOPS_INBOX__PATH", "/data/inbox")
+    assert load_deployment().inbox.path == "/data/inbox"
+    assert load_deployment(write("inbox: {path: null}")).inbox.path == "/data/inbox"
+    monkeypatch.delenv("MLOPS_INBOX__PATH")
+    assert load_deployment(write("inbox: {path: null}")).inbox.path is None
+
+
 def test_the_environment_is_held_to_the_same_rules_as_the_file(monkeypatch):
     mine = write(PIPES % "http://127.0.0.1:8765")
     monkeypatch.setenv("MLOPS_DATABRICKS__ENVIRONMENT", '{"MY_TOKEN": "hunter2"}')

@@ -152,3 +152,34 @@ def test_the_repository_of_a_git_hook_doesnt_confuse_it(package, monkeypatch, tm
     commit = git(package, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     assert package.git_commit() == commit
+
+
+# ------------------------------------------------------------------------------------------------------ links to code
+
+
+@pytest.mark.parametrize(
+    ("remote", "url"),
+    [
+        ("https://github.com/me/it.git", "https://github.com/me/it/blob/"),
+        ("https://me:s3cret@github.com/me/it", "https://github.com/me/it/blob/"),
+        ("git@github.com:me/it.git", "https://github.com/me/it/blob/"),
+        ("ssh://git@gitlab.example.com:2222/team/sub/it.git", "https://gitlab.example.com/team/sub/it/-/blob/"),
+        ("https://example.com/me/it.git", None),
+        ("../it", None),
+    ],
+)
+def test_code_is_linked_where_it_was_pushed_to(package, remote, url):
+    git(package, "init", "-q", "-b", "main")
+    git(package, "add", ".")
+    git(package, "commit", "-qm", "one")
+    assert package.code_url() is None  # pushed nowhere yet
+    pushed = git(package, "rev-parse", "HEAD")
+    git(package, "remote", "add", "origin", remote)
+    git(package, "update-ref", "refs/remotes/origin/main", pushed)
+    git(package, "branch", "-q", "--set-upstream-to=origin/main")
+    git(package, "commit", "-q", "--allow-empty", "-m", "two")  # which nobody else can see
+    assert package.code_url() == (url and f"{url}{pushed}/package")
+
+
+def test_code_outside_of_a_checkout_is_not_linked(package):
+    assert package.code_url() is None

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     pipelines.BUILD_MODEL.name: "build-model",
     pipelines.SEARCH_MODEL.name: "search-model",
     pipelines.CLUSTER_SEARCH_MODEL.name: "cluster-search-model",
+    pipelines.FORECAST.name: "forecast",
 }
 SYMBOL = "Which symbol, for example GSPC or IXIC."
 _KEY = "mlops"  # of the job's cluster, or of its environment

@@ -86,8 +86,9 @@ def left_behind(deployment: Deployment) -> list[str]:
 
 def _settings(deployment: Deployment) -> dict[str, Any]:
     """Return what is sent, secrets included."""
+    whole = ("store", "tracking", "prices", "spark", "symbols", "dagster_url")
     sent: dict[str, Any] = deployment.model_dump(
-        mode="json", include={"store", "tracking", "prices", "spark", "symbols", "dagster_url"}, exclude_none=True
+        mode="json", include={**dict.fromkeys(whole, True), "schedules": {"exchange"}}, exclude_none=True
     )
     if "master" not in deployment.spark.model_fields_set:
         del sent["spark"]["master"]

@@ -6,14 +6,11 @@ not depend on who looks at a check.
 """
 
 import json
-import warnings
-from collections.abc import Callable
 
 import dagster as dg
 
 from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
-from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
+from mlops_dagster.checks.each_symbol import check_of_each_symbol
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
 
@@ -21,21 +18,7 @@ LONGEST_GAP_DAYS = 7  # A weekend with two bank holidays is 5; New York closed f
 WILDEST_DAY = 0.25  # No index here ever moved by a quarter in a day; an unadjusted split moves a price by a half.
 
 
-def _check_of_each_symbol(
-    asset: dg.AssetsDefinition, *, blocking: bool = False
-) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
-    """Make a check whose result is kept for each symbol, so that one symbol's can't hide another's."""
-
-    def decorate(check: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
-        with warnings.catch_warnings():
-            # Partitioned checks are a preview. The exact pin of dagster, and the tests, guard against what may change.
-            warnings.simplefilter("ignore", dg.PreviewWarning)
-            return dg.asset_check(asset=asset, partitions_def=SYMBOLS, blocking=blocking)(check)
-
-    return decorate
-
-
-@_check_of_each_symbol(prices, blocking=True)
+@check_of_each_symbol(prices, blocking=True)
 def prices_keep_the_contract(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
@@ -50,7 +33,7 @@ def prices_keep_the_contract(
     return dg.AssetCheckResult(passed=True, metadata={"rows": table.rows, "table_version": table.version})
 
 
-@_check_of_each_symbol(prices)
+@check_of_each_symbol(prices)
 def prices_have_no_long_gap(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
@@ -67,7 +50,7 @@ def prices_have_no_long_gap(
     )
 
 
-@_check_of_each_symbol(prices)
+@check_of_each_symbol(prices)
 def prices_have_no_wild_day(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
@@ -84,7 +67,7 @@ def prices_have_no_wild_day(
     )
 
 
-@_check_of_each_symbol(training_set)
+@check_of_each_symbol(training_set)
 def training_set_leaks_nothing(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
@@ -117,7 +100,7 @@ def _skill(store: Store, symbol: str, metric: str, rival: str) -> dg.AssetCheckR
     )
 
 
-@_check_of_each_symbol(trained_model)
+@check_of_each_symbol(trained_model)
 def model_beats_persistence(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
@@ -125,7 +108,7 @@ def model_beats_persistence(
     return _skill(store, context.partition_key, "skill_vs_persistence", "'the price stays as it is'")
 
 
-@_check_of_each_symbol(trained_model)
+@check_of_each_symbol(trained_model)
 def model_beats_training_mean(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
@@ -133,7 +116,7 @@ def model_beats_training_mean(
     return _skill(store, context.partition_key, "skill_vs_training_mean", "the training rows' mean")
 
 
-@_check_of_each_symbol(champion_model)
+@check_of_each_symbol(champion_model)
 def champion_is_what_was_registered(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store], tracker: dg.ResourceParam[Tracker]
 ) -> dg.AssetCheckResult:
@@ -161,45 +144,6 @@ def champion_is_what_was_registered(
     )
 
 
-def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
-    """Make the checks of a search; where its trees were grown makes no difference to them."""
-    table_name = asset.key.to_user_string()
-
-    @_check_of_each_symbol(asset)
-    def no_candidate_failed(
-        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
-    ) -> dg.AssetCheckResult:
-        """Every candidate of the grid could be fitted and scored on every fold."""
-        frame, _ = store.read(table_name, context.partition_key)
-        failed = frame[frame["mean_test_score"].isna()]
-        return dg.AssetCheckResult(
-            passed=failed.empty,
-            severity=dg.AssetCheckSeverity.WARN,
-            description="All could be scored."
-            if failed.empty
-            else f"{len(failed)} of {len(frame)} have no score, the first is {failed['params'].iloc[0]}.",
-            metadata={"candidates": len(frame), "failed_candidates": len(failed)},
-        )
-
-    @_check_of_each_symbol(asset)
-    def best_is_inside_the_grid(
-        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
-    ) -> dg.AssetCheckResult:
-        """The best value of no parameter is the smallest or largest that was tried, where a better may lie beyond."""
-        from mlops_dagster.ml.search import best_at_the_edge
-
-        frame, _ = store.read(table_name, context.partition_key)
-        edges = best_at_the_edge(frame)
-        return dg.AssetCheckResult(
-            passed=not edges,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=" ".join(edges) or "The best candidate lies inside the grid.",
-            metadata={"at_the_edge": len(edges)},
-        )
-
-    return [no_candidate_failed, best_is_inside_the_grid]
-
-
 CHECKS = [
     prices_keep_the_contract,
     prices_have_no_long_gap,
@@ -208,6 +152,4 @@ CHECKS = [
     model_beats_persistence,
     model_beats_training_mean,
     champion_is_what_was_registered,
-    *_search_checks(grid_search_results),
-    *_search_checks(spark_grid_search_results),
 ]

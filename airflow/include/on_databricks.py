@@ -1,0 +1,161 @@
+"""A step as a run on Databricks, described by the same bundle file that makes it a job there.
+
+What belongs here: from the file that `mlops databricks-bundle` writes to the body of `runs/submit`, and a run's report
+from what it printed. What doesn't: waiting, cancelling and reconnecting, which the provider's operator does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from include import pipelines
+from include.step_tasks import SECTION, hand_on, orders
+
+BUNDLE = Path(__file__).with_name("databricks.yml")
+_WHEEL = "./dist/*.whl"
+
+
+class DatabricksStep(DatabricksSubmitRunOperator):
+    """Runs one step as a Databricks run of its own.
+
+    Parameters
+    ----------
+    pipeline, step
+        What to run.
+    """
+
+    # What it sends is made when it runs. Rendered again, `{{ }}` in a parameter would be a template.
+    template_fields = ("databricks_conn_id",)
+
+    def __init__(self, *, pipeline: pipelines.Pipeline, step: pipelines.Step, **kwargs: Any) -> None:
+        super().__init__(polling_period_seconds=conf.getint(SECTION, "poll_seconds", fallback=15), **kwargs)
+        self.pipeline = pipeline
+        self.step = step
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Submit the run, or find that of a worker that died, and wait; see the provider's operator."""
+        try:
+            super().execute(context)
+        except AirflowException as error:
+            raise self._explained(self.run_id, error) from None
+        return self._facts(self.run_id, context)
+
+    def _prepare_submit_json(self, context: Any) -> dict[str, Any]:
+        # In place of the provider's, which makes texts of all numbers, and adds the DAG's parameters as named ones,
+        # which Databricks refuses beside a list.
+        origin, command = orders(self.pipeline, self.step, context)
+        ti = context["ti"]
+        attempt = f"{ti.dag_id} {ti.run_id} {ti.task_id} {ti.try_number}"
+        return {
+            **submit_body(self.pipeline, self.step, origin, command),
+            "run_name": f"{self.step.name} {context['params']['symbol']} {ti.run_id}",
+            # An answer that got lost is asked for again: one run all the same.
+            "idempotency_token": hashlib.sha256(attempt.encode()).hexdigest(),
+        }
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on when the run has ended, after having been deferred."""
+        try:
+            super().execute_complete(context, event)
+        except AirflowException as error:
+            raise self._explained(event.get("run_id"), error) from None
+        return self._facts(event["run_id"], context)
+
+    def _facts(self, run_id: int | None, context: Any) -> dict[str, Any]:
+        report = self._printed(run_id)
+        if report is None:
+            self.log.warning("Databricks has no output of run %s: no facts to show.", run_id)
+            return {"databricks_run_id": run_id}
+        return {**hand_on(report, context), "databricks_run_id": run_id}
+
+    def _explained(self, run_id: int | None, error: AirflowException) -> AirflowException:
+        """Return the error with what the step itself said; Databricks only says that it ended with a status."""
+        said = self._printed(run_id) if run_id else None
+        if said is None or "message" not in said:
+            return error
+        return type(error)(f"{self.step.name}: {said['error']}: {said['message']}\n{error}")
+
+    def _printed(self, run_id: int | None) -> dict[str, Any] | None:
+        tasks = self._hook.get_run(run_id).get("tasks") or [{"run_id": run_id}]
+        return report_in(self._hook.get_run_output(tasks[-1]["run_id"]).get("logs") or "")
+
+
+def report_in(printed: str) -> dict[str, Any] | None:
+    """Return the last JSON object among what a task has printed, whose braces have lines of their own."""
+    lines = printed.splitlines()
+    starts = [number for number, line in enumerate(lines) if line == "{"]
+    try:
+        last = lines.index("}", starts[-1])
+        report: dict[str, Any] = json.loads("\n".join(lines[starts[-1] : last + 1]))
+    except (IndexError, ValueError):
+        return None
+    return report
+
+
+def submit_body(pipeline: pipelines.Pipeline, step: pipelines.Step, origin: str, command: list[str]) -> dict[str, Any]:
+    """Return the body of `runs/submit` for one step: cluster, libraries, settings and secrets are the bundle's.
+
+    Raises
+    ------
+    AirflowFailException
+        If the bundle isn't there, isn't one, or no wheel was named.
+    """
+    bundle = _bundle()
+    job = bundle["resources"]["jobs"][pipeline.name]
+    (task,) = job["tasks"]
+    values = {f"${{var.{name}}}": variable["default"] for name, variable in bundle["variables"].items()}
+    settings = [
+        option.replace(name, value)
+        for option in task["python_wheel_task"]["parameters"][:2]
+        for name, value in values.items()
+        if name in option
+    ]
+    sent = {
+        **{name: value for name, value in task.items() if name != "job_cluster_key"},
+        "task_key": step.name,
+        "python_wheel_task": {**task["python_wheel_task"], "parameters": [*settings, origin, *command]},
+        "timeout_seconds": job["timeout_seconds"],
+    }
+    for cluster in job.get("job_clusters", []):
+        if cluster["job_cluster_key"] == task.get("job_cluster_key"):
+            sent["new_cluster"] = cluster["new_cluster"]
+    body: dict[str, Any] = {"tasks": [sent], "timeout_seconds": job["timeout_seconds"]}
+    if "environments" in job:
+        body["environments"] = job["environments"]
+    if "permissions" in job:
+        body["access_control_list"] = [
+            {"permission_level" if name == "level" else name: value for name, value in one.items()}
+            for one in job["permissions"]
+        ]
+    return json.loads(json.dumps(body).replace(_WHEEL, _wheel()))
+
+
+def _bundle() -> dict[str, Any]:
+    import yaml
+
+    file = Path(conf.get(SECTION, "databricks_bundle", fallback=str(BUNDLE)))
+    try:
+        read = yaml.safe_load(file.read_text())
+        read["resources"]["jobs"], read["variables"]["environment"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+        cure = (
+            f"no bundle can be read there ({type(error).__name__}: {error}). "
+            f"Write one: mlops databricks-bundle --deployment NAME --output {file}"
+        )
+        raise AirflowFailException(str(pipelines.refuse(f"[{SECTION}] databricks_bundle", str(file), cure))) from None
+    return read
+
+
+def _wheel() -> str:
+    wheel = conf.get(SECTION, "databricks_wheel", fallback="")
+    if not wheel.endswith(".whl"):
+        cure = "give the path of the uploaded wheel, for example /Volumes/main/mlops/mlops_dagster-1.0-py3-none-any.whl"
+        raise AirflowFailException(str(pipelines.refuse(f"[{SECTION}] databricks_wheel", wheel, cure)))
+    return wheel

@@ -1,0 +1,566 @@
+"""The pipelines, said once: their names, their steps, and the parameters that each step takes.
+
+Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and
+descriptions here, so that they can't disagree. What belongs here: declarations, and the checks that refuse a bad
+parameter before any work starts. What doesn't: the work itself (`steps/`), and anything that needs more than the
+standard library, since an orchestrator's machine may have nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["integer", "number", "boolean", "text", "grid"]
+PARAMETER_TYPES: Mapping[Kind, str] = {
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "text": "a text",
+    "grid": "parameters with the values to try",
+}
+
+
+class MlopsError(Exception):
+    """Something that whoever runs a step can mend. Its message names what, where and the cure; no traceback helps."""
+
+    exit_status = 1  # of the command line: 1 the work failed, 2 refused before any work
+
+
+class ParameterError(MlopsError, ValueError):
+    """A parameter is unknown, of the wrong type or out of bounds; the message says which, and the cure."""
+
+    exit_status = 2
+
+
+def refuse(name: str, value: object, cure: str) -> ParameterError:
+    """Say what is wrong with a parameter, always in the same form: name, value, type, cure."""
+    return ParameterError(f"{name}={_shown(value)} ({type(value).__name__}): {cure}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a step.
+
+    Parameters
+    ----------
+    name : str
+        As users write it, in every tool.
+    kind : {"integer", "number", "boolean", "text", "grid"}
+        Its type. A boolean is not an integer, a text is not a number, 2.0 is an integer's value only if written ``2``.
+        What a grid says is checked as a whole, see :mod:`mlops_dagster.grids`.
+    description : str
+        One or two sentences for the launchpad and ``--help``.
+    minimum, maximum : float, optional
+        Inclusive bounds of a number.
+    choices : tuple of str, optional
+        What a text may be.
+
+    Examples
+    --------
+    >>> PARAMETERS["max_depth"].check(80)
+    80
+    >>> PARAMETERS["max_depth"].check("80")
+    Traceback (most recent call last):
+    ...
+    mlops_dagster.pipelines.ParameterError: max_depth='80' (str): give an integer from 1 to 1000.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def domain(self) -> str:
+        """The values that are allowed, in words."""
+        if self.choices is not None:
+            return "one of " + ", ".join(self.choices)
+        words = PARAMETER_TYPES[self.kind]
+        if self.minimum is not None and self.maximum is not None:
+            words += f" from {_number(self.minimum)} to {_number(self.maximum)}"
+        elif self.minimum is not None:
+            words += f" of at least {_number(self.minimum)}"
+        return words
+
+    def check(self, value: object) -> Any:
+        """Return the value as it was given, or raise a :class:`ParameterError`.
+
+        Raises
+        ------
+        ParameterError
+            If the value is of another type or out of bounds. Nothing is ever converted or clipped.
+        """
+        right_type = {
+            "integer": isinstance(value, int) and not isinstance(value, bool),
+            "number": isinstance(value, int | float) and not isinstance(value, bool),
+            "boolean": isinstance(value, bool),
+            "text": isinstance(value, str),
+            "grid": isinstance(value, Mapping),
+        }[self.kind]
+        if not right_type:
+            raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            too_small = self.minimum is not None and value < self.minimum
+            too_large = self.maximum is not None and value > self.maximum
+            if too_small or too_large:
+                raise refuse(self.name, value, f"give {self.domain}.")
+        if self.choices is not None and value not in self.choices:
+            raise refuse(self.name, value, f"give {self.domain}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: its name is the name of its function in ``steps/`` and of its asset."""
+
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline: its steps in the order in which they run."""
+
+    name: str
+    description: str
+    steps: tuple[Step, ...]
+
+
+# ---------------------------------------------------------------------------------------------------------- symbols
+
+BUNDLED_SYMBOLS = ("GSPC", "IXIC")
+
+# A symbol becomes a folder name, a partition key, an MLflow tag and part of a URL: refuse, not escape.
+# Yahoo's own symbols (^GSPC, BRK-B, EURUSD=X, 0700.HK) all fit.
+_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9^=._-]{0,31}")
+
+
+def check_symbol(symbol: object) -> str:
+    """Return the symbol, or refuse it.
+
+    Raises
+    ------
+    ParameterError
+        If it isn't 1 to 32 letters, digits, ``^``, ``=``, ``.``, ``_`` or ``-`` beginning with a letter, a digit or
+        ``^``, or contains ``..``.
+
+    Examples
+    --------
+    >>> check_symbol("^GSPC")
+    '^GSPC'
+    >>> check_symbol("../x")
+    Traceback (most recent call last):
+    ...
+    mlops_dagster.pipelines.ParameterError: symbol='../x' (str): give 1 to 32 letters, digits or ^ = . _ - ...
+    """
+    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or ".." in symbol:
+        cure = "give 1 to 32 letters, digits or ^ = . _ - beginning with a letter, a digit or ^, without '..'."
+        raise refuse("symbol", symbol, cure)
+    return symbol
+
+
+# ------------------------------------------------------------------------------------------------------- parameters
+
+RECIPES = ("honest", "article")
+PRICE_SOURCES = ("bundled", "files", "yahoo")
+
+SOURCE = Parameter(
+    "source",
+    "text",
+    "Where the prices come from: the bundled files, your own CSV or Parquet files, or Yahoo Finance. "
+    "Not given: as the deployment says.",
+    choices=PRICE_SOURCES,
+)
+PATH = Parameter(
+    "path",
+    "text",
+    "For source 'files': a CSV or Parquet file, or a glob of several; {symbol} stands for the symbol.",
+)
+SHA256 = Parameter(
+    "sha256",
+    "text",
+    "For source 'files': the SHA-256 of the bytes that are meant, of several files in the order of their names. Other "
+    "bytes are refused. Not given: whatever is there.",
+)
+START = Parameter("start", "text", "For source 'yahoo': the first day, YYYY-MM-DD. Not given: all there is.")
+END = Parameter("end", "text", "For source 'yahoo': the day after the last, YYYY-MM-DD. Not given: today.")
+
+RECIPE = Parameter(
+    "recipe",
+    "text",
+    "'honest': forward returns, features that only look back, chronological split with a gap. "
+    "'article': exactly the blog's, leakage included.",
+    choices=RECIPES,
+)
+HORIZON = Parameter(
+    "horizon",
+    "integer",
+    "How many trading days ahead the forecast looks. Not given: 1 (honest), 1 % of the rows (article).",
+    minimum=1,
+    maximum=250,
+)
+TEST_SIZE = Parameter(
+    "test_size",
+    "number",
+    "The share of the rows that is kept for testing. Not given: 0.33.",
+    minimum=0.05,
+    maximum=0.5,
+)
+
+FOREST = (
+    Parameter(
+        "max_depth",
+        "integer",
+        "The deepest that a tree may grow, in levels of splits.",
+        minimum=1,
+        maximum=1000,
+    ),
+    Parameter("n_estimators", "integer", "How many trees the forest has.", minimum=1, maximum=10_000),
+    Parameter(
+        "min_samples_leaf",
+        "integer",
+        "How many training rows a leaf keeps at the least; large leaves suit noisy daily returns.",
+        minimum=1,
+        maximum=100_000,
+    ),
+    Parameter(
+        "min_samples_split",
+        "integer",
+        "How many training rows a node needs to be split.",
+        minimum=2,
+        maximum=100_000,
+    ),
+    Parameter(
+        "max_features",
+        "number",
+        "How many features a split looks at: a share of them up to 1.0 (1 means all), or a whole number from 2.",
+        minimum=0.001,
+        maximum=10_000,
+    ),
+    Parameter("bootstrap", "boolean", "Whether each tree sees its own random sample of the rows, or all of them."),
+    Parameter(
+        "random_state",
+        "integer",
+        "The seed. The same seed, data and parameters give the same model, bit for bit.",
+        minimum=0,
+        maximum=2**32 - 1,
+    ),
+)
+
+GATE = (
+    Parameter(
+        "margin",
+        "number",
+        "By which share the challenger's squared error has to be smaller than the champion's, on the same rows.",
+        minimum=0,
+        maximum=1,
+    ),
+    Parameter(
+        "beat_persistence",
+        "boolean",
+        "Whether the challenger has to forecast better than 'the price stays as it is' to become the champion.",
+    ),
+    Parameter(
+        "allow_leaks",
+        "boolean",
+        "Whether a model may become the champion that has learned from its test rows, as the article's does.",
+    ),
+)
+GATE_DEFAULTS: Mapping[str, Any] = {"margin": 0.0, "beat_persistence": True, "allow_leaks": False}
+
+PRESETS = ("small", "article")
+CV_SCHEMES = ("chronological", "shuffled")
+SCORINGS = (
+    "neg_root_mean_squared_error",
+    "neg_mean_squared_error",
+    "neg_mean_absolute_error",
+    "neg_median_absolute_error",
+    "neg_max_error",
+    "r2",
+    "explained_variance",
+)
+CANDIDATES_IN_MLFLOW = ("table", "children")
+
+SEARCH = (
+    Parameter(
+        "preset",
+        "text",
+        "A ready-made grid: 'small' takes seconds, 'article' is the blog's with 288 candidates.",
+        choices=PRESETS,
+    ),
+    Parameter(
+        "grid",
+        "grid",
+        "A grid of your own in place of a preset: each parameter of the forest with a list of values, "
+        "or with a range {start, stop, step} that includes its stop. Every combination is a candidate.",
+    ),
+    Parameter(
+        "cv",
+        "text",
+        "How candidates are scored. 'chronological': on rows that come after those they learn from, with a gap. "
+        "'shuffled': on random parts, as the article does. Not given: chronological (honest), shuffled (article).",
+        choices=CV_SCHEMES,
+    ),
+    Parameter("folds", "integer", "How many times each candidate is fitted and scored.", minimum=2, maximum=50),
+    Parameter(
+        "gap",
+        "integer",
+        "For cv 'chronological': how many rows to leave out before those that are scored. Not given: the horizon, "
+        "with which nothing leaks.",
+        minimum=0,
+        maximum=1000,
+    ),
+    Parameter(
+        "scoring",
+        "text",
+        "What makes a candidate good, by scikit-learn's name; the larger the better.",
+        choices=SCORINGS,
+    ),
+    next(parameter for parameter in FOREST if parameter.name == "random_state"),
+    Parameter(
+        "candidates",
+        "text",
+        "How MLflow shows the candidates: as one table of the search's run, or as a child run each.",
+        choices=CANDIDATES_IN_MLFLOW,
+    ),
+)
+SEARCH_DEFAULTS: Mapping[str, Any] = {
+    "preset": "small",
+    "folds": 3,
+    "scoring": "neg_root_mean_squared_error",
+    "candidates": "table",
+}
+
+FORECASTING = (
+    Parameter(
+        "interval",
+        "number",
+        "How sure the prediction interval is: the share of prices that it is meant to hold.",
+        minimum=0.5,
+        maximum=0.99,
+    ),
+    Parameter(
+        "catch_up",
+        "integer",
+        "How many of the last days to forecast after the event, where they have no forecast yet and the champion "
+        "hasn't learned from them, as after a week in which no run was made.",
+        minimum=0,
+        maximum=250,
+    ),
+)
+FORECASTING_DEFAULTS: Mapping[str, Any] = {"interval": 0.9, "catch_up": 0}
+
+PARAMETERS: Mapping[str, Parameter] = {
+    parameter.name: parameter
+    for parameter in (
+        SOURCE,
+        PATH,
+        SHA256,
+        START,
+        END,
+        RECIPE,
+        HORIZON,
+        TEST_SIZE,
+        *FOREST,
+        *GATE,
+        *SEARCH,
+        *FORECASTING,
+    )
+}
+
+# The article gave its forest max_depth and n_estimators only; everything else was scikit-learn's default.
+# The honest recipe's were chosen on a validation part of the training rows (benchmarks/choose_honest_defaults.py).
+RECIPE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "article": {
+        "max_depth": 80,
+        "n_estimators": 100,
+        "min_samples_leaf": 1,
+        "min_samples_split": 2,
+        "max_features": 1.0,
+        "bootstrap": True,
+        "random_state": 0,
+    },
+    "honest": {
+        "max_depth": 80,
+        "n_estimators": 200,
+        "min_samples_leaf": 100,
+        "min_samples_split": 2,
+        "max_features": 0.15,
+        "bootstrap": True,
+        "random_state": 0,
+    },
+}
+
+
+def explain(name: str) -> str:
+    """Describe a parameter for the launchpad and ``--help``: what it is, what may be given, what the defaults are.
+
+    Examples
+    --------
+    >>> explain("n_estimators")
+    'How many trees the forest has. Give an integer from 1 to 10000. Not given: 100 (article), 200 (honest).'
+    """
+    said = PARAMETERS[name]
+    words = [said.description]
+    if said.minimum is not None or said.choices is not None:
+        words.append(f"Give {said.domain}.")
+    defaults = {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
+    for step_defaults in (SEARCH_DEFAULTS, GATE_DEFAULTS, FORECASTING_DEFAULTS):
+        if name in step_defaults:
+            defaults = dict.fromkeys(RECIPES, step_defaults[name])
+    if len(set(defaults.values())) == 1:
+        words.append(f"Not given: {next(iter(defaults.values()))}.")
+    elif defaults:
+        words.append("Not given: " + ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items()) + ".")
+    return " ".join(words)
+
+
+def check_parameters(known: tuple[Parameter, ...], given: Mapping[str, object]) -> dict[str, Any]:
+    """Check parameters one by one; those that are None count as not given and are left out.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name, naming those that exist, and for any bad value.
+    """
+    names = {parameter.name: parameter for parameter in known}
+    for name, value in given.items():
+        if name not in names:
+            raise refuse(name, value, f"there is no such parameter; there are {', '.join(names)}.")
+    return {name: names[name].check(value) for name, value in given.items() if value is not None}
+
+
+def resolve_forest(recipe: str, given: Mapping[str, object]) -> dict[str, Any]:
+    """Check the forest's parameters and fill in the recipe's defaults.
+
+    Parameters
+    ----------
+    recipe : {"honest", "article"}
+        Whose defaults to use.
+    given : mapping
+        What the user gave. None means: the recipe's default.
+
+    Returns
+    -------
+    dict
+        All parameters, as ``RandomForestRegressor`` takes them.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown recipe or parameter and for any bad value.
+
+    Examples
+    --------
+    >>> resolve_forest("article", {"max_depth": 7, "n_estimators": 30})["n_estimators"]
+    30
+    """
+    checked = {**RECIPE_DEFAULTS[RECIPE.check(recipe)], **check_parameters(FOREST, given)}
+    return {**checked, "max_features": share_or_count(checked["max_features"])}
+
+
+def share_or_count(max_features: float) -> float | int:
+    """Return `max_features` as scikit-learn tells a share (a float) from a count (an integer).
+
+    For scikit-learn 1.0 is a share and 1 is a count; in a config file nobody sees the difference.
+
+    Raises
+    ------
+    ParameterError
+        For a count that isn't whole.
+
+    Examples
+    --------
+    >>> share_or_count(1), share_or_count(3.0)
+    (1.0, 3)
+    """
+    if max_features <= 1:
+        return float(max_features)
+    if float(max_features).is_integer():
+        return int(max_features)
+    raise refuse("max_features", max_features, "above 1 it is a number of features: give a whole one.")
+
+
+# -------------------------------------------------------------------------------------------------------- pipelines
+
+PRICES = Step(
+    "prices",
+    "Daily prices of one symbol, checked against the price contract.",
+    (SOURCE, PATH, SHA256, START, END),
+)
+TRAINING_SET = Step(
+    "training_set",
+    "Features, target and split of one symbol, ready to train on.",
+    (RECIPE, HORIZON, TEST_SIZE),
+)
+TRAINED_MODEL = Step(
+    "trained_model",
+    "A random forest fitted to the training set, evaluated on the test rows and logged to MLflow.",
+    FOREST,
+)
+CHAMPION_MODEL = Step(
+    "champion_model",
+    "The model that forecasts are made with: the newest if it is better than the one before, on the same rows.",
+    GATE,
+)
+GRID_SEARCH_RESULTS = Step(
+    "grid_search_results",
+    "Every candidate of a grid of hyper-parameters, cross-validated on the training rows of one symbol.",
+    SEARCH,
+)
+SPARK_GRID_SEARCH_RESULTS = Step(
+    "spark_grid_search_results",
+    "The same as grid_search_results, its trees grown on Spark.",
+    SEARCH,
+)
+
+PRICE_FORECAST = Step(
+    "price_forecast",
+    "What the champion says of the days whose price isn't known yet, with a prediction interval.",
+    FORECASTING,
+)
+FORECAST_QUALITY = Step(
+    "forecast_quality",
+    "Each forecast whose day has come, with the price that came.",
+    (),
+)
+
+BUILD_MODEL = Pipeline(
+    "build_model_pipeline",
+    "Prices to training set to trained model to champion, for one symbol.",
+    (PRICES, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL),
+)
+SEARCH_MODEL = Pipeline(
+    "search_model_pipeline",
+    "Prices to training set to grid search, for one symbol, on this machine.",
+    (PRICES, TRAINING_SET, GRID_SEARCH_RESULTS),
+)
+CLUSTER_SEARCH_MODEL = Pipeline(
+    "cluster_search_model_pipeline",
+    "Prices to training set to grid search, for one symbol, on Spark.",
+    (PRICES, TRAINING_SET, SPARK_GRID_SEARCH_RESULTS),
+)
+FORECAST = Pipeline(
+    "forecast_pipeline",
+    "Prices to forecast to how good the forecasts were, for one symbol, with the champion.",
+    (PRICES, PRICE_FORECAST, FORECAST_QUALITY),
+)
+PIPELINES = (BUILD_MODEL, SEARCH_MODEL, CLUSTER_SEARCH_MODEL, FORECAST)

@@ -1,0 +1,189 @@
+"""Airflow on this machine, for trying it out: one folder of state, `airflow standalone`, and how to trigger a run.
+
+What belongs here: settings of a local Airflow, start and stop. What doesn't: what a deployment of Airflow needs, since
+Astro, Helm and others bring their own, and the DAGs. Standard library only.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent
+BIN = Path(sys.executable).parent
+COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+
+def prepare(home: Path, *, port: int, command: str, **more: Mapping[str, str]) -> None:
+    """Write the configuration of a local Airflow; what was drawn or changed there before stays.
+
+    Parameters
+    ----------
+    home : Path
+        What ``AIRFLOW_HOME`` has to be.
+    port : int
+        Of the browser's pages and the REST API.
+    command : str
+        The command `mlops` that local tasks run.
+    **more
+        Further options, by section.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "airflow.cfg"
+    url = f"http://127.0.0.1:{port}"
+    drawn: dict[str, dict[str, str]] = {
+        "core": {
+            "load_examples": "False",
+            "parallelism": "4",  # a process each
+            "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        },
+        "api": {"host": "127.0.0.1", "secret_key": secrets.token_hex(32)},
+        "api_auth": {"jwt_secret": secrets.token_hex(32)},
+    }
+    asked: dict[str, dict[str, str]] = {
+        "core": {"dags_folder": str(PROJECT / "dags"), "execution_api_server_url": f"{url}/execution/"},
+        "api": {"port": str(port), "base_url": url},
+        "mlops": {"command": command},
+    }
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_dict(drawn)
+    config.read(file)
+    config.read_dict(asked)
+    config.read_dict(more)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:
+        config.write(written)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return what every `airflow` command of this home needs of its environment."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    return {**os.environ, "AIRFLOW_HOME": str(home), "PYTHONPATH": str(PROJECT), "PATH": path}
+
+
+@contextmanager
+def standalone(home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `airflow standalone` and, at the end, stop it with all that it has started."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [str(BIN / "airflow"), "standalone"],
+            env=environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def healthy(url: str) -> bool:
+    """Whether every component says that it is well."""
+    try:
+        with _opener().open(f"{url}/api/v2/monitor/health", timeout=10) as answer:
+            said = json.load(answer)
+    except (OSError, ValueError):
+        return False
+    return all(said[name]["status"] == "healthy" for name in COMPONENTS)
+
+
+def token_of(url: str, home: Path) -> str:
+    """Return a token for the REST API."""
+    body = json.dumps({"username": "admin", "password": password_of(home)}).encode()
+    request = urllib.request.Request(f"{url}/auth/token", body, {"Content-Type": "application/json"})  # noqa: S310
+    with _opener().open(request, timeout=60) as answer:
+        token: str = json.load(answer)["access_token"]
+    return token
+
+
+def ready(url: str, home: Path) -> bool:
+    """Whether every component is well and the DAGs are there, which are read only after that."""
+    if not healthy(url):
+        return False
+    headers = {"Authorization": f"Bearer {token_of(url, home)}"}
+    request = urllib.request.Request(f"{url}/api/v2/dags?limit=100", headers=headers)  # noqa: S310 - our own address
+    with _opener().open(request, timeout=60) as answer:
+        there = {dag["dag_id"] for dag in json.load(answer)["dags"]}
+    return {file.stem for file in (PROJECT / "dags").glob("*.py")} <= there
+
+
+def password_of(home: Path) -> str:
+    """Return the password of the user admin, which Airflow drew when it first started."""
+    passwords: dict[str, str] = json.loads((home / "simple_auth_manager_passwords.json.generated").read_text())
+    return passwords["admin"]
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+BANNER = """
+Airflow   {url}   user: admin   password: {password}
+
+Trigger a run in the browser (Dags / build_model_pipeline / Trigger), in another shell:
+
+  export AIRFLOW_HOME={home} PYTHONPATH={project}
+  {bin}/airflow dags trigger build_model_pipeline --conf '{{"max_depth": 80, "n_estimators": 100}}'
+
+or over the REST API:
+
+  TOKEN=$(curl -s -X POST {url}/auth/token -H 'Content-Type: application/json' \\
+    -d '{{"username": "admin", "password": "{password}"}}' | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')
+  curl -X POST {url}/api/v2/dags/build_model_pipeline/dagRuns \\
+    -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+    -d '{{"logical_date": null, "conf": {{"max_depth": 80, "n_estimators": 100}}}}'
+
+Stop it with Ctrl-C. What it says is in {log}
+"""
+
+
+def main() -> None:
+    """Start Airflow, say how to use it, and stop it with Ctrl-C."""
+    home = Path(os.environ.get("AIRFLOW_HOME") or PROJECT / ".airflow").resolve()
+    port = int(os.environ.get("AIRFLOW_PORT") or 8080)
+    url, log = f"http://127.0.0.1:{port}", home / "standalone.log"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sys.exit(f"{url} can't be listened on ({error}). Stop what is there, or: make airflow AIRFLOW_PORT=8081")
+    prepare(home, port=port, command=os.environ.get("MLOPS_BIN") or "mlops")
+    # Started in the background by a shell, it would ignore Ctrl-C, and so would Airflow.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(f"Starting Airflow (about a minute); its log: {log}", flush=True)
+    with standalone(home, log) as process:
+        try:
+            while not ready(url, home):
+                if process.poll() is not None:
+                    sys.exit(f"Airflow ended with status {process.returncode}; {log} says why.")
+                time.sleep(1)
+            said = {"url": url, "password": password_of(home), "home": home, "project": PROJECT}
+            print(BANNER.format(**said, bin=BIN, log=log), flush=True)
+            process.wait()
+            sys.exit(f"Airflow stopped; {log} says why.")
+        except KeyboardInterrupt:
+            print("Stopping ...", flush=True)
+
+
+if __name__ == "__main__":
+    main()

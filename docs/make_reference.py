@@ -1,0 +1,421 @@
+"""Write docs/reference.md from the code: what there is, with the words that the code itself has for it.
+
+    make reference                                    # write it
+    .venv/bin/python docs/make_reference.py --check   # say whether it is up to date, and what differs
+
+The columns of the tables are those of tables: each step runs once, on the bundled prices, in a folder of its own.
+"""
+
+import argparse
+import difflib
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+import dagster as dg
+import typer
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from mlops_dagster import pipelines, steps
+from mlops_dagster.cli import app
+from mlops_dagster.compute.report import COLUMNS
+from mlops_dagster.definitions import definitions_of
+from mlops_dagster.jobs import JOBS
+from mlops_dagster.stack.deployment import Deployment, load_deployment
+from mlops_dagster.stack.store import store_of
+from mlops_dagster.stack.tracking import MlflowTracker, Origin
+
+REFERENCE = Path(__file__).parent / "reference.md"
+HEAD = """\
+# Reference
+
+<!-- Made from the code by docs/make_reference.py. Don't edit it: run `make reference`. -->
+
+What there is, in the code's own words: [pipelines](#pipelines) and their steps, [tables](#tables), what
+[Dagster](#dagster) shows and does, the [settings of a deployment](#settings), the [commands](#commands).
+"""
+# Enough to make every table, in seconds; what is in them doesn't matter here.
+SMALL: dict[str, dict[str, typing.Any]] = {
+    "training_set": {"recipe": "honest"},
+    "trained_model": {"n_estimators": 5},
+    "champion_model": {"beat_persistence": False},
+    "grid_search_results": {"grid": {"n_estimators": [2, 4], "max_depth": [2]}},
+    "price_forecast": {"catch_up": 5},
+}
+SAME_TABLE = {"spark_grid_search_results": "grid_search_results"}  # and Spark takes its time to start
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table, with an empty line before and after it."""
+    head = list(head)
+    yield ""
+    yield from (_row(cells) for cells in (head, ["---"] * len(head), *rows))
+    yield ""
+
+
+def _row(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def sentence(text: str | None) -> str:
+    """Return the first paragraph of a docstring or help text, in one line."""
+    return " ".join((text or "").strip().split("\n\n")[0].split())
+
+
+def code(text: object) -> str:
+    return f"`{text}`"
+
+
+# ---------------------------------------------------------------------------------------------------------- pipelines
+
+
+def pipelines_part() -> Iterator[str]:
+    yield "## Pipelines"
+    yield from table(
+        ("pipeline", "what it does", "its steps"),
+        (
+            (code(one.name), one.description, " → ".join(f"[`{step.name}`](#{step.name})" for step in one.steps))
+            for one in pipelines.PIPELINES
+        ),
+    )
+    yield "Every tool calls the same steps with the same parameters: `ops: <step>: config:` in Dagster's launchpad,"
+    yield "`--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on Databricks."
+    for step in _steps():
+        yield ""
+        yield f"### {step.name}"
+        yield ""
+        yield step.description
+        if step.parameters:
+            yield from table(
+                ("parameter", "what may be given", "not given", "what it is"),
+                (
+                    (code(one.name), _domain(one), _default(step, one), _NOT_GIVEN.sub("", one.description).strip())
+                    for one in step.parameters
+                ),
+            )
+        else:
+            yield ""
+            yield "It takes no parameters."
+
+
+_NOT_GIVEN = re.compile(r"\s*Not given: (.+?)\.(?=\s|$)")
+
+
+def _steps() -> list[pipelines.Step]:
+    return list({step.name: step for pipeline in pipelines.PIPELINES for step in pipeline.steps}.values())
+
+
+def _domain(one: pipelines.Parameter) -> str:
+    return ", ".join(map(code, one.choices)) if one.choices else one.domain
+
+
+def _default(step: pipelines.Step, one: pipelines.Parameter) -> str:
+    if step is pipelines.TRAINING_SET and one.name == "recipe":
+        return code("honest")
+    by_recipe = {recipe: values[one.name] for recipe, values in pipelines.RECIPE_DEFAULTS.items() if one.name in values}
+    for fixed in (pipelines.GATE_DEFAULTS, pipelines.SEARCH_DEFAULTS, pipelines.FORECASTING_DEFAULTS):
+        if one.name in fixed:
+            by_recipe = {"": fixed[one.name]}
+    if not by_recipe:
+        return said[1] if (said := _NOT_GIVEN.search(one.description)) else ""
+    if len(set(by_recipe.values())) == 1:
+        return _value(next(iter(by_recipe.values())))
+    return ", ".join(f"{_value(value)} ({recipe})" for recipe, value in by_recipe.items())
+
+
+def _value(value: object) -> str:
+    return code(value if isinstance(value, str) else json.dumps(value))
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def tables_part() -> Iterator[str]:
+    yield "## Tables"
+    yield ""
+    yield "Each step leaves one Delta table per symbol, at `<store.root>/<table>/<symbol>`. All versions stay readable."
+    made = _make_tables()
+    for name, columns in made.items():
+        yield ""
+        yield f"### Table {name}"
+        yield from table(
+            ("column", "type", "what it holds"), ((code(column), *said) for column, said in columns.items())
+        )
+    for name, other in SAME_TABLE.items():
+        yield f"`{name}` has the columns of [`{other}`](#table-{other})."
+        yield ""
+
+
+def _make_tables() -> dict[str, dict[str, tuple[str, str]]]:
+    deployment = load_deployment()
+    store = store_of(deployment)
+    tools: typing.Any = {
+        "deployment": deployment,
+        "store": store,
+        "tracker": MlflowTracker(**deployment.tracker_settings()),
+        "origin": Origin("shell", "reference", None),
+    }
+    made = {}
+    for step in _steps():
+        if step.name in SAME_TABLE:
+            continue
+        columns = steps.run_step(step.name, "GSPC", SMALL.get(step.name, {}), **tools).columns
+        made[step.name] = {name: (dtype, COLUMNS.get(name, "")) for name, dtype in columns.items()}
+        if step is pipelines.TRAINING_SET:
+            made[step.name] = _with_other_recipes(made[step.name], store)
+    return made
+
+
+def _with_other_recipes(columns: dict[str, tuple[str, str]], store: typing.Any) -> dict[str, tuple[str, str]]:
+    """Add the features that only other recipes have, and say which recipe has which."""
+    from mlops_dagster.ml.recipes import RECIPES, make_training_set
+
+    prices, _ = store.read("prices", "GSPC")
+    whole, names = dict(columns), {}
+    for recipe in RECIPES:
+        frame = make_training_set(prices, recipe=recipe).frame
+        for name, dtype in frame.dtypes.items():
+            whole.setdefault(str(name), (str(dtype), COLUMNS.get(str(name), "")))
+            names.setdefault(str(name), []).append(recipe)
+    return {
+        name: (dtype, said if len(names[name]) == len(RECIPES) else f"{said} (recipe {', '.join(names[name])})")
+        for name, (dtype, said) in whole.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ Dagster
+
+
+def dagster_part() -> Iterator[str]:
+    definitions = definitions_of(load_deployment())
+    repository = definitions.get_repository_def()
+    graph = repository.asset_graph
+    yield "## Dagster"
+    yield ""
+    yield "Partitions are symbols. What is said here of a default status holds for `deployments/local.yaml`."
+    yield ""
+    yield "### Assets"
+    yield from table(
+        ("asset", "group", "made from", "what it is"),
+        (
+            (
+                code(key.to_user_string()),
+                graph.get(key).group_name,
+                ", ".join(code(parent.to_user_string()) for parent in sorted(graph.get(key).parent_keys)),
+                sentence(graph.get(key).description),
+            )
+            for key in graph.toposorted_asset_keys
+        ),
+    )
+    yield "### Checks"
+    yield from table(
+        ("check", "of", "if it fails", "what holds"),
+        (
+            (
+                code(key.name),
+                code(key.asset_key.to_user_string()),
+                "what follows isn't made" if graph.get(key).blocking else "",
+                sentence(graph.get(key).description),
+            )
+            for key in sorted(graph.asset_check_keys, key=lambda key: (key.asset_key, key.name))
+        ),
+    )
+    yield "### Jobs"
+    yield ""
+    yield "Each is the pipeline of its name. This is what the launchpad opens with:"
+    for job in JOBS:
+        said = {name: {"config": _without_none(op["config"])} for name, op in _launchpad(job)["ops"].items()}
+        shown = yaml.safe_dump({"ops": said}, sort_keys=False)
+        yield from ("", f"`{job.name}`:", "", "```yaml", *shown.splitlines(), "```")
+    yield ""
+    yield "### Schedules"
+    yield from table(
+        ("schedule", "when", "at first", "what it does"),
+        (
+            (
+                code(one.name),
+                f"`{one.cron_schedule}`, {one.execution_timezone or 'UTC'}",
+                _status(one),
+                sentence(one.description),
+            )
+            for one in sorted(repository.schedule_defs, key=lambda one: one.name)
+        ),
+    )
+    yield "### Sensors"
+    yield from table(
+        ("sensor", "looks every", "at first", "what it does"),
+        (
+            (code(one.name), f"{one.minimum_interval_seconds or 30} s", _status(one), sentence(one.description))
+            for one in sorted(repository.sensor_defs, key=lambda one: one.name)
+        ),
+    )
+
+
+def _status(one: dg.ScheduleDefinition | dg.SensorDefinition) -> str:
+    return "on" if one.default_status.value == "RUNNING" else "off"
+
+
+def _launchpad(job: typing.Any) -> typing.Any:
+    return job.config.to_config_dict() if isinstance(job.config, dg.RunConfig) else job.config
+
+
+def _without_none(values: typing.Any) -> typing.Any:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# ----------------------------------------------------------------------------------------------------------- settings
+
+
+def settings_part() -> Iterator[str]:
+    yield "## Settings"
+    yield ""
+    yield "Of a deployment, see [which tools, by config](deployments.md): in its file, or in the environment."
+    yield from table(
+        ("setting", "type", "default", "variable", "what it says"),
+        (
+            (code(path), kind, default, code("MLOPS_" + path.upper().replace(".", "__")), said)
+            for path, kind, default, said in _settings(Deployment, "")
+        ),
+    )
+
+
+def _settings(model: type[BaseModel], above: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        path = f"{above}{name}"
+        section = _section(field.annotation)
+        if section is None:
+            yield path, _kind(field.annotation), _field_default(field), field.description or ""
+            continue
+        if type(None) in typing.get_args(field.annotation):
+            yield path, "section", "none", field.description or sentence(section.__doc__)
+        yield from _settings(section, f"{path}.")
+
+
+def _section(annotation: typing.Any) -> type[BaseModel] | None:
+    """Return the settings that a setting consists of, if it does."""
+    for kind in (annotation, *typing.get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and typing.get_origin(annotation) is not list:
+            return kind
+    return None
+
+
+def _kind(annotation: typing.Any) -> str:
+    names = {str: "text", int: "integer", float: "number", bool: "boolean", Path: "path", type(None): ""}
+    if annotation in names:
+        return names[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return ", ".join(map(code, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(filter(None, map(_kind, arguments)))
+    if origin is list:
+        return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return "names with values"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "{" + ", ".join(annotation.model_fields) + "}"
+    return str(annotation)
+
+
+def _field_default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "needed" if field.default_factory is None else ""
+    if field.default is None:
+        return ""
+    value = str(field.default) if isinstance(field.default, Path) else field.default
+    return _value(value)
+
+
+# ----------------------------------------------------------------------------------------------------------- commands
+
+
+def commands_part() -> Iterator[str]:
+    yield "## Commands"
+    yield ""
+    yield "Exit status: 0 done, 1 the work failed, 2 refused before any work, 130 or 143 stopped."
+    root = typer.main.get_command(app)
+    for path, command in _commands(root, "mlops"):
+        yield ""
+        yield f"### {path}"
+        yield ""
+        yield sentence(command.help)
+        example = next((line.strip() for line in (command.help or "").splitlines() if "Example:" in line), None)
+        if example:
+            yield from ("", f"Example: `{example.removeprefix('Example: ')}`")
+        options = [one for one in command.params if one.name not in ("help", *pipelines.PARAMETERS)]
+        if options:
+            yield from table(("option", "what it says"), ((_names(one), _help(one)) for one in options))
+        known = [_names(one) for one in command.params if one.name in pipelines.PARAMETERS]
+        if known:
+            yield f"And the parameters of its [steps](#pipelines): {', '.join(known)}."
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    for name, one in getattr(command, "commands", {}).items():
+        yield from _commands(one, f"{path} {name}")
+
+
+def _names(one: click.Parameter) -> str:
+    if isinstance(one, click.Argument):
+        return code((one.name or "").upper())
+    return ", ".join(map(code, (*one.opts, *one.secondary_opts)))
+
+
+def _help(one: click.Parameter) -> str:
+    words = [sentence(getattr(one, "help", None))]
+    if one.required:
+        words.append("Needed.")
+    elif (shown := getattr(one, "show_default", None)) and isinstance(shown, str):
+        words.append(f"Not given: {shown}.")
+    elif shown is not False and one.default not in (None, False, ...) and not callable(one.default):
+        words.append(f"Not given: {one.default}.")
+    if envvar := getattr(one, "envvar", None):
+        words.append(f"Or `{envvar}` in the environment.")
+    return " ".join(filter(None, words))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def reference() -> str:
+    """Return the whole page."""
+    parts = (pipelines_part, tables_part, dagster_part, settings_part, commands_part)
+    text = "\n".join([HEAD, *("\n".join([*part(), ""]) for part in parts)])
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text.rstrip() + "\n"
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=sentence(__doc__))
+    arguments.add_argument("--check", action="store_true", help="change nothing; fail if the page isn't up to date")
+    check = arguments.parse_args().check
+    for name in [name for name in os.environ if name.startswith("MLOPS_")]:
+        del os.environ[name]  # the defaults are what the page is about
+    with tempfile.TemporaryDirectory() as home:
+        os.chdir(home)  # whose deployments/ is none
+        logging.disable(logging.INFO)
+        written = reference()
+    if not check:
+        REFERENCE.write_text(written)
+        return
+    stands = REFERENCE.read_text() if REFERENCE.exists() else ""
+    differences = difflib.unified_diff(stands.splitlines(), written.splitlines(), "docs/reference.md", "the code", n=0)
+    if shown := "\n".join(differences):
+        sys.exit(f"{shown}\ndocs/reference.md isn't what the code says. Renew it: make reference")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What Dagster checks about each symbol's searches. See `build_model.py` for what belongs here."""
+
+import dagster as dg
+
+from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
+from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.stack.store import Store
+
+
+def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
+    """Make the checks of a search; where its trees were grown makes no difference to them."""
+    table_name = asset.key.to_user_string()
+
+    @check_of_each_symbol(asset)
+    def no_candidate_failed(
+        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+    ) -> dg.AssetCheckResult:
+        """Every candidate of the grid could be fitted and scored on every fold."""
+        frame, _ = store.read(table_name, context.partition_key)
+        failed = frame[frame["mean_test_score"].isna()]
+        return dg.AssetCheckResult(
+            passed=failed.empty,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="All could be scored."
+            if failed.empty
+            else f"{len(failed)} of {len(frame)} have no score, the first is {failed['params'].iloc[0]}.",
+            metadata={"candidates": len(frame), "failed_candidates": len(failed)},
+        )
+
+    @check_of_each_symbol(asset)
+    def best_is_inside_the_grid(
+        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
+    ) -> dg.AssetCheckResult:
+        """The best value of no parameter is the smallest or largest that was tried, where a better may lie beyond."""
+        from mlops_dagster.ml.search import best_at_the_edge
+
+        frame, _ = store.read(table_name, context.partition_key)
+        edges = best_at_the_edge(frame)
+        return dg.AssetCheckResult(
+            passed=not edges,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=" ".join(edges) or "The best candidate lies inside the grid.",
+            metadata={"at_the_edge": len(edges)},
+        )
+
+    return [no_candidate_failed, best_is_inside_the_grid]
+
+
+CHECKS = [*_search_checks(grid_search_results), *_search_checks(spark_grid_search_results)]

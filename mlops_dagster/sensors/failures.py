@@ -1,0 +1,88 @@
+"""The sensor that tells people when a run has failed.
+
+What belongs here: what is known of a failed run. What doesn't: what is said and how it gets there (`stack/notify.py`).
+"""
+
+from contextlib import suppress
+
+from dagster import (
+    DagsterRun,
+    DefaultSensorStatus,
+    ResourceParam,
+    RunFailureSensorContext,
+    SensorDefinition,
+    SkipReason,
+    run_failure_sensor,
+)
+
+from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.notify import Failure, tell
+from mlops_dagster.stack.tracking import MlflowTracker
+
+HOW = "MLOPS_NOTIFY__WEBHOOK_URL, MLOPS_NOTIFY__SLACK_WEBHOOK_URL or notify.email (see docs/automation.md)"
+
+
+class NotTold(MlopsError):  # noqa: N818 it reads better where it is shown
+    """Somebody couldn't be told that a run has failed; the message says who and why."""
+
+
+def run_failed(deployment: Deployment) -> SensorDefinition:
+    """Make the sensor; it is on where somebody is to be told."""
+    channels = deployment.notify.channels
+    told = f"Tells {', '.join(channels)}" if channels else f"Tells nobody yet: set {HOW}. It would tell"
+
+    @run_failure_sensor(
+        name="run_failed",
+        description=f"{told} of every run that fails: job, symbol, step, error and links.",
+        minimum_interval_seconds=4,
+        default_status=DefaultSensorStatus.RUNNING if channels else DefaultSensorStatus.STOPPED,
+        # Runs that were started from a shell belong to no code location.
+        monitor_all_code_locations=True,
+    )
+    def sensor(
+        context: RunFailureSensorContext, deployment: ResourceParam[Deployment], tracker: ResourceParam[MlflowTracker]
+    ) -> SkipReason | None:
+        if not deployment.notify.channels:
+            return SkipReason(f"Nobody is told of failed runs: set {HOW}.")
+        if context.dagster_run.tags.get("dagster/will_retry") == "true":
+            return SkipReason(f"Run {context.dagster_run.run_id} is tried again first.")
+        problems = tell(_failure(context, deployment, tracker), deployment.notify)
+        told = [name for name in deployment.notify.channels if name not in problems]
+        context.log.info(f"Run {context.dagster_run.run_id} has failed; told: {', '.join(told) or 'nobody'}.")
+        if problems:
+            raise NotTold(" ".join(f"notify.{name} wasn't told: {problem}." for name, problem in problems.items()))
+        return None
+
+    return sensor
+
+
+def _failure(context: RunFailureSensorContext, deployment: Deployment, tracker: MlflowTracker) -> Failure:
+    run = context.dagster_run
+    step, error = None, context.failure_event.message or "It gave no reason."
+    # The first step that failed is why the others did.
+    for event in context.get_step_failure_events()[:1]:
+        step, data = event.step_key, event.step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            error = data.user_failure_data.description
+        elif data.error:
+            error = (data.error.cause or data.error).message
+    return Failure(
+        job=run.job_name,
+        run_id=run.run_id,
+        symbol=run.tags.get("dagster/partition"),
+        step=step,
+        error=error,
+        dagster_url=deployment.dagster_run_url(run.run_id),
+        mlflow_url=_mlflow_url(run, tracker),
+    )
+
+
+def _mlflow_url(run: DagsterRun, tracker: MlflowTracker) -> str | None:
+    # A failure is told with or without it.
+    with suppress(MlopsError):
+        client, experiment_id = tracker.connect()
+        found = client.search_runs([experiment_id], f"tags.{tracker.run_id_tag} = '{run.run_id}'", max_results=1)
+        if found:
+            return tracker.url(experiment_id, found[0].info.run_id)
+    return None

@@ -1,0 +1,125 @@
+"""`mlops forecast`: what the champion says of the days to come, and what `mlops report` shows of it.
+
+What belongs here: options in, one call per step, the forecast out. What doesn't: the work (`steps/forecast.py`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.table import Table
+
+from mlops_dagster import pipelines
+from mlops_dagster.shell.calling import shell_origin
+from mlops_dagster.shell.output import (
+    AsJson,
+    DeploymentName,
+    End,
+    PricePath,
+    Sha256,
+    Source,
+    Start,
+    Symbols,
+    errors_said_well,
+    option,
+    out,
+    price_parameters,
+    print_json,
+    run_step,
+    shell_tracker,
+)
+
+if TYPE_CHECKING:
+    from mlops_dagster.stack.store import Store
+
+
+def forecast(
+    symbol: Symbols,
+    interval: Annotated[float | None, option("interval")] = None,
+    catch_up: Annotated[int | None, option("catch_up")] = None,
+    source: Source = None,
+    path: PricePath = None,
+    sha256: Sha256 = None,
+    start: Start = None,
+    end: End = None,
+    deployment: DeploymentName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast with the champion: prices, forecast, how good earlier forecasts were (forecast_pipeline).
+
+    Example: mlops forecast --symbol GSPC --interval 0.9
+    """
+    given = {"interval": interval, "catch_up": catch_up}
+    with errors_said_well(as_json):
+        for one in symbol:
+            pipelines.check_symbol(one)
+        pipelines.check_parameters(pipelines.PRICE_FORECAST.parameters, given)
+
+        from mlops_dagster import steps
+        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.store import store_of
+
+        settings = load_deployment(deployment)
+        where = price_parameters(
+            settings, symbol, {"source": source, "path": path, "sha256": sha256, "start": start, "end": end}
+        )
+        store, origin = store_of(settings), shell_origin()
+        tools: Any = {"deployment": settings, "store": store, "tracker": shell_tracker(settings), "origin": origin}
+        reports: dict[str, dict[str, Any]] = {}
+        for one in symbol:
+            reports[one] = {
+                step: run_step(one, step, partial(steps.run_step, step, one, its, **tools))
+                for step, its in (("prices", where), ("price_forecast", given), ("forecast_quality", {}))
+            }
+        if as_json:
+            print_json({"pipeline": pipelines.FORECAST.name, "run_id": origin.run_id, "symbols": reports})
+            return
+        print_forecasts(latest_forecasts(store, symbol))
+        for one in symbol:
+            out.print(f"{one}: {reports[one]['forecast_quality']['summary']}", soft_wrap=True, markup=False)
+
+
+def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
+    """Return what there is to know about the newest forecast of each symbol, as JSON values."""
+    found = []
+    for symbol in store.symbols("price_forecast") if symbols is None else symbols:
+        frame, _ = store.read("price_forecast", symbol)
+        newest = frame.sort_values("Date", kind="stable").iloc[-1]
+        found.append(
+            {
+                "symbol": symbol,
+                "made_on": str(newest["Date"].date()),
+                "target_date": str(newest["TargetDate"].date()),
+                **{name: float(newest[name]) for name in ("price", "forecast", "lower", "upper", "interval")},
+                "model_version": newest["model_version"],
+                "made_at": newest["made_at"].isoformat(timespec="seconds"),
+            }
+        )
+    return found
+
+
+def print_forecasts(forecasts: list[dict[str, Any]]) -> None:
+    """Print the newest forecasts."""
+    table = Table(title="The newest forecast of each symbol", title_justify="left")
+    for column in ("symbol", "for"):
+        table.add_column(column)
+    for column in ("price", "forecast", "change", "interval"):
+        table.add_column(column, justify="right")
+    for one in forecasts:
+        table.add_row(
+            one["symbol"],
+            one["target_date"],
+            f"{one['price']:#,.6g}",
+            f"{one['forecast']:#,.6g}",
+            f"{one['forecast'] / one['price'] - 1:+.2%}",
+            f"{one['lower']:#,.6g} to {one['upper']:#,.6g}",
+        )
+    out.print(table)
+    for one in forecasts:
+        out.print(
+            f"{one['symbol']}: forecast from the price of {one['made_on']} by version {one['model_version']}; "
+            f"{one['interval']:.0%} of the prices are meant to lie in the interval.",
+            soft_wrap=True,
+            markup=False,
+        )

@@ -1,0 +1,112 @@
+"""`mlops parity`: whether two stacks, or two runs, have made the same, and what differs if they haven't.
+
+What belongs here: naming the two sides, and the verdict in words. What doesn't: the comparison (`steps/parity.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from mlops_dagster import pipelines
+from mlops_dagster.shell.output import AsJson, errors_said_well, open_tracker, out, print_json, progress
+
+_SIDE = "A deployment: a name below deployments/, or the path of a YAML file. With @RUN one run of it: the id of a "
+_SIDE += "Dagster run, of a command's, or of MLflow's."
+
+
+def parity(
+    a: Annotated[str, typer.Argument(help=_SIDE, show_default=False)],
+    b: Annotated[str, typer.Argument(help="The same for the other side.", show_default=False)],
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option("--symbol", "-s", help="Which symbol. Not given: all that a side has.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what two deployments, or two runs, have made: tables, metrics, model, MLflow, champion.
+
+    Exit status: 0 the same, 1 something differs, 2 refused.
+
+    Example: mlops parity deployments/local.yaml deployments/spark.yaml --symbol GSPC
+    """
+    with errors_said_well(as_json):
+        for one in symbol or ():
+            pipelines.check_symbol(one)
+        sides = [_Side(a), _Side(b)]
+        _refuse_the_same(*sides)
+        symbols = symbol or sorted({one for side in sides for one in side.symbols()})
+        if not symbols:
+            raise pipelines.refuse("symbol", None, "neither side has anything yet; run a pipeline on both.")
+        verdicts = {one: _compare(one, *sides) for one in symbols}
+        for one, verdict in verdicts.items():
+            if not verdict:
+                raise pipelines.refuse("symbol", one, f"neither side has anything of {one}; run a pipeline on both.")
+        differing = sum(bool(said["differences"]) for verdict in verdicts.values() for said in verdict)
+        if as_json:
+            print_json({"a": a, "b": b, "same": not differing, "symbols": verdicts})
+        else:
+            _print(a, b, verdicts, differing)
+    if differing:
+        raise typer.Exit(1)
+
+
+class _Side:
+    """One side: a deployment's tools, and perhaps a run."""
+
+    def __init__(self, said: str) -> None:
+        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.store import store_of
+
+        name, _, self.run = said.partition("@")
+        self.settings: Any = load_deployment(name)
+        self.store = store_of(self.settings)
+        self.tracker = open_tracker(self.settings)
+
+    def symbols(self) -> set[str]:
+        """Return the symbols that have any table."""
+        steps = {step.name for pipeline in pipelines.PIPELINES for step in pipeline.steps}
+        return {symbol for step in steps for symbol in self.store.symbols(step)}
+
+    def left_behind(self, symbol: str) -> Any:
+        from mlops_dagster.steps.parity import left_behind
+
+        return left_behind(symbol, store=self.store, tracker=self.tracker, run=self.run or None)
+
+
+def _refuse_the_same(a: _Side, b: _Side) -> None:
+    """Refuse to compare a stack with itself, which would always agree."""
+    if (a.store.root, a.run) != (b.store.root, b.run):
+        return
+    said = sorted(name for name in os.environ if name.startswith(("MLOPS_STORE", "MLOPS_HOME")))
+    why = f"; the environment overrides both files: {', '.join(said)}" if said else ""
+    cure = (
+        f"both sides are the same tables, {a.store.root}{why}. Name two deployments with homes of their own, or runs."
+    )
+    raise pipelines.refuse("B", b.store.root, cure)
+
+
+def _compare(symbol: str, a: _Side, b: _Side) -> list[dict[str, Any]]:
+    from mlops_dagster.steps.parity import compare
+
+    with progress.status(f"{symbol}  reading both sides"):
+        compared = compare(a.left_behind(symbol), b.left_behind(symbol))
+    return [{"what": one.what, "size": one.size, "differences": one.differences} for one in compared]
+
+
+def _print(a: str, b: str, verdicts: dict[str, list[dict[str, Any]]], differing: int) -> None:
+    out.print(f"A is {a}, B is {b}.", soft_wrap=True, markup=False)
+    for symbol, verdict in verdicts.items():
+        for said in verdict:
+            if not said["differences"]:
+                out.print(f"{symbol}  {said['what']}: the same ({said['size']})", soft_wrap=True, markup=False)
+                continue
+            out.print(f"{symbol}  {said['what']}: different", soft_wrap=True, markup=False)
+            for sentence in said["differences"]:
+                out.print(f"    {sentence}", soft_wrap=True, markup=False)
+    if differing:
+        out.print(f"{differing} of {sum(map(len, verdicts.values()))} differ.")
+    else:
+        out.print("Everything that was compared is the same, to the last bit.")

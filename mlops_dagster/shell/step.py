@@ -1,0 +1,59 @@
+"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps.
+
+What belongs here: the command. What doesn't: which tools each step takes (`steps/run.py`), and whole pipelines, which
+have commands of their own.
+"""
+
+import json
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from mlops_dagster import pipelines
+from mlops_dagster.shell.calling import shell_origin
+from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, print_json, run_step, shell_tracker
+
+
+def step(
+    name: Annotated[str, typer.Argument(help="Which step, for example trained_model.", show_default=False)],
+    symbol: Annotated[str, typer.Option("--symbol", "-s", help="Which symbol.", show_default=False)],
+    given: Annotated[
+        str,
+        typer.Option(help="The step's parameters as JSON, for example '{\"max_depth\": 80}'. Null is not given."),
+    ] = "{}",
+    deployment: DeploymentName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one step of a pipeline. What it reads has to be in the store.
+
+    Example: mlops step trained_model --symbol GSPC --given '{"max_depth": 80, "n_estimators": 100}'
+    """
+    with errors_said_well(as_json):
+        pipelines.check_symbol(symbol)
+        checked = _checked(name, given)
+
+        from mlops_dagster import steps
+        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.store import store_of
+
+        settings = load_deployment(deployment)
+        tracker = shell_tracker(settings)
+        origin = shell_origin()
+        tools: Any = {"deployment": settings, "store": store_of(settings), "tracker": tracker, "origin": origin}
+        report = run_step(symbol, name, partial(steps.run_step, name, symbol, checked, **tools))
+        if as_json:
+            print_json({"run_id": origin.run_id, **report})
+
+
+def _checked(name: str, given: str) -> dict[str, Any]:
+    known = {step.name: step for pipeline in pipelines.PIPELINES for step in pipeline.steps}
+    if name not in known:
+        raise pipelines.refuse("step", name, f"there is no such step; there are {', '.join(known)}.")
+    try:
+        values = json.loads(given)
+    except ValueError as error:
+        raise pipelines.refuse("given", given, f"that is no JSON ({error}); give an object of parameters.") from None
+    if not isinstance(values, dict):
+        raise pipelines.refuse("given", given, "give an object of parameters.")
+    return pipelines.check_parameters(known[name].parameters, values)

@@ -1,0 +1,138 @@
+"""The inbox: a folder into which people and programs drop price files, and what in it is whose prices.
+
+What belongs here: which files are a symbol's, and telling that they changed without reading them. What doesn't: reading
+prices (`sources.py`), and what follows from a new file (the sensor `price_inbox`).
+
+A symbol's prices are a file ``SYMBOL.csv`` or ``SYMBOL.parquet``, or all files of one of the two kinds in a folder
+``SYMBOL``, in the order of their names. Hidden files and those that editors and downloads leave behind for a moment
+are none.
+"""
+
+from __future__ import annotations
+
+import base64
+import glob
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_dagster.pipelines import ParameterError, check_symbol
+
+KINDS = (".csv", ".parquet")
+# 25,000 trading days, a century, are 2 MB.
+LARGEST = 256 * 1024**2
+# Partial downloads and copies, editors' backups and locks. What begins with a dot (rsync, vim, LibreOffice) is hidden.
+_PASSING = (
+    *(".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".temp", ".swp", ".swo", ".bak", ".lock"),
+    *("~", "#"),
+)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One symbol's prices in the inbox.
+
+    Attributes
+    ----------
+    symbol : str
+        Whose.
+    path : str
+        What the step `prices` takes as its path: a file, or a glob of all files.
+    files : tuple of Path
+        In the order in which they are read.
+    stamp : str
+        Another one when a file is written, replaced or renamed, or one is added or taken away.
+    """
+
+    symbol: str
+    path: str
+    files: tuple[Path, ...]
+    stamp: str
+
+
+def look_into(folder: Path) -> tuple[list[Delivery], list[str]]:
+    """Return the symbols' prices in a folder, and what in it can't be used, a sentence each.
+
+    Nothing is opened. Files that vanish meanwhile are left out.
+
+    Raises
+    ------
+    OSError
+        If the folder isn't there or can't be listed.
+    """
+    found: dict[str, list[Delivery]] = {}
+    remarks = []
+    for entry in sorted(_entries(folder), key=lambda one: one.name):
+        try:
+            made = _delivery(Path(entry.path), entry.is_dir())
+        except ParameterError as error:
+            remarks.append(f"{entry.name} is ignored: its name is no symbol ({str(error).rpartition(': ')[2]})")
+        except _UnusableError as error:
+            remarks.append(f"{entry.name} is ignored: {error}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            remarks.append(f"{entry.name} is ignored: {error.strerror or error}.")
+        else:
+            found.setdefault(made.symbol, []).append(made)
+    for symbol, several in found.items():
+        if len(several) > 1:
+            names = " and ".join(f"{symbol}/" if "*" in one.path else one.files[0].name for one in several)
+            remarks.append(f"{names} are ignored: each says that it is all of {symbol}; leave one of them.")
+    return [several[0] for several in found.values() if len(several) == 1], remarks
+
+
+class _UnusableError(Exception):
+    """Why something in the inbox is nobody's prices."""
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if not name.startswith((".", "~$", "#")) and not name.lower().endswith(_PASSING):
+                yield entry
+
+
+def _delivery(path: Path, is_folder: bool) -> Delivery:
+    if not is_folder:
+        if path.suffix.lower() not in KINDS:
+            raise _UnusableError(f"it is neither .csv nor .parquet{' nor a folder' if not path.suffix else ''}.")
+        symbol = check_symbol(path.name[: -len(path.suffix)])
+        return Delivery(symbol, str(path), (path,), _stamp([path]))
+    symbol = check_symbol(path.name)
+    files = [Path(entry.path) for entry in _entries(path) if Path(entry.name).suffix.lower() in KINDS]
+    kinds = {file.suffix for file in files}
+    if len(kinds) != 1:
+        raise _UnusableError(
+            f"the folder holds {'files of ' + ' and '.join(sorted(kinds)) if kinds else 'no prices yet'}."
+        )
+    kind = kinds.pop()
+    if kind not in KINDS:
+        raise _UnusableError(f"write {kind.lower()} instead of {kind}.")
+    pattern = f"{glob.escape(str(path))}/*{kind}"
+    # What the step will read by this glob, and in its order.
+    files = sorted(Path(name) for name in glob.glob(pattern))  # noqa: PTH207 absolute, as in sources.py
+    if open_ones := [file.name for file in files if file.name.startswith(("~$", "#"))]:
+        raise _UnusableError(f"{open_ones[0]} says that a program has it open.")
+    return Delivery(symbol, pattern, tuple(files), _stamp(files))
+
+
+def _stamp(files: list[Path]) -> str:
+    seen = hashlib.blake2b(digest_size=6)
+    total = 0
+    for file in files:
+        status = file.stat()
+        if not file.is_file():
+            raise _UnusableError(f"{file.name} is no regular file.")
+        if status.st_size == 0:
+            raise _UnusableError(f"{file.name} is empty so far.")
+        total += status.st_size
+        seen.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\0".encode())
+    if total > LARGEST:
+        raise _UnusableError(
+            f"{total / 1024**2:,.0f} MiB is more than {LARGEST // 1024**2}: no daily prices are that large."
+        )
+    return base64.urlsafe_b64encode(seen.digest()).decode()

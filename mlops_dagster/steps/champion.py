@@ -1,0 +1,132 @@
+"""Who is champion, and loading it as those steps need it that forecast with it.
+
+What belongs here: reading the table of decisions, and the champion with a training set by its own recipe. What doesn't:
+deciding who is champion (`promotion.py`), and what is looked at before a file is opened (`stack/registry.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack.registry import CHAMPION, ModelRefused
+from mlops_dagster.stack.store import TableNotFound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.stack.registry import RegisteredVersion, Registry
+    from mlops_dagster.stack.store import Store, TableVersion
+
+TABLE = "champion_model"
+
+
+class NoChampion(MlopsError):  # noqa: N818 it reads better where it is caught
+    """There is no champion to forecast with, or not one champion; the message says why, and the cure."""
+
+
+def history_of(symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion] | tuple[None, None]:
+    """Return all decisions so far and which version of the table has them."""
+    try:
+        return store.read(TABLE, symbol)
+    except TableNotFound:
+        return None, None
+
+
+def champion_in(history: pd.DataFrame | None) -> str | None:
+    """Return the version that is champion after the last decision, or None if there is none."""
+    if history is None:
+        return None
+    champion = history["champion"].iloc[-1]
+    return champion if isinstance(champion, str) else None
+
+
+def champion_of(symbol: str, store: Store) -> str | None:
+    """Return the version that is champion, or None if there is none."""
+    return champion_in(history_of(symbol, store)[0])
+
+
+def named_champion(symbol: str, store: Store, registry: Registry) -> str:
+    """Return the version that both the table and the registry's alias call champion.
+
+    Raises
+    ------
+    NoChampion
+        If there is none, or they don't agree. The table is the truth, but while somebody has moved the alias by hand
+        nobody knows which model is meant.
+    """
+    history, _ = history_of(symbol, store)
+    champion = champion_in(history)
+    if history is None:
+        raise NoChampion(
+            f"{symbol} has no champion: no model was judged yet. Build one: mlops build-model --symbol {symbol}, "
+            "or build_model_pipeline in Dagster."
+        )
+    if champion is None:
+        raise NoChampion(
+            f"{symbol} has no champion: the gate has kept every model out so far. The last, version "
+            f"{history['challenger'].iloc[-1]}: {history['reason'].iloc[-1]} Build a better one, or judge it by other "
+            f"rules: mlops promote --symbol {symbol}, with its options."
+        )
+    holder = registry.holder(symbol, CHAMPION)
+    if holder != champion:
+        alias = "nobody has the alias" if holder is None else f"version {holder} has the alias"
+        raise NoChampion(
+            f"{symbol}: the table {TABLE} says that version {champion} is champion, but {alias} {CHAMPION!r} in "
+            f"{registry.name_of(symbol)}. Decide again, which mends the alias (mlops promote --symbol {symbol}), or "
+            f"bring another champion back (mlops rollback --symbol {symbol} --to VERSION)."
+        )
+    return champion
+
+
+def load_champion(symbol: str, store: Store, registry: Registry) -> tuple[Any, RegisteredVersion]:
+    """Load the champion.
+
+    Returns
+    -------
+    estimator, RegisteredVersion
+        The fitted forest, and what was written down about it.
+
+    Raises
+    ------
+    NoChampion
+        As :func:`named_champion` says.
+    ModelRefused
+        If it can't be loaded, or isn't what was registered.
+    """
+    champion = named_champion(symbol, store, registry)
+    try:
+        return registry.load(symbol, champion)
+    except ModelRefused as error:
+        raise ModelRefused(
+            f"the champion of {symbol} can't be used: {error} To train again: mlops build-model --symbol {symbol}. "
+            f"To roll back: mlops rollback --symbol {symbol}."
+        ) from None
+
+
+def training_set_of(model: Any, registered: RegisteredVersion, prices: pd.DataFrame) -> TrainingSet:
+    """Make a training set of these prices by a model's own recipe, horizon and test size.
+
+    Raises
+    ------
+    ModelRefused
+        If the recipe no longer has the features that the model asks for.
+    ParameterError
+        If the prices are too few.
+    """
+    from mlops_dagster.ml.recipes import make_training_set
+
+    tags = registered.tags
+    data = make_training_set(
+        prices, recipe=tags["recipe"], horizon=int(tags["horizon"]), test_size=float(tags["test_size"])
+    )
+    refuse_other_features(model, data)
+    return data
+
+
+def refuse_other_features(model: Any, data: TrainingSet) -> None:
+    """Refuse a model that asks for other features than a training set has."""
+    asks_for = list(model.feature_names_in_)
+    if asks_for != list(data.features):
+        raise ModelRefused(f"it asks for the features {asks_for}, which recipe {data.recipe} no longer has.")

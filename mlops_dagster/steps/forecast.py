@@ -1,0 +1,247 @@
+"""The steps of `forecast_pipeline` that come after the prices: the champion's forecasts, and how good they were.
+
+What belongs here: the order of work of each, and which days are forecast. What doesn't: forecasting and scoring
+(`ml/forecasting.py`, `ml/forecast_quality.py`), and who is champion (`champion.py`).
+
+A forecast, once made, is never rewritten: the table `price_forecast` only grows. The same forecast (the same day,
+horizon, model, interval and inputs) isn't made twice, so running a step again changes nothing, not even the table's
+version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster import pipelines
+from mlops_dagster.stack.store import Overtaken, TableNotFound
+from mlops_dagster.steps.champion import load_champion, training_set_of
+from mlops_dagster.steps.report import StepReport, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.stack.store import Store, TableVersion
+    from mlops_dagster.stack.tracking import Origin, Tracker
+
+TABLE = "price_forecast"
+_ATTEMPTS = 10
+_SAME = ("Date", "horizon", "interval", "model_digest", "inputs_digest")
+
+
+def price_forecast(
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    exchange: str = "XNYS",
+) -> StepReport:
+    """Forecast the days whose price isn't known yet with the symbol's champion, and add what is new to the table.
+
+    Parameters
+    ----------
+    symbol : str
+        For example ``GSPC``.
+    given : mapping
+        ``interval``, ``catch_up`` as in `pipelines.PRICE_FORECAST`.
+    store : Store
+        Holds the tables `prices` and `champion_model`; gets the forecasts as the table `price_forecast`.
+    tracker : Tracker
+        Whose registry holds the champion.
+    origin : Origin
+        Who is calling.
+    exchange : str
+        On whose days the symbol is traded, see :func:`mlops_dagster.stack.exchanges.next_trading_days`.
+
+    Raises
+    ------
+    NoChampion, ModelRefused
+        If there is no champion, or it can't be loaded. The table keeps its last version.
+    ParameterError, TableNotFound, StoreError, TrackingError, ForecastError
+        The table keeps its last version.
+    """
+    pipelines.check_symbol(symbol)
+    checked = pipelines.check_parameters(pipelines.PRICE_FORECAST.parameters, given)
+    wanted: dict[str, Any] = {**pipelines.FORECASTING_DEFAULTS, **checked}
+
+    from mlops_dagster.ml import forecast_plots
+    from mlops_dagster.ml.forecasting import make_forecasts
+    from mlops_dagster.stack.exchanges import next_trading_days
+
+    price_frame, _ = store.read("prices", symbol)
+    model, champion = load_champion(symbol, store, tracker.registry)
+    data = training_set_of(model, champion, price_frame)
+    knows_until = champion.tags["knows_until"]
+    ahead, counted = next_trading_days(price_frame["Date"], data.horizon, exchange)
+
+    for attempt in range(_ATTEMPTS):
+        earlier, current = _earlier(symbol, store)
+        rows = _rows_to_forecast(data, earlier, catch_up=wanted["catch_up"], knows_until=knows_until)
+        made = make_forecasts(model, data, rows, knows_until=knows_until, interval=wanted["interval"])
+        made = made.assign(
+            TargetDate=_target_dates(data, rows, ahead),
+            late=rows["truth"].notna().to_numpy(),
+            model_version=champion.version,
+            model_digest=champion.model_digest,
+            made_at=datetime.now(timezone.utc).replace(tzinfo=None),
+            by=origin.orchestrator,
+            run_id=origin.run_id,
+        )
+        whole, added = _with_new(earlier, made)
+        if current is not None and not added:
+            table = current
+            break
+        try:
+            table = store.write(TABLE, symbol, whole, replacing=current or "nothing")
+        except Overtaken:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        break
+    newest = made.iloc[-1]
+    plot = forecast_plots.price_forecast_plot(symbol, price_frame, whole, made)
+    return StepReport(
+        step="price_forecast",
+        symbol=symbol,
+        data_version=table.digest,
+        table=table,
+        **shown(whole),
+        facts={
+            "made_on": str(newest["Date"].date()),
+            "target_date": str(newest["TargetDate"].date()),
+            "horizon": data.horizon,
+            "days_counted": counted,
+            "interval": wanted["interval"],
+            "champion": champion.version,
+            "model_digest": champion.model_digest,
+            "rows_appended": added,
+        },
+        metrics={
+            **{name: float(newest[name]) for name in ("price", "forecast", "lower", "upper")},
+            "change_percent": 100 * (float(newest["forecast"]) / float(newest["price"]) - 1),
+        },
+        plots={"forecast_and_price": forecast_plots.to_png(plot)},
+    )
+
+
+def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+    """Put beside each forecast whose day has come the price that came, and keep it as a table.
+
+    The table is made anew each time, so that it always says what today's prices say. As long as no truth has come it
+    has no rows.
+
+    Parameters
+    ----------
+    symbol : str
+        For example ``GSPC``.
+    given : mapping
+        Nothing: the step has no parameters.
+    store : Store
+        Holds the tables `price_forecast` and `prices`; gets the table `forecast_quality`.
+
+    Raises
+    ------
+    ParameterError, TableNotFound, StoreError
+        The table keeps its last good version.
+    """
+    pipelines.check_symbol(symbol)
+    pipelines.check_parameters(pipelines.FORECAST_QUALITY.parameters, given)
+
+    from mlops_dagster.ml import forecast_plots
+    from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics, score
+
+    forecasts, _ = store.read(TABLE, symbol)
+    price_frame, _ = store.read("prices", symbol)
+    scored = score(forecasts, price_frame)
+    table = store.write("forecast_quality", symbol, scored)
+    latest = of_newest_horizon(scored)
+    days = forecasts.drop_duplicates(["Date", "horizon"])
+    return StepReport(
+        step="forecast_quality",
+        symbol=symbol,
+        data_version=table.digest,
+        table=table,
+        **shown(scored),
+        facts={
+            "summary": _summary(latest),
+            "days_waiting": len(days) - len(scored),
+            "horizon": None if latest.empty else int(latest["horizon"].iloc[-1]),
+            "first_day": None if latest.empty else str(latest["Date"].iloc[0].date()),
+            "last_day": None if latest.empty else str(latest["Date"].iloc[-1].date()),
+        },
+        metrics=rolling_metrics(latest),
+        plots={} if latest.empty else {"quality": forecast_plots.to_png(forecast_plots.quality_plot(symbol, latest))},
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def _earlier(symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion] | tuple[None, None]:
+    try:
+        return store.read(TABLE, symbol)
+    except TableNotFound:
+        return None, None
+
+
+def _rows_to_forecast(
+    data: TrainingSet, earlier: pd.DataFrame | None, *, catch_up: int, knows_until: str
+) -> pd.DataFrame:
+    """Return the days whose truth isn't known yet, and before them those that are to be caught up."""
+    import pandas as pd
+
+    frame = data.frame
+    past = frame[frame["truth"].notna()].tail(catch_up) if catch_up else frame.iloc[:0]
+    past = past[past["Date"] > pd.Timestamp(knows_until)]
+    if earlier is not None:
+        past = past[~past["Date"].isin(earlier.loc[earlier["horizon"] == data.horizon, "Date"])]
+    return pd.concat([past, frame[frame["truth"].isna()]])
+
+
+def _target_dates(data: TrainingSet, rows: pd.DataFrame, ahead: pd.DatetimeIndex) -> Any:
+    """Return the days that forecasts are for: as they came, and then as they are expected."""
+    import pandas as pd
+
+    days = data.frame["Date"].shift(-data.horizon)
+    days[data.frame["truth"].isna()] = pd.Series(ahead, index=data.frame.index[-data.horizon :])
+    return days.loc[rows.index].to_numpy()
+
+
+_COLUMNS = {
+    **dict.fromkeys(("Date", "TargetDate"), "datetime64[us]"),
+    "horizon": "int64",
+    **dict.fromkeys(("price", "forecast", "lower", "upper", "interval", "trees_lower", "trees_upper"), "float64"),
+    "expected_rmse": "float64",
+    "late": "bool",
+    **dict.fromkeys(("model_version", "model_digest", "inputs_digest"), "object"),
+    "made_at": "datetime64[us]",
+    **dict.fromkeys(("by", "run_id"), "object"),
+}
+
+
+def _with_new(earlier: pd.DataFrame | None, made: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return the table with those forecasts added that it doesn't have yet, and how many they are."""
+    import pandas as pd
+
+    new = made[list(_COLUMNS)].astype(_COLUMNS)
+    if earlier is None:
+        return new.reset_index(drop=True), len(new)
+    there = set(earlier[list(_SAME)].itertuples(index=False, name=None))
+    new = new[[one not in there for one in new[list(_SAME)].itertuples(index=False, name=None)]]
+    return pd.concat([earlier.astype(_COLUMNS), new], ignore_index=True), len(new)
+
+
+def _summary(scored: pd.DataFrame) -> str:
+    if scored.empty:
+        return "Nothing to score yet: no day that was forecast has come."
+    last = scored.tail(20)
+    mse, reference = last["squared_error"].mean(), last["persistence_squared_error"].mean()
+    return (
+        f"Of the last {len(last)} scored days {last['inside'].mean():.0%} lay inside their interval, "
+        f"{last['interval'].mean():.0%} were meant to. The squared error was {mse:.6g}, that of 'the price stays as it "
+        f"is' {reference:.6g}."
+    )

@@ -1,0 +1,254 @@
+"""What two stacks, or two runs, have left of a symbol, and what differs: the proof that a tool was swapped.
+
+What belongs here: finding what was left, and which of it is a result. What doesn't: comparing values
+(`ml/differences.py`), and printing.
+
+Compared are the tables' rows, what is written down beside them, MLflow's parameters, metrics, tags and artifacts, and
+which model is champion, all to the last bit. Not compared is what has to differ: times and durations, places, the
+counters of registries and tables, how much work a cache has saved, and who has called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster import pipelines
+from mlops_dagster.stack.mlflow_connection import explained, reach
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
+
+    from mlops_dagster.stack.store import Store, TableVersion
+    from mlops_dagster.stack.tracking import MlflowTracker
+
+# Columns that tell when, how long, by whom, or what a registry counts. `reason` names versions, `outcome` doesn't.
+_NOT_RESULTS = {
+    *("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"),
+    *("decided_at", "made_at", "scored_at", "by", "run_id", "reason"),
+    *("challenger", "champion_before", "champion", "model_version"),
+}
+_NOT_RESULTS_BESIDE = {"model_uri", "model_version", "mlflow_run_id", "origin", "work"}
+# A model file is an archive, which holds the time; the model's own digest is compared.
+_NOT_RESULTS_IN_TAGS = {"model_version", "training_set_version", "git_commit", "process_token", "model_file_sha256"}
+_TRACKED = ("trained_model", "grid_search_results", "spark_grid_search_results")
+_CHAMPION = pipelines.CHAMPION_MODEL.name
+
+
+@dataclass
+class Left:
+    """What is left of one symbol, by the name of the step that made it.
+
+    Attributes
+    ----------
+    tables : dict
+        Of each table its rows and what is written down beside them, results only.
+    tracked : dict
+        Of each step that MLflow has a run of: params, metrics, tags, and the paths of artifacts.
+    """
+
+    tables: dict[str, tuple[pd.DataFrame, dict[str, object]]] = field(default_factory=dict)
+    tracked: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One thing that was compared.
+
+    Attributes
+    ----------
+    what : str
+        For example ``table prices`` or ``MLflow run of trained_model``.
+    size : str
+        How much of it there is, for example ``5031 rows``.
+    differences : list of str
+        A sentence each; empty if both are the same.
+    """
+
+    what: str
+    size: str
+    differences: list[str]
+
+
+def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str | None = None) -> Left:
+    """Read what a stack has of a symbol now, or what one run has left of it.
+
+    Parameters
+    ----------
+    symbol : str
+        For example ``GSPC``.
+    store, tracker
+        The stack's tools.
+    run : str, optional
+        The orchestrator's id of a run (of Dagster, of a shell's command, ...), or the id of an MLflow run.
+
+    Raises
+    ------
+    ParameterError
+        If no such run has left anything of this symbol.
+    StoreError, TrackingError
+        If something can't be read.
+    """
+    pipelines.check_symbol(symbol)
+    left = Left()
+    for table, version, runs in _found(symbol, store, tracker, run):
+        frame, beside = _results(*store.read(table, symbol, version=version.version), run=run)
+        left.tables[table] = (frame, beside)
+        if runs is not None:
+            left.tracked[table] = runs
+    if not left.tables and run is not None:
+        cure = f"no step of it has left anything of {symbol}; give the id of a Dagster run, a command's or MLflow's."
+        raise pipelines.refuse("run", run, cure)
+    return left
+
+
+def compare(a: Left, b: Left) -> list[Compared]:
+    """Compare what two stacks have left, step by step, in the order of the pipelines."""
+    from mlops_dagster.ml.differences import frame_differences, list_differences, value_differences
+
+    compared = []
+    for step in _steps():
+        if step not in a.tables and step not in b.tables:
+            continue
+        if step not in a.tables or step not in b.tables:
+            side = "A" if step in a.tables else "B"
+            compared.append(Compared(f"table {step}", "", [f"{side} has it, the other hasn't."]))
+            continue
+        (frame, beside), (other, other_beside) = a.tables[step], b.tables[step]
+        differences = [*frame_differences(frame, other), *value_differences(beside, other_beside)]
+        compared.append(Compared(f"table {step}", _rows(len(frame)), differences))
+        if step in a.tracked and step in b.tracked:
+            one, two = a.tracked[step], b.tracked[step]
+            differences = [
+                f"{kind[:-1]} {said}"
+                for kind in ("params", "metrics", "tags")
+                for said in value_differences(one[kind], two[kind])
+            ]
+            differences += list_differences("artifact", one["artifacts"], two["artifacts"])
+            size = f"{len(one['params'])} params, {len(one['metrics'])} metrics, {len(one['tags'])} tags"
+            compared.append(
+                Compared(f"MLflow run of {step}", f"{size}, {len(one['artifacts'])} artifacts", differences)
+            )
+    return compared
+
+
+def _steps() -> list[str]:
+    return list({step.name: None for pipeline in pipelines.PIPELINES for step in pipeline.steps})
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'s' if count != 1 else ''}"
+
+
+def _found(
+    symbol: str, store: Store, tracker: MlflowTracker, run: str | None
+) -> Iterator[tuple[str, TableVersion, dict[str, Any] | None]]:
+    """Find the versions of the tables, each with its MLflow run if it has one."""
+    if run is None:
+        for table in _steps():
+            version = store.current(table, symbol)
+            if version is not None:
+                mlflow_run = version.metadata.get("mlflow_run_id") if table in _TRACKED else None
+                yield table, version, None if mlflow_run is None else _tracked(tracker, _run(tracker, mlflow_run))
+        return
+    runs = {found.info.run_id: found for found in _runs_of(tracker, run) if found.data.tags.get("symbol") == symbol}
+    inputs: dict[str, TableVersion] = {}
+    for table in _TRACKED:
+        for version in store.history(table, symbol):
+            found = runs.get(version.metadata.get("mlflow_run_id", ""))
+            if found is None:
+                continue
+            number = int(found.data.tags["training_set_version"])
+            (training_set,) = (one for one in store.history("training_set", symbol) if one.version == number)
+            inputs["training_set"] = training_set
+            for prices in store.history("prices", symbol):
+                if prices.digest == training_set.metadata["prices_digest"]:
+                    inputs["prices"] = prices
+            yield table, version, _tracked(tracker, found)
+    orchestrated = {run, *(found.data.tags.get("orchestrator_run_id", run) for found in runs.values())}
+    for table in ("champion_model", "price_forecast"):
+        version = store.current(table, symbol)
+        if version is not None:
+            frame, _ = store.read(table, symbol)
+            if "run_id" in frame and frame["run_id"].isin(orchestrated).any():
+                yield table, version, None
+    yield from ((table, version, None) for table, version in inputs.items())
+
+
+def _results(frame: pd.DataFrame, table: TableVersion, run: str | None) -> tuple[pd.DataFrame, dict[str, object]]:
+    if table.table == _CHAMPION:
+        # Histories may have any length; what counts is who is champion, and why.
+        frame = frame.tail(1) if run is None or run not in set(frame["run_id"]) else frame[frame["run_id"] == run]
+        beside: dict[str, object] = {}
+    else:
+        beside = {name: _value(text) for name, text in table.metadata.items() if name not in _NOT_RESULTS_BESIDE}
+    results = frame.drop(columns=[name for name in frame if name in _NOT_RESULTS]).reset_index(drop=True)
+    return results, {name: value for key, said in beside.items() for name, value in _flat(key, said)}
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _flat(f"{name}.{key}", one)
+    else:
+        yield name, value
+
+
+def _run(tracker: MlflowTracker, run_id: str) -> Run:
+    with explained(f"reading run {run_id}", tracker.tracking_uri):
+        return reach(tracker.tracking_uri).get_run(run_id)
+
+
+def _runs_of(tracker: MlflowTracker, run: str) -> list[Run]:
+    from mlflow.exceptions import MlflowException
+
+    client, experiment = tracker.connect()
+    with explained("looking for runs", tracker.tracking_uri):
+        quoted = run.replace("'", "")
+        found = list(client.search_runs([experiment], f"tags.{tracker.run_id_tag} = '{quoted}'"))
+        if found:
+            return found
+        try:
+            return [client.get_run(run)]
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return []
+            raise
+
+
+def _tracked(tracker: MlflowTracker, run: Run) -> dict[str, Any]:
+    client = reach(tracker.tracking_uri)
+    artifacts: list[str] = []
+    folders = [""]
+    with explained(f"listing the artifacts of run {run.info.run_id}", tracker.tracking_uri):
+        while folders:
+            for entry in client.list_artifacts(run.info.run_id, folders.pop()):
+                (folders if entry.is_dir else artifacts).append(entry.path)
+    return {
+        "params": dict(run.data.params),
+        "metrics": {name: value for name, value in run.data.metrics.items() if not _is_work(name)},
+        "tags": {
+            name: value
+            for name, value in run.data.tags.items()
+            if not name.startswith(("mlflow.", "orchestrator", "dagster", "databricks"))
+            and name not in _NOT_RESULTS_IN_TAGS
+            and name not in tracker.extra_tags
+            and name not in tracker.env_to_tag
+        }
+        | {"status": run.info.status},
+        "artifacts": sorted(artifacts),
+    }
+
+
+def _is_work(metric: str) -> bool:
+    return metric.startswith("work_") or "seconds" in metric or metric.endswith("_time")

@@ -1,0 +1,40 @@
+"""A Dagster instance, a store and a deployment that no run has touched: what schedules and sensors look at."""
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.store import Store
+
+
+class Stack:
+    """A deployment below a folder, with an instance in memory."""
+
+    def __init__(self, home, *, on_disk=False, **settings):
+        self.home = home
+        self.deployment = Deployment(home=home, **settings)
+        self.store = Store(self.deployment.store.root)
+        (home / "instance").mkdir(exist_ok=True)
+        # Schedules refuse one in memory.
+        at = str(home / "instance")
+        self.instance = dg.DagsterInstance.local_temp(at) if on_disk else dg.DagsterInstance.ephemeral()
+
+    def add(self, *symbols, champion="1", origin="somewhere"):
+        """Symbols with tables as a build leaves them, as far as anybody here asks."""
+        self.instance.add_dynamic_partitions(SYMBOLS.name, list(symbols))
+        for symbol in symbols:
+            self.store.write("prices", symbol, pd.DataFrame({"AdjClose": [1.0]}), metadata={"origin": origin})
+            decisions = pd.DataFrame({"champion": pd.Series([champion], dtype=object), "row": [1]})
+            self.store.write("champion_model", symbol, decisions)
+
+    @property
+    def resources(self):
+        return {"deployment": self.deployment, "store": self.store}
+
+
+@pytest.fixture
+def stack_of(tmp_path, no_settings):
+    """Make a stack with some settings."""
+    return lambda **settings: Stack(tmp_path, **settings)

@@ -1,0 +1,107 @@
+"""The automation conditions of the real assets, on events as their runs leave them."""
+
+import dagster as dg
+import pytest
+
+from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.definitions import defs
+
+TARGETS = {"price_forecast", "forecast_quality"}
+
+
+class Story:
+    """What happens to two symbols, and what the conditions ask for after each happening."""
+
+    def __init__(self):
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.instance.add_dynamic_partitions(SYMBOLS.name, ["ACME", "BETA"])
+        self.cursor = None
+        self.looks()
+
+    def made(self, asset, version, symbol="ACME", **metadata):
+        tags = {"dagster/data_version": version}
+        event = dg.AssetMaterialization(asset, partition=symbol, tags=tags, metadata=metadata)
+        self.instance.report_runless_asset_event(event)
+
+    def decided(self, champion, symbol="ACME"):
+        self.made("champion_model", f"version-{champion}", symbol, champion=champion)
+
+    def built(self, champion, symbol="ACME"):
+        self.made("prices", "1", symbol)
+        self.decided(champion, symbol)
+
+    def forecast(self, version="1", symbol="ACME"):
+        self.made("price_forecast", version, symbol)
+        self.made("forecast_quality", version, symbol)
+
+    def looks(self):
+        """Evaluate once; return what is asked for, as (asset, symbol)."""
+        result = dg.evaluate_automation_conditions(
+            defs=defs, instance=self.instance, cursor=self.cursor, asset_selection=dg.AssetSelection.assets(*TARGETS)
+        )
+        self.cursor = result.cursor
+        return {(asset, symbol) for asset in TARGETS for symbol in result.get_requested_partitions(dg.AssetKey(asset))}
+
+
+@pytest.fixture
+def story():
+    return Story()
+
+
+def both(symbol="ACME"):
+    return {(asset, symbol) for asset in TARGETS}
+
+
+def test_a_new_champion_is_forecast_with_once(story):
+    assert story.looks() == set()
+    story.built("1")
+    assert story.looks() == both()
+    assert story.looks() == set()  # asked for, not yet made
+    story.forecast()
+    assert story.looks() == set()
+
+
+def test_a_challenger_that_the_gate_kept_out_changes_nothing(story):
+    story.built("1")
+    story.looks()
+    story.forecast()
+    story.looks()
+    story.decided("1")
+    assert story.looks() == set()
+    story.decided("2")
+    assert story.looks() == both()
+
+
+def test_without_a_champion_nothing_is_asked_for(story):
+    story.built(None)
+    assert story.looks() == set()
+    assert story.looks() == set()
+
+
+def test_what_forecast_pipeline_has_done_is_not_done_again(story):
+    story.built("1")
+    story.looks()
+    story.forecast()
+    story.looks()
+    story.made("prices", "2")
+    story.forecast("2")
+    assert story.looks() == set()
+    assert story.looks() == set()
+
+
+def test_prices_that_changed_alone_are_scored(story):
+    story.built("1")
+    story.looks()
+    story.forecast()
+    story.looks()
+    story.made("prices", "2")
+    assert story.looks() == {("forecast_quality", "ACME")}
+    story.made("forecast_quality", "2")
+    story.made("prices", "2")  # the same prices again
+    assert story.looks() == set()
+
+
+def test_each_symbol_on_its_own(story):
+    story.built("1", "ACME")
+    story.built(None, "BETA")
+    assert story.looks() == both("ACME")

@@ -1,0 +1,93 @@
+"""The same three pipelines in each cell of the matrix, compared with the reference to the last bit.
+
+CI runs a slice. `make matrix` runs all cells and writes docs/swap-matrix.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import ExitStack
+
+import pandas as pd
+import pytest
+
+from mlops_dagster.shell.output import open_tracker
+from mlops_dagster.stack.store import store_of
+from mlops_dagster.steps.parity import compare, left_behind
+from mlops_dagster_tests.conftest import wandering_prices
+from mlops_dagster_tests.swap_matrix import cells
+from mlops_dagster_tests.swap_matrix.orchestrators import ORCHESTRATE
+from mlops_dagster_tests.swap_matrix.stacks import Servers, make_stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("swap matrix")]
+WHOLE = os.environ.get("MLOPS_MATRIX") == "all"
+CHOSEN = [cell for cell in cells.CELLS if cell != cells.REFERENCE] if WHOLE else cells.SLICE
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    with ExitStack() as opened:
+        yield Servers(tmp_path_factory.mktemp("matrix"), opened)
+
+
+@pytest.fixture(scope="module")
+def run_cell(servers, empty_mlflow, prices):
+    """Run a cell, and return what it has left, with how long it took."""
+
+    def run(cell):
+        stack = make_stack(cell, servers, prices)
+        if cell.tracking == "SQLite":
+            (stack.home / "mlflow").mkdir()
+            shutil.copy(empty_mlflow, stack.home / "mlflow" / "mlflow.db")
+        with pytest.MonkeyPatch.context() as environment:
+            for name in ("MLOPS_HOME", "DAGSTER_HOME"):
+                environment.delenv(name, raising=False)
+            for name, value in stack.environment.items():
+                environment.setenv(name, value)
+            began = time.monotonic()
+            ORCHESTRATE[cell.orchestrator](stack)
+            seconds = time.monotonic() - began
+            deployment = stack.deployment
+            left = left_behind("ACME", store=store_of(deployment), tracker=open_tracker(deployment))
+        return left, seconds
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory):
+    """Prices for all cells: 400 trading days."""
+    file = tmp_path_factory.mktemp("prices") / "ACME.csv"
+    wandering_prices().to_csv(file, index=False)
+    return file
+
+
+@pytest.fixture(scope="module")
+def reference(run_cell):
+    return run_cell(cells.REFERENCE)
+
+
+def test_the_reference_has_all_that_is_compared(reference, record_property):
+    left, seconds = reference
+    record_property("seconds", seconds)
+    expected = {"prices", "training_set", "trained_model", "champion_model"}
+    assert set(left.tables) == {*expected, "grid_search_results", "spark_grid_search_results"}
+    assert set(left.tracked) == {"trained_model", "grid_search_results", "spark_grid_search_results"}
+    here, on_spark = (left.tables[name][0] for name in ("grid_search_results", "spark_grid_search_results"))
+    pd.testing.assert_frame_equal(here, on_spark, check_exact=True)
+
+
+@pytest.mark.parametrize("cell", CHOSEN, ids=str)
+def test_a_cell_makes_what_the_reference_makes(cell, run_cell, reference, record_property):
+    left, seconds = run_cell(cell)
+    record_property("seconds", seconds)
+    compared = compare(reference[0], left)
+    assert {one.what: one.differences for one in compared if one.differences} == {}
+    assert len(compared) == len(reference[0].tables) + len(reference[0].tracked)
+
+
+def test_what_makes_no_sense_has_a_reason():
+    assert len(cells.CELLS) + sum(cells.why_not(cell) is not None for cell in cells.ALL) == len(cells.ALL)
+    assert all(cell in cells.CELLS for cell in [cells.REFERENCE, *cells.SLICE])
