@@ -114,11 +114,9 @@ def _column(name: str, a: pd.Series, b: pd.Series, key: str | None) -> str | Non
 
 
 def _relative(a: object, b: object) -> str:
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (a, b))
-    if not numbers:
+    if not isinstance(a, float) or not isinstance(b, float):
         return ""
-    one, other = float(str(a)), float(str(b))
-    return f" (relative difference {abs(one - other) / max(abs(one), abs(other)):.2g})"
+    return f" (relative difference {abs(a - b) / max(abs(a), abs(b)):.2g})"
 
 
 def _several(count: int, what: str) -> str:
