@@ -159,7 +159,7 @@ def run_as_story(document: Path, where: Path, left_out: Mapping[str, str]) -> in
         ran.append((block, shown))
         script.append(f"printf '\\n@@ {len(ran) - 1}\\n'")
         commands = "\n".join(lines)
-        if shown and re.match(r"\w+(Error|Refused|NotFound)\b", shown.text):
+        if shown and re.search(r"^\w+(Error|Refused|NotFound)\b", shown.text, flags=re.MULTILINE):
             script.append(f"if (\n{commands}\n); then echo 'This should have failed.'; exit 1; fi")
         else:
             script.append(commands)
