@@ -115,12 +115,11 @@ def test_check_finds_what_only_dagster_refuses(tmp_path, monkeypatch):
     from mlops_dagster import jobs
 
     wrong = dg.define_asset_job(
-        "build_model_pipeline",
+        "another_job",
         selection=["prices"],
         config={"ops": {"prices": {"config": {"sorce": "bundled"}}}},
     )
-    monkeypatch.setattr(jobs, "JOBS", [wrong])
-    monkeypatch.setattr("mlops_dagster.definitions.JOBS", [wrong])
+    monkeypatch.setattr("mlops_dagster.definitions.JOBS", [*jobs.JOBS, wrong])
     said = run("check", "local", status=2)
     assert "sorce" in said
 
