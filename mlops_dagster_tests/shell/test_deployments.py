@@ -112,14 +112,15 @@ def test_check_finds_what_only_dagster_refuses(tmp_path, monkeypatch):
     """A job whose own config doesn't fit: the settings are right, and no run could be launched."""
     import dagster as dg
 
-    from mlops_dagster import jobs
+    from mlops_dagster.jobs import JOBS
 
     wrong = dg.define_asset_job(
         "another_job",
         selection=["prices"],
         config={"ops": {"prices": {"config": {"sorce": "bundled"}}}},
     )
-    monkeypatch.setattr("mlops_dagster.definitions.JOBS", [*jobs.JOBS, wrong])
+    for module in ("definitions", "jobs"):
+        monkeypatch.setattr(f"mlops_dagster.{module}.JOBS", [*JOBS, wrong])
     said = run("check", "local", status=2)
     assert "sorce" in said
 
