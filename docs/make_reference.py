@@ -91,7 +91,7 @@ def pipelines_part() -> Iterator[str]:
     )
     yield "Every tool calls the same steps with the same parameters: `ops: <step>: config:` in Dagster's launchpad,"
     yield "`--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on Databricks."
-    for step in _steps():
+    for step in pipelines.STEPS.values():
         yield ""
         yield f"### {step.name}"
         yield ""
@@ -110,10 +110,6 @@ def pipelines_part() -> Iterator[str]:
 
 
 _NOT_GIVEN = re.compile(r"\s*Not given: (.+?)\.(?=\s|$)")
-
-
-def _steps() -> list[pipelines.Step]:
-    return list({step.name: step for pipeline in pipelines.PIPELINES for step in pipeline.steps}.values())
 
 
 def _domain(one: pipelines.Parameter) -> str:
@@ -167,7 +163,7 @@ def _make_tables() -> dict[str, dict[str, tuple[str, str]]]:
         "origin": Origin("shell", "reference", None),
     }
     made = {}
-    for step in _steps():
+    for step in pipelines.STEPS.values():
         if step.name in SAME_TABLE:
             continue
         columns = steps.run_step(step.name, "GSPC", SMALL.get(step.name, {}), **tools).columns

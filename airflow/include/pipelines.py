@@ -564,3 +564,4 @@ FORECAST = Pipeline(
     (PRICES, PRICE_FORECAST, FORECAST_QUALITY),
 )
 PIPELINES = (BUILD_MODEL, SEARCH_MODEL, CLUSTER_SEARCH_MODEL, FORECAST)
+STEPS: Mapping[str, Step] = {step.name: step for pipeline in PIPELINES for step in pipeline.steps}

@@ -181,7 +181,7 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
         pipelines.check_symbol(symbol)
         ops: Any = run.run_config.get("ops") or {}
         given = {step: op.get("config") or {} for step, op in ops.items()}
-        for step in {step.name: step for pipeline in pipelines.PIPELINES for step in pipeline.steps}.values():
+        for step in pipelines.STEPS.values():
             if step.name in given and step.parameters is pipelines.SEARCH:
                 recipe = given.get(pipelines.TRAINING_SET.name, {}).get("recipe", "honest")
                 grids.resolve_search(recipe, search_parameters(given[step.name]))

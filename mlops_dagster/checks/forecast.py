@@ -41,23 +41,18 @@ def features_have_not_drifted(
     """In the last month at least half of each feature's values were such as the champion has often learned from."""
     from mlops_dagster.ml.drift import MIDDLE, MOST_OUTSIDE, RECENT_ROWS, share_outside
     from mlops_dagster.ml.forecasting import rows_learned_from
-    from mlops_dagster.ml.recipes import make_training_set
-    from mlops_dagster.steps import champion_of
+    from mlops_dagster.steps.champion import by_its_recipe, champion_of
 
     symbol = context.partition_key
     champion = champion_of(symbol, store)
     if champion is None:
         return _warning(False, f"There is no champion of {symbol}: nothing to compare with.")
-    tags = tracker.registry.get(symbol, champion).tags
+    registered = tracker.registry.get(symbol, champion)
     prices, _ = store.read("prices", symbol)
-    data = make_training_set(
-        prices, recipe=tags["recipe"], horizon=int(tags["horizon"]), test_size=float(tags["test_size"])
-    )
-    learned = rows_learned_from(data, tags["knows_until"])
+    data, knows_until = by_its_recipe(registered, prices), registered.tags["knows_until"]
+    learned = rows_learned_from(data, knows_until)
     if learned.empty:
-        return _warning(
-            False, f"Today's prices have none of the rows up to {tags['knows_until']} that it learned from."
-        )
+        return _warning(False, f"Today's prices have none of the rows up to {knows_until} that it learned from.")
     features = list(data.features)
     shares = share_outside(learned[features], data.frame[features].tail(RECENT_ROWS))
     name, most = next(iter(shares.items()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mlops_dagster.ml.drawing import BAR, FAINT, FORECAST, INK, finish, legend, new_figure
+from mlops_dagster.ml.drawing import BAR, FAINT, FORECAST, INK, finish, legend, name_place, new_figure
 from mlops_dagster.ml.drawing import to_png as to_png
 
 if TYPE_CHECKING:
@@ -100,16 +100,7 @@ def _name_champions(axes: Axes, at: np.ndarray[Any, Any], drawn: pd.DataFrame) -
         if (place - last) / width < _APART:
             continue
         last = place
-        axes.annotate(
-            f"v{version}",
-            (place, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, -4),
-            textcoords="offset points",
-            va="top",
-            fontsize=11,
-            color=INK,
-        )
+        name_place(axes, place, f"v{version}")
 
 
 def _date(axes: Axes, at: np.ndarray[Any, Any], decided: pd.Series[pd.Timestamp]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +80,20 @@ def legend(axes: Axes) -> None:
         columnspacing=1.2,
         handlelength=1.4,
         markerscale=2,
+    )
+
+
+def name_place(axes: Axes, left: Any, name: str) -> None:
+    """Write a name at the top of a panel, beginning at a place of its horizontal axis."""
+    axes.annotate(
+        name,
+        (left, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, -5),
+        textcoords="offset points",
+        va="top",
+        fontsize=11,
+        color=INK,
     )
 
 

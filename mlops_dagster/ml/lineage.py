@@ -83,8 +83,6 @@ def sources_of(table: str, columns: Iterable[str], recipe: str | None = None) ->
     mapping of str to sequence of (table, column)
         Without columns that come from no table, such as the time of a decision.
     """
-    recipes = [recipe] if recipe else list(RECIPES)
-    features = {name: inputs for one in recipes for name, inputs in inputs_of_features(one).items()}
     rules = {
         "training_set": _training_set,
         "trained_model": _trained_model,
@@ -96,6 +94,8 @@ def sources_of(table: str, columns: Iterable[str], recipe: str | None = None) ->
     }
     if table not in rules:
         return {}
+    recipes = [recipe] if recipe else list(RECIPES)
+    features = {name: inputs for one in recipes for name, inputs in inputs_of_features(one).items()}
     there = list(columns)
     found = rules[table](there, features)
     return {column: found[column] for column in there if found.get(column)}

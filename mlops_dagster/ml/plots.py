@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mlops_dagster.ml.drawing import BAR, FAINT, FORECAST, GAP, INK, TEST, finish, legend, new_figure
+from mlops_dagster.ml.drawing import BAR, FAINT, FORECAST, GAP, INK, TEST, finish, legend, name_place, new_figure
 from mlops_dagster.ml.drawing import to_png as to_png
 from mlops_dagster.ml.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from sklearn.ensemble import RandomForestRegressor
 
@@ -51,11 +50,11 @@ def forecast_plot(evaluation: Evaluation) -> Figure:
         rows = int((history["split"] == "gap").sum())
         whole.axvspan(last_train, begin, color=GAP, linewidth=0, zorder=0, label=f"gap, {rows} row{'s'[: rows > 1]}")
         whole.plot(when[seen], forecast[seen], color=FORECAST, linewidth=1.1, label="forecast")
-        _name_region(whole, dates[0], "training period")
-        _name_region(whole, begin, "test period")
+        name_place(whole, dates[0], "training period")
+        name_place(whole, begin, "test period")
     else:
         whole.plot(when, forecast, ".", color=FORECAST, markersize=1.6, label="forecast (test days)")
-        _name_region(whole, dates[0], "test days drawn at random from all days")
+        name_place(whole, dates[0], "test days drawn at random from all days")
     low, high = whole.get_ylim()
     whole.set_ylim(low, high + 0.12 * (high - low))  # room for the names
 
@@ -142,16 +141,3 @@ def _score(evaluation: Evaluation) -> str:
 def _is_chronological(history: pd.DataFrame) -> bool:
     train, test = (history.loc[history["split"] == split, "Date"] for split in ("train", "test"))
     return bool(train.max() < test.min())
-
-
-def _name_region(axes: Axes, left: Any, name: str) -> None:
-    axes.annotate(
-        name,
-        (left, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(5, -5),
-        textcoords="offset points",
-        va="top",
-        fontsize=11,
-        color=INK,
-    )

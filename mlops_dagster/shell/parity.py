@@ -67,8 +67,7 @@ class _Side:
 
     def symbols(self) -> set[str]:
         """Return the symbols that have any table."""
-        steps = {step.name for pipeline in pipelines.PIPELINES for step in pipeline.steps}
-        return {symbol for step in steps for symbol in self.store.symbols(step)}
+        return {symbol for step in pipelines.STEPS for symbol in self.store.symbols(step)}
 
     def left_behind(self, symbol: str) -> Any:
         from mlops_dagster.steps.parity import left_behind

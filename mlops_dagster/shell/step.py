@@ -47,13 +47,12 @@ def step(
 
 
 def _checked(name: str, given: str) -> dict[str, Any]:
-    known = {step.name: step for pipeline in pipelines.PIPELINES for step in pipeline.steps}
-    if name not in known:
-        raise pipelines.refuse("step", name, f"there is no such step; there are {', '.join(known)}.")
+    if name not in pipelines.STEPS:
+        raise pipelines.refuse("step", name, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
     try:
         values = json.loads(given)
     except ValueError as error:
         raise pipelines.refuse("given", given, f"that is no JSON ({error}); give an object of parameters.") from None
     if not isinstance(values, dict):
         raise pipelines.refuse("given", given, "give an object of parameters.")
-    return pipelines.check_parameters(known[name].parameters, values)
+    return pipelines.check_parameters(pipelines.STEPS[name].parameters, values)

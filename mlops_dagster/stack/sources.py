@@ -148,10 +148,10 @@ def sha256_of(files: Sequence[Path]) -> str:
 
 
 def _refuse_other_bytes(path: str, contents: Sequence[bytes], sha256: str | None) -> None:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    if sha256 is not None and digest.hexdigest() != sha256.lower():
+    if sha256 is None:
+        return
+    digest = hashlib.sha256(b"".join(contents))
+    if digest.hexdigest() != sha256.lower():
         raise PriceSourceError(
             f"path={path!r} has changed since it was seen: its SHA-256 is {digest.hexdigest()[:12]}..., expected was "
             f"{sha256[:12].lower()}.... Run again on what is there now; the sensor price_inbox does so by itself."

@@ -10,28 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.stack.store import TableNotFound
+from mlops_dagster.steps.growing import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlops_dagster.ml.recipes import TrainingSet
     from mlops_dagster.stack.registry import RegisteredVersion, Registry
-    from mlops_dagster.stack.store import Store, TableVersion
+    from mlops_dagster.stack.store import Store
 
 TABLE = "champion_model"
 
 
 class NoChampion(MlopsError):  # noqa: N818 it reads better where it is caught
     """There is no champion to forecast with, or not one champion; the message says why, and the cure."""
-
-
-def history_of(symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion] | tuple[None, None]:
-    """Return all decisions so far and which version of the table has them."""
-    try:
-        return store.read(TABLE, symbol)
-    except TableNotFound:
-        return None, None
 
 
 def champion_in(history: pd.DataFrame | None) -> str | None:
@@ -44,7 +36,7 @@ def champion_in(history: pd.DataFrame | None) -> str | None:
 
 def champion_of(symbol: str, store: Store) -> str | None:
     """Return the version that is champion, or None if there is none."""
-    return champion_in(history_of(symbol, store)[0])
+    return champion_in(what_is_there(TABLE, symbol, store)[0])
 
 
 def named_champion(symbol: str, store: Store, registry: Registry) -> str:
@@ -56,7 +48,7 @@ def named_champion(symbol: str, store: Store, registry: Registry) -> str:
         If there is none, or they don't agree. The table is the truth, but while somebody has moved the alias by hand
         nobody knows which model is meant.
     """
-    history, _ = history_of(symbol, store)
+    history, _ = what_is_there(TABLE, symbol, store)
     champion = champion_in(history)
     if history is None:
         raise NoChampion(
@@ -115,14 +107,19 @@ def training_set_of(model: Any, registered: RegisteredVersion, prices: pd.DataFr
     ParameterError
         If the prices are too few.
     """
+    data = by_its_recipe(registered, prices)
+    refuse_other_features(model, data)
+    return data
+
+
+def by_its_recipe(registered: RegisteredVersion, prices: pd.DataFrame) -> TrainingSet:
+    """Make the same without the model itself, and so without looking whether its features are still there."""
     from mlops_dagster.ml.recipes import make_training_set
 
     tags = registered.tags
-    data = make_training_set(
+    return make_training_set(
         prices, recipe=tags["recipe"], horizon=int(tags["horizon"]), test_size=float(tags["test_size"])
     )
-    refuse_other_features(model, data)
-    return data
 
 
 def refuse_other_features(model: Any, data: TrainingSet) -> None:

@@ -15,19 +15,18 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
-from mlops_dagster.stack.store import Overtaken, TableNotFound
 from mlops_dagster.steps.champion import load_champion, training_set_of
+from mlops_dagster.steps.growing import grow
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlops_dagster.ml.recipes import TrainingSet
-    from mlops_dagster.stack.store import Store, TableVersion
+    from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
 
 TABLE = "price_forecast"
-_ATTEMPTS = 10
 _SAME = ("Date", "horizon", "interval", "model_digest", "inputs_digest")
 
 
@@ -78,8 +77,7 @@ def price_forecast(
     knows_until = champion.tags["knows_until"]
     ahead, counted = next_trading_days(price_frame["Date"], data.horizon, exchange)
 
-    for attempt in range(_ATTEMPTS):
-        earlier, current = _earlier(symbol, store)
+    def with_forecasts(earlier: pd.DataFrame | None) -> tuple[pd.DataFrame, tuple[pd.DataFrame, int]]:
         rows = _rows_to_forecast(data, earlier, catch_up=wanted["catch_up"], knows_until=knows_until)
         made = make_forecasts(model, data, rows, knows_until=knows_until, interval=wanted["interval"])
         made = made.assign(
@@ -92,16 +90,10 @@ def price_forecast(
             run_id=origin.run_id,
         )
         whole, added = _with_new(earlier, made)
-        if current is not None and not added:
-            table = current
-            break
-        try:
-            table = store.write(TABLE, symbol, whole, replacing=current or "nothing")
-        except Overtaken:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            continue
-        break
+        return whole, (made, added)
+
+    # Where nothing is new the table's content is the same, and then the store writes nothing.
+    whole, table, (made, added) = grow(TABLE, symbol, store, with_forecasts)
     newest = made.iloc[-1]
     plot = forecast_plots.price_forecast_plot(symbol, price_frame, whole, made)
     return StepReport(
@@ -179,13 +171,6 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
 
 
 # ------------------------------------------------------------------------------------------------------- the table
-
-
-def _earlier(symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion] | tuple[None, None]:
-    try:
-        return store.read(TABLE, symbol)
-    except TableNotFound:
-        return None, None
 
 
 def _rows_to_forecast(

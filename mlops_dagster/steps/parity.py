@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.mlflow_connection import explained, reach
+from mlops_dagster.steps.growing import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # Columns that tell when, how long, by whom, or what a registry counts. `reason` names versions, `outcome` doesn't.
 _NOT_RESULTS = {
     *("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"),
-    *("decided_at", "made_at", "scored_at", "by", "run_id", "reason"),
+    *("decided_at", "made_at", "by", "run_id", "reason"),
     *("challenger", "champion_before", "champion", "model_version"),
 }
 _NOT_RESULTS_BESIDE = {"model_uri", "model_version", "mlflow_run_id", "origin", "work"}
@@ -36,6 +37,8 @@ _NOT_RESULTS_BESIDE = {"model_uri", "model_version", "mlflow_run_id", "origin", 
 _NOT_RESULTS_IN_TAGS = {"model_version", "training_set_version", "git_commit", "process_token", "model_file_sha256"}
 _TRACKED = ("trained_model", "grid_search_results", "spark_grid_search_results")
 _CHAMPION = pipelines.CHAMPION_MODEL.name
+# Tables that only grow, each row with the run that added it.
+_WITH_CALLER = (_CHAMPION, pipelines.PRICE_FORECAST.name)
 
 
 @dataclass
@@ -94,11 +97,11 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
     """
     pipelines.check_symbol(symbol)
     left = Left()
-    for table, version, runs in _found(symbol, store, tracker, run):
-        frame, beside = _results(*store.read(table, symbol, version=version.version), run=run)
-        left.tables[table] = (frame, beside)
-        if runs is not None:
-            left.tracked[table] = runs
+    found = _all_there_is(symbol, store, tracker) if run is None else _of_run(symbol, store, tracker, run)
+    for frame, version, tracked in found:
+        left.tables[version.table] = _results(frame, version)
+        if tracked is not None:
+            left.tracked[version.table] = tracked
     if not left.tables and run is not None:
         cure = f"no step of it has left anything of {symbol}; give the id of a Dagster run, a command's or MLflow's."
         raise pipelines.refuse("run", run, cure)
@@ -110,7 +113,7 @@ def compare(a: Left, b: Left) -> list[Compared]:
     from mlops_dagster.ml.differences import frame_differences, list_differences, value_differences
 
     compared = []
-    for step in _steps():
+    for step in pipelines.STEPS:
         if step not in a.tables and step not in b.tables:
             continue
         if step not in a.tables or step not in b.tables:
@@ -135,56 +138,58 @@ def compare(a: Left, b: Left) -> list[Compared]:
     return compared
 
 
-def _steps() -> list[str]:
-    return list({step.name: None for pipeline in pipelines.PIPELINES for step in pipeline.steps})
-
-
 def _rows(count: int) -> str:
     return f"{count} row{'s' if count != 1 else ''}"
 
 
-def _found(
-    symbol: str, store: Store, tracker: MlflowTracker, run: str | None
-) -> Iterator[tuple[str, TableVersion, dict[str, Any] | None]]:
-    """Find the versions of the tables, each with its MLflow run if it has one."""
-    if run is None:
-        for table in _steps():
-            version = store.current(table, symbol)
-            if version is not None:
-                mlflow_run = version.metadata.get("mlflow_run_id") if table in _TRACKED else None
-                yield table, version, None if mlflow_run is None else _tracked(tracker, _run(tracker, mlflow_run))
-        return
+_Found = tuple["pd.DataFrame", "TableVersion", dict[str, Any] | None]
+
+
+def _all_there_is(symbol: str, store: Store, tracker: MlflowTracker) -> Iterator[_Found]:
+    """Find the tables as they are now, each with its MLflow run if it has one."""
+    for table in pipelines.STEPS:
+        frame, version = what_is_there(table, symbol, store)
+        if frame is None or version is None:
+            continue
+        mlflow_run = version.metadata.get("mlflow_run_id") if table in _TRACKED else None
+        # Histories of decisions may have any length; what counts is who is champion, and why.
+        rows = frame.tail(1) if table == _CHAMPION else frame
+        yield rows, version, None if mlflow_run is None else _tracked(tracker, _run(tracker, mlflow_run))
+
+
+def _of_run(symbol: str, store: Store, tracker: MlflowTracker, run: str) -> Iterator[_Found]:
+    """Find what one run has left: what it tracked, what that was made of, and the rows that bear its name."""
     runs = {found.info.run_id: found for found in _runs_of(tracker, run) if found.data.tags.get("symbol") == symbol}
-    inputs: dict[str, TableVersion] = {}
+    inputs: dict[str, int] = {}
     for table in _TRACKED:
         for version in store.history(table, symbol):
             found = runs.get(version.metadata.get("mlflow_run_id", ""))
-            if found is None:
-                continue
-            number = int(found.data.tags["training_set_version"])
-            (training_set,) = (one for one in store.history("training_set", symbol) if one.version == number)
-            inputs["training_set"] = training_set
-            for prices in store.history("prices", symbol):
-                if prices.digest == training_set.metadata["prices_digest"]:
-                    inputs["prices"] = prices
-            yield table, version, _tracked(tracker, found)
-    orchestrated = {run, *(found.data.tags.get("orchestrator_run_id", run) for found in runs.values())}
-    for table in ("champion_model", "price_forecast"):
-        version = store.current(table, symbol)
-        if version is not None:
-            frame, _ = store.read(table, symbol)
-            if "run_id" in frame and frame["run_id"].isin(orchestrated).any():
-                yield table, version, None
-    yield from ((table, version, None) for table, version in inputs.items())
+            if found is not None:
+                inputs["training_set"] = int(found.data.tags["training_set_version"])
+                frame, _ = store.read(table, symbol, version=version.version)
+                yield frame, version, _tracked(tracker, found)
+    if inputs:
+        frame, training_set = store.read("training_set", symbol, version=inputs["training_set"])
+        yield frame, training_set, None
+        # The same prices may have been written more than once; the rows are the same.
+        for version in store.history("prices", symbol):
+            if version.digest == training_set.metadata["prices_digest"]:
+                inputs["prices"] = version.version
+        if "prices" in inputs:
+            yield *store.read("prices", symbol, version=inputs["prices"]), None
+    callers = {run, *(found.data.tags.get("orchestrator_run_id", run) for found in runs.values())}
+    for table in _WITH_CALLER:
+        frame_there, version_there = what_is_there(table, symbol, store)
+        if frame_there is None or version_there is None:
+            continue
+        rows = frame_there[frame_there["run_id"].isin(callers)]
+        if not rows.empty:
+            yield rows, version_there, None
 
 
-def _results(frame: pd.DataFrame, table: TableVersion, run: str | None) -> tuple[pd.DataFrame, dict[str, object]]:
-    if table.table == _CHAMPION:
-        # Histories may have any length; what counts is who is champion, and why.
-        frame = frame.tail(1) if run is None or run not in set(frame["run_id"]) else frame[frame["run_id"] == run]
-        beside: dict[str, object] = {}
-    else:
-        beside = {name: _value(text) for name, text in table.metadata.items() if name not in _NOT_RESULTS_BESIDE}
+def _results(frame: pd.DataFrame, table: TableVersion) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Leave out what isn't a result, of the rows and of what is written down beside them."""
+    beside = {name: _value(text) for name, text in table.metadata.items() if name not in _NOT_RESULTS_BESIDE}
     results = frame.drop(columns=[name for name in frame if name in _NOT_RESULTS]).reset_index(drop=True)
     return results, {name: value for key, said in beside.items() for name, value in _flat(key, said)}
 

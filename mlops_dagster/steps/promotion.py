@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.stack.store import Overtaken
-from mlops_dagster.steps.champion import TABLE, champion_in, history_of, refuse_other_features, training_set_of
+from mlops_dagster.steps.champion import TABLE, champion_in, refuse_other_features, training_set_of
+from mlops_dagster.steps.growing import grow
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.registry import RegisteredVersion, Registry
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
-
-_ATTEMPTS = 10
 
 
 def champion_model(
@@ -234,17 +232,13 @@ def _write(
     origin: Origin,
 ) -> StepReport:
     """Decide on the history so far, and write the decision unless somebody else has written one meanwhile."""
-    for attempt in range(_ATTEMPTS):
-        history, current = history_of(symbol, store)
+
+    def with_decision(history: pd.DataFrame | None) -> tuple[pd.DataFrame, None]:
         row = decide_on(history)
-        whole = _with_row(history, {"decided_at": _now(), **row, "by": origin.orchestrator, "run_id": origin.run_id})
-        try:
-            table = store.write(TABLE, symbol, whole, replacing=current or "nothing")
-        except Overtaken:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            continue
-        break
+        who = {"by": origin.orchestrator, "run_id": origin.run_id}
+        return _with_row(history, {"decided_at": _now(), **row, **who}), None
+
+    whole, table, _ = grow(TABLE, symbol, store, with_decision)
     champion = champion_in(whole)
     if champion is not None and registry.holder(symbol, CHAMPION) != champion:
         registry.set_alias(symbol, CHAMPION, champion)

@@ -77,8 +77,7 @@ def run_step(
         pipelines.SPARK_GRID_SEARCH_RESULTS.name: spark_grid_search_results,
     }
     if step not in searches:
-        names = ", ".join({step.name: None for pipeline in pipelines.PIPELINES for step in pipeline.steps})
-        raise pipelines.refuse("step", step, f"there is no such step; there are {names}.")
+        raise pipelines.refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
     on_spark = step == pipelines.SPARK_GRID_SEARCH_RESULTS.name
     opened: AbstractContextManager[Any] = search_engine(deployment) if on_spark else nullcontext()
     with opened as engine:

@@ -12,6 +12,7 @@ from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.ml.differences import frame_differences, list_differences, value_differences
 from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.store import store_of
 
 pytestmark = pytest.mark.xdist_group("parity")
 
@@ -118,14 +119,17 @@ def test_what_differs_is_said_in_words(sides, stack, shell, one):
     done = shell("parity", f"{other}@{before}", sides[1], "--json")
     said = json.loads(done.stdout)
     assert {one["what"]: one["differences"] for one in said["symbols"]["ACME"]}["table trained_model"] == []
+    # MLflow's own id of it names the same run, and the same decision about the champion.
+    history = store_of(load_deployment(other)).history("trained_model", "ACME")
+    done = shell("parity", f"{other}@{before}", f"{other}@{history[0].metadata['mlflow_run_id']}", "--symbol", "ACME")
+    assert done.returncode == 0, done.stdout
+    assert "table champion_model: the same (1 row)" in done.stdout
     done = shell("parity", f"{other}@{before}", f"{other}@{run}")
     assert done.returncode == 1
     assert "model_digest" in done.stdout
 
 
 def _champions(file):
-    from mlops_dagster.stack.store import store_of
-
     return store_of(load_deployment(file)).read("champion_model", "ACME")[0]
 
 
