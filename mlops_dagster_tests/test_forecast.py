@@ -4,7 +4,6 @@ The price grows by exactly one percent a day on the days of New York, so the cha
 """
 
 import shutil
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -20,6 +19,7 @@ from mlops_dagster.stack.registry import CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 from mlops_dagster.steps.champion import NoChampion
+from mlops_dagster_tests.contracts.rivals import both_at_once
 
 TEST = Origin("test", "run-1", None)
 SMALL = {"max_depth": 3, "n_estimators": 4, "min_samples_leaf": 5}
@@ -323,30 +323,6 @@ def test_an_unknown_exchange_is_refused(acme, made_before):
 
 
 def test_of_two_runs_at_once_one_finds_that_the_other_has_forecast(acme):
-    both, reports, problems = threading.Barrier(2), [], []
-
-    def run(store):
-        try:
-            reports.append(acme.forecast(store=store))
-        except Exception as error:  # noqa: BLE001 - shown below
-            problems.append(error)
-
-    stores = [Store(acme.store.root), Store(acme.store.root)]
-    for one in stores:
-        first = [True]
-
-        def once(table, *arguments, first=first, one=one, **options):
-            if first:
-                first.clear()
-                both.wait(120)
-            return Store.write(one, table, *arguments, **options)
-
-        one.write = once
-    threads = [threading.Thread(target=run, args=(one,)) for one in stores]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not problems
+    reports = both_at_once(acme.store.root, "price_forecast", lambda store: acme.forecast(store=store))
     assert sorted(report.facts["rows_appended"] for report in reports) == [0, 1]
     assert len(acme.rows) == 1

@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 
 from mlops_dagster.instance import DAGSTER_YAML
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
-from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
-from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
+from mlops_dagster_tests.contracts.servers import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dagster dev")]
 
@@ -54,21 +54,9 @@ class StatusDev(DagsterDev):
 
     def launch(self, location, job, config, **selection):
         """As the UI does; with an asset selection it's what its button "Materialize" sends."""
-        selector = {"repositoryLocationName": location, "repositoryName": "__repository__", "jobName": job}
-        partition = [] if "per_step" in job else [{"key": "dagster/partition", "value": "A"}]
-        launched = self.ask(
-            "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename "
-            "... on LaunchRunSuccess {run {runId}} ... on PythonError {message}"
-            "... on RunConfigValidationInvalid {errors {message}}}}",
-            p={
-                "selector": {**selector, **selection},
-                "mode": "default",
-                "runConfigData": {"ops": {asset: {"config": {"how": how}} for asset, how in config.items()}},
-                "executionMetadata": {"tags": partition},
-            },
-        )
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        return launched["run"]["runId"]
+        ops = {asset: {"config": {"how": how}} for asset, how in config.items()}
+        symbol = None if "per_step" in job else "A"
+        return super().launch(job, ops, symbol=symbol, location=location, **selection)
 
     def assert_ends(self, location, run_id, dagster_status, mlflow_statuses):
         assert self.ended(run_id) == dagster_status
@@ -87,17 +75,9 @@ def dev(tmp_path_factory):
     (home / "dagster").mkdir()
     (home / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
     (home / "workspace.yaml").write_text(WORKSPACE)
-    port = free_port()
-    command = ["-m", "dagster", "dev", "-w", str(home / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     env = {"DAGSTER_HOME": str(home / "dagster"), "RUN_STATUS_HOME": str(home), "PYTHONPATH": str(Path.cwd())}
-    with running(command, log=home / "dev.log", env=env) as process:
-        server = StatusDev(f"http://127.0.0.1:{port}", home)
-
-        def ready():
-            assert process.poll() is None, (home / "dev.log").read_text()
-            return server.has_loaded(len(CLIENTS))
-
-        eventually(ready)
+    workspace = home / "workspace.yaml"
+    with dagster_dev(home, workspace=workspace, env=env, kind=StatusDev, locations=len(CLIENTS)) as server:
         yield server
 
 

@@ -15,6 +15,7 @@ from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.stack.registry import CHALLENGER, CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
+from mlops_dagster_tests.contracts.rivals import both_at_once
 
 TEST = Origin("test", "run-1", None)
 SMALL = {"max_depth": 3, "n_estimators": 4, "min_samples_leaf": 20}
@@ -270,32 +271,11 @@ def test_of_two_promotions_at_once_one_decides_again(better_and_worse, store, tr
     """Both read the same history; the second to write has to look at what the first has left."""
     _, worse = better_and_worse
     make_newest(store, tracker, worse)
-    both = threading.Barrier(2)
-    reports, problems = [], []
 
     def promote(slow_store):
-        try:
-            reports.append(steps.champion_model("ACME", LENIENT, store=slow_store, tracker=tracker, origin=TEST))
-        except Exception as error:  # noqa: BLE001 - shown below
-            problems.append(error)
+        return steps.champion_model("ACME", LENIENT, store=slow_store, tracker=tracker, origin=TEST)
 
-    stores = [Store(store.root), Store(store.root)]
-    for one in stores:
-        first = [True]
-
-        def once(table, *arguments, first=first, one=one, **options):
-            if table == "champion_model" and first:
-                first.clear()
-                both.wait(30)
-            return Store.write(one, table, *arguments, **options)
-
-        one.write = once
-    threads = [threading.Thread(target=promote, args=(one,)) for one in stores]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not problems
+    reports = both_at_once(store.root, "champion_model", promote)
     assert sorted(report.facts["outcome"] for report in reports) == ["already_champion", "first"]
     rows, _ = store.read("champion_model", "ACME")
     assert list(rows["promoted"]) == [True, False]

@@ -27,8 +27,8 @@ from mlops_dagster.stack.store import Store
 from mlops_dagster.steps import SEARCH_CACHE
 from mlops_dagster.steps.progress import ProgressLines
 from mlops_dagster_tests.conftest import mlflow_runs
-from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
-from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
+from mlops_dagster_tests.contracts.servers import eventually
 
 KEY = dg.AssetKey(["grid_search_results"])
 GRID = {"max_depth": [2, 4, 6], "max_features": [2, 0.5]}
@@ -285,48 +285,13 @@ def dev(tmp_path_factory):
     home = tmp_path_factory.mktemp("dev")
     env = {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
     subprocess.run([sys.executable, "-m", "mlops_dagster.cli", "init"], env={**os.environ, **env}, check=True)
-    port = free_port()
-    command = [
-        "-m",
-        "dagster",
-        "dev",
-        "-w",
-        str(home / "dagster" / "workspace.yaml"),
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
-    with running(command, log=home / "dev.log", env=env) as process:
-        server = SearchDev(f"http://127.0.0.1:{port}", home)
-
-        def ready():
-            assert process.poll() is None, (home / "dev.log").read_text()
-            return server.has_loaded()
-
-        eventually(ready)
+    with dagster_dev(home, env=env, kind=SearchDev) as server:
         yield server
 
 
 class SearchDev(DagsterDev):
     def search(self, config, symbol="GSPC"):
-        launched = self.ask(
-            "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename "
-            "... on LaunchRunSuccess {run {runId}} ... on PythonError {message}"
-            "... on RunConfigValidationInvalid {errors {message}}}}",
-            p={
-                "selector": {
-                    "repositoryLocationName": "mlops_dagster",
-                    "repositoryName": "__repository__",
-                    "jobName": "search_model_pipeline",
-                },
-                "mode": "default",
-                "runConfigData": {"ops": {"grid_search_results": {"config": config}}},
-                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": symbol}]},
-            },
-        )
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        return launched["run"]["runId"]
+        return self.launch("search_model_pipeline", {"grid_search_results": {"config": config}}, symbol=symbol)
 
     def runs_of(self, job):
         query = (

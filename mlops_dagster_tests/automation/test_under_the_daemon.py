@@ -19,12 +19,12 @@ from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 from mlops_dagster.steps import champion_of, run_step
 from mlops_dagster_tests.automation.rows import reverting_prices
-from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
-from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts.dagster_dev import LOCATION, DagsterDev, dagster_dev
+from mlops_dagster_tests.contracts.servers import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dagster dev")]
 
-REPOSITORY = {"repositoryLocationName": "mlops_dagster", "repositoryName": "__repository__"}
+REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 RUNS = """query($f: RunsFilter!) {runsOrError(filter: $f) {... on Runs {results {
     runId status jobName startTime endTime assetSelection {path} tags {key value}}}}}"""
 
@@ -32,9 +32,7 @@ RUNS = """query($f: RunsFilter!) {runsOrError(filter: $f) {... on Runs {results 
 class AutomatedDev(DagsterDev):
     """A `dagster dev` in which nearly everything happens by itself."""
 
-    def __init__(self, url, home, told):
-        super().__init__(url, home)
-        self.told = told  # what the webhook got
+    told = ()  # what the webhook got
 
     def runs(self, symbol, job=None, **tags):
         """The runs of a symbol, the oldest first."""
@@ -74,20 +72,6 @@ class AutomatedDev(DagsterDev):
             s={**REPOSITORY, "sensorName": sensor},
         )
         return state["sensorState"]["ticks"]
-
-    def launch(self, symbol, job, config=None):
-        launched = self.ask(
-            "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename "
-            "... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}",
-            p={
-                "selector": {**REPOSITORY, "jobName": job},
-                "mode": "default",
-                "runConfigData": config or {},
-                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": symbol}]},
-            },
-        )
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        return launched["run"]["runId"]
 
     def add_symbol(self, symbol):
         self.ask(
@@ -159,27 +143,9 @@ def dev(tmp_path_factory, empty_mlflow):
         patch.delenv("MLOPS_DEPLOYMENT", raising=False)
         prepare_instance(load_deployment())
         make_champion("DUE", home / "files")
-    port = free_port()
-    command = [
-        "-m",
-        "dagster",
-        "dev",
-        "-w",
-        str(home / "dagster" / "workspace.yaml"),
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
     env["MLOPS_SYMBOLS"] = '["DUE", "LATE"]'  # the instance doesn't have the second yet
-    with running(command, log=home / "dev.log", env={**env, "PYTHONPATH": str(Path.cwd())}) as process:
-        server = AutomatedDev(f"http://127.0.0.1:{port}", home, webhook.told)
-
-        def ready():
-            assert process.poll() is None, (home / "dev.log").read_text()
-            return server.has_loaded()
-
-        eventually(ready)
+    with dagster_dev(home, env={**env, "PYTHONPATH": str(Path.cwd())}, kind=AutomatedDev) as server:
+        server.told = webhook.told
         yield server
     webhook.shutdown()
 
@@ -256,11 +222,10 @@ def test_symbols_of_the_deployment_become_partitions(dev):
 
 
 def test_one_symbol_waits_for_itself_and_not_for_another(dev):
-    config = {}
     for symbol in ("TWICE", "OTHER"):
         reverting_prices().to_csv(dev.home / "files" / f"{symbol}.csv", index=False)
         dev.add_symbol(symbol)
-    launched = [dev.launch(symbol, "build_model_pipeline", config) for symbol in ("TWICE", "TWICE", "OTHER")]
+    launched = [dev.launch("build_model_pipeline", symbol=symbol) for symbol in ("TWICE", "TWICE", "OTHER")]
     for run_id in launched:
         assert dev.ended(run_id) == "SUCCESS"
     first, second = dev.runs("TWICE", "build_model_pipeline")[:2]

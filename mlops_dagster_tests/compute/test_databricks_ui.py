@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from mlflow import MlflowClient
 
-from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
-from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts.dagster_dev import dagster_dev
+from mlops_dagster_tests.contracts.servers import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
@@ -19,37 +19,9 @@ def test_terminating_a_run_ends_what_it_does_on_databricks(kind, new_stack, ws, 
     stack = new_stack(kind)
     with stack.instance():
         pass
-    (stack.home / "workspace.yaml").write_text("load_from: [{python_module: mlops_dagster.definitions}]\n")
-    port = free_port()
-    command = ["-m", "dagster", "dev", "--port", str(port), "--workspace", str(stack.home / "workspace.yaml")]
-    dev = DagsterDev(f"http://127.0.0.1:{port}", stack.home)
     before = len(ws.runs())
-    with running(command, log=stack.home / "dev.log", env=stack.environment) as process:
-
-        def ready():
-            assert process.poll() is None, (stack.home / "dev.log").read_text()
-            return dev.has_loaded()
-
-        eventually(ready)
-        repository = "{repositoriesOrError {... on RepositoryConnection {nodes {name location {name}}}}}"
-        (node,) = dev.ask(repository)["nodes"]
-        launched = dev.ask(
-            "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename "
-            "... on LaunchRunSuccess {run {runId}} ... on PythonError {message}"
-            "... on RunConfigValidationInvalid {errors {message}}}}",
-            p={
-                "selector": {
-                    "repositoryLocationName": node["location"]["name"],
-                    "repositoryName": node["name"],
-                    "jobName": "search_model_pipeline",
-                },
-                "mode": "default",
-                "runConfigData": {"ops": {"grid_search_results": {"config": LONG}}},
-                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "ACME"}]},
-            },
-        )
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        run_id = launched["run"]["runId"]
+    with dagster_dev(stack.home, env=stack.environment) as dev:
+        run_id = dev.launch("search_model_pipeline", {"grid_search_results": {"config": LONG}}, symbol="ACME")
         client = MlflowClient(mlflow_url)
 
         def tracked():

@@ -1,11 +1,16 @@
-"""What tests ask of a running `dagster dev`, over the interface that its UI uses."""
+"""A real `dagster dev`, and what tests ask of it, over the interface that its UI uses."""
 
 import json
 import re
 import urllib.request
+from contextlib import contextmanager
 
-from mlops_dagster_tests.contracts.servers import answers, eventually
+from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
 
+LOCATION = "mlops_dagster"
+LAUNCH = """mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename
+    ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}
+    ... on RunConfigValidationInvalid {errors {message}}}}"""
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -24,6 +29,22 @@ class DagsterDev:
         assert "errors" not in answer, answer
         (data,) = answer["data"].values()
         return data
+
+    def launch(self, job, ops=None, *, symbol=None, location=LOCATION, **selection):
+        """Launch a job as the launchpad does, and return the run's id."""
+        tags = [] if symbol is None else [{"key": "dagster/partition", "value": symbol}]
+        selector = {"repositoryLocationName": location, "repositoryName": "__repository__", "jobName": job}
+        launched = self.ask(
+            LAUNCH,
+            p={
+                "selector": {**selector, **selection},
+                "mode": "default",
+                "runConfigData": {"ops": ops or {}},
+                "executionMetadata": {"tags": tags},
+            },
+        )
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return launched["run"]["runId"]
 
     def terminate(self, run_id, policy="SAFE_TERMINATE"):
         answer = self.ask(
@@ -56,3 +77,21 @@ class DagsterDev:
             answers(f"{self.url}/server_info")
             and [entry["loadStatus"] for entry in self.ask(loaded)["locationEntries"]] == ["LOADED"] * locations
         )
+
+
+@contextmanager
+def dagster_dev(home, *, workspace=None, env=None, kind=DagsterDev, locations=1):
+    """Run `dagster dev` on a workspace (not given: that below `home`) until the block ends; it has loaded by then."""
+    port = free_port()
+    file = str(workspace or home / "dagster" / "workspace.yaml")
+    command = ["-m", "dagster", "dev", "-w", file, "-h", "127.0.0.1", "-p", str(port)]
+    log = home / "dev.log"
+    with running(command, log=log, env=env) as process:
+        server = kind(f"http://127.0.0.1:{port}", home)
+
+        def ready():
+            assert process.poll() is None, log.read_text()
+            return server.has_loaded(locations)
+
+        eventually(ready)
+        yield server

@@ -17,6 +17,7 @@ from mlops_dagster.stack.databricks.bundle import COMMANDS, bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.store import Store
+from mlops_dagster_tests.contracts.bundle import jobs_of
 from mlops_dagster_tests.contracts.servers import mlflow_server
 from mlops_dagster_tests.contracts.workspace import workspace
 
@@ -30,15 +31,6 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 def bundle(name: str) -> dict:
     return yaml.safe_load(bundle_text(load_deployment(name), name))
-
-
-def jobs_of(made: dict) -> dict[str, dict]:
-    """Return the jobs as Databricks' command sends them: with the variables' values."""
-    text = json.dumps(made["resources"]["jobs"])
-    for name, variable in made["variables"].items():
-        text = text.replace(f"${{var.{name}}}", json.dumps(variable["default"])[1:-1])
-    assert "${" not in text
-    return json.loads(text)
 
 
 def test_the_committed_file_is_what_the_command_writes_now():

@@ -18,8 +18,8 @@ import yaml
 from mlops_dagster.instance import prepare_instance
 from mlops_dagster.stack.databricks.bundle import bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
-from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
-from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts import dagster_dev as contracts
+from mlops_dagster_tests.contracts.bundle import jobs_of
 from mlops_dagster_tests.swap_matrix.stacks import Stack
 
 FOREST: Mapping[str, Any] = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
@@ -73,37 +73,11 @@ def dagster_cli(stack: Stack) -> None:
 
 def dagster_dev(stack: Stack) -> None:
     """The UI's own mutation, on a real `dagster dev`: its daemon takes the runs from the queue and starts them."""
-    home = prepare_instance(stack.deployment)
-    port = free_port()
-    command = ["-m", "dagster", "dev", "--port", str(port), "--workspace", str(home / "workspace.yaml")]
-    dev = DagsterDev(f"http://127.0.0.1:{port}", stack.home)
-    log = stack.home / "dev.log"
-    with running(command, log=log, env={**stack.environment, "MLOPS_HOME": str(stack.home)}) as process:
-
-        def ready() -> bool:
-            assert process.poll() is None, log.read_text()
-            return bool(dev.has_loaded())
-
-        eventually(ready)
+    prepare_instance(stack.deployment)
+    with contracts.dagster_dev(stack.home, env={**stack.environment, "MLOPS_HOME": str(stack.home)}) as dev:
         for job, ops in JOBS.items():
-            selector = {
-                "repositoryLocationName": "mlops_dagster",
-                "repositoryName": "__repository__",
-                "jobName": job,
-            }
-            launched = dev.ask(
-                "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename "
-                "... on LaunchRunSuccess {run {runId}} ... on PythonError {message}"
-                "... on RunConfigValidationInvalid {errors {message}}}}",
-                p={
-                    "selector": selector,
-                    "mode": "default",
-                    "runConfigData": {"ops": json.loads(json.dumps(ops))},
-                    "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "ACME"}]},
-                },
-            )
-            assert launched["__typename"] == "LaunchRunSuccess", launched
-            assert dev.ended(launched["run"]["runId"]) == "SUCCESS", (log.read_text(), dev.url)
+            run_id = dev.launch(job, json.loads(json.dumps(ops)), symbol="ACME")
+            assert dev.ended(run_id) == "SUCCESS", (stack.home / "dev.log").read_text()
 
 
 def databricks_job(stack: Stack) -> None:
@@ -113,15 +87,11 @@ def databricks_job(stack: Stack) -> None:
     wheels = workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels"
     wheel = build_wheel(wheels)
     made = yaml.safe_load(bundle_text(stack.deployment, str(stack.file)))
-    text = json.dumps(made["resources"]["jobs"]).replace(
-        "./dist/*.whl", f"/Volumes/main/mlops/data/{stack.name}/wheels/{wheel.name}"
-    )
-    for name, variable in made["variables"].items():
-        text = text.replace(f"${{var.{name}}}", json.dumps(variable["default"])[1:-1])
+    jobs = jobs_of(made, f"/Volumes/main/mlops/data/{stack.name}/wheels/{wheel.name}")
     search = {"symbol": "ACME", "grid": json.dumps(GRID), "folds": str(FOLDS)}
     forest = {"symbol": "ACME", **{name: str(value) for name, value in FOREST.items()}}
     for name in JOBS:
-        job_id = workspace.call("POST", "/api/2.2/jobs/create", json.loads(text)[name])["job_id"]
+        job_id = workspace.call("POST", "/api/2.2/jobs/create", jobs[name])["job_id"]
         given = forest if name == "build_model_pipeline" else search
         body = {"job_id": job_id, "job_parameters": given}
         run_id = workspace.call("POST", "/api/2.2/jobs/run-now", body)["run_id"]
