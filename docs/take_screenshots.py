@@ -83,21 +83,13 @@ def search(page: Page) -> None:
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Launch Run").click()
     page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
-    page.goto(f"{DAGSTER}/assets/grid_search_results?view=partitions&partition=GSPC")
-    page.get_by_text("best_score", exact=True).first.wait_for()
-    page.wait_for_timeout(1500)
-    page.get_by_text("[Show Markdown]").nth(1).click()
-    page.wait_for_timeout(1500)
+    _open_plot(page, "grid_search_results", "best_score", 1)
     _save(page, "search.png")
 
 
 def champion(page: Page) -> None:
     """Every decision about who is champion, in one picture."""
-    page.goto(f"{DAGSTER}/assets/champion_model?view=partitions&partition=GSPC")
-    page.get_by_text("promoted", exact=True).first.wait_for()
-    page.wait_for_timeout(1500)
-    page.get_by_text("[Show Markdown]").first.click()
-    page.wait_for_timeout(1500)
+    _open_plot(page, "champion_model", "promoted")
     _save(page, "champion_history.png")
 
 
@@ -114,11 +106,7 @@ def forecasts(page: Page) -> None:
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Launch Run").click()
     page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
-    page.goto(f"{DAGSTER}/assets/price_forecast?view=partitions&partition=GSPC")
-    page.get_by_text("forecast_and_price", exact=True).first.wait_for()
-    page.wait_for_timeout(1500)
-    page.get_by_text("[Show Markdown]").first.click()
-    page.wait_for_timeout(1500)
+    _open_plot(page, "price_forecast", "forecast_and_price")
     _save(page, "price_forecast.png")
 
 
@@ -141,6 +129,15 @@ def columns(page: Page) -> None:
     page.wait_for_timeout(3000)
     _save(page, "columns.png")
     page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def _open_plot(page: Page, asset: str, shown: str, number: int = 0) -> None:
+    """Open one of the plots on an asset's page, once the page shows what stands beside it."""
+    page.goto(f"{DAGSTER}/assets/{asset}?view=partitions&partition=GSPC")
+    page.get_by_text(shown, exact=True).first.wait_for()
+    page.wait_for_timeout(1500)
+    page.get_by_text("[Show Markdown]").nth(number).click()
+    page.wait_for_timeout(1500)
 
 
 def _save(page: Page, name: str, clip: FloatRect | None = None) -> None:
