@@ -76,10 +76,11 @@ def check_run(pipeline: pipelines.Pipeline, conf: Mapping[str, object], params: 
     include.pipelines.ParameterError
         For a key that no step knows, and for values that don't go together.
     """
+    known = params_of(pipeline)
     for name, value in conf.items():
-        if name not in params_of(pipeline):
-            known = ", ".join(params_of(pipeline))
-            raise pipelines.refuse(name, value, f"{pipeline.name} has no such parameter; there are {known}.")
+        if name not in known:
+            cure = f"{pipeline.name} has no such parameter; there are {', '.join(known)}."
+            raise pipelines.refuse(name, value, cure)
     pipelines.check_symbol(params["symbol"])
     for step in pipeline.steps:
         given = given_to(step, params)

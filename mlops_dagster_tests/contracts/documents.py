@@ -211,7 +211,7 @@ def _runnable(block: Block, left_out: Mapping[str, str]) -> list[str]:
             continue
         for name, server in SERVERS.items():
             if command == name or command.startswith(f"{name} "):
-                ready = server.ready if "$log" not in server.ready else server.ready.replace("$log", '"$log"')
+                ready = server.ready.replace("$log", '"$log"')
                 line = f"in_another_terminal {shlex.quote(f'{command} {server.options}')} {shlex.quote(ready)}"
         lines.append(line)
     return lines if any(line.strip() and not line.lstrip().startswith("#") for line in lines) else []
