@@ -1,8 +1,10 @@
 """What a person does in Dagster's UI, done in a real browser on `mlops ui` with the bundled prices."""
 
+import contextlib
 import re
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
 from mlops_dagster_tests.contracts.browser import PATIENCE, browsing, find_chromium
@@ -78,6 +80,18 @@ def choose_symbol(page):
     eventually(chosen)
 
 
+def press_launch(page):
+    """Press the launchpad's button, and say whether the page went on to a run: a page that is drawn anew misses it."""
+    with contextlib.suppress(PlaywrightTimeoutError):
+        page.get_by_role("button", name="Launch Run").click(timeout=10_000)
+    with contextlib.suppress(PlaywrightTimeoutError):
+        page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"), timeout=60_000)
+        return True
+    alerts = page.get_by_role("dialog").all_inner_texts()
+    assert not alerts, alerts
+    return False
+
+
 def launch(page, ui, job, preset, config=None, replace=None):
     """Launch a job for GSPC from its launchpad, with run config that was typed, and wait until the page says it ran."""
     page.goto(f"{ui.url}/locations/mlops_dagster/jobs/{job}/playground")
@@ -89,8 +103,7 @@ def launch(page, ui, job, preset, config=None, replace=None):
     assert config != before
     editor.evaluate("(node, config) => node.CodeMirror.setValue(config)", config)
     page.get_by_text("No errors", exact=True).wait_for()
-    page.get_by_role("button", name="Launch Run").click()
-    page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"))
+    eventually(lambda: press_launch(page))
     run_id = re.search(r"/runs/([0-9a-f-]{36})", page.url)[1]
     assert ui.ended(run_id) == "SUCCESS"
     page.get_by_text("RUN_SUCCESS").first.wait_for()

@@ -33,7 +33,7 @@ def find_chromium() -> str:
 
 @contextlib.contextmanager
 def browsing(folder: Path) -> Iterator[Page]:
-    """Open a page of 1600 x 1000; what it shows at the end is kept as `folder`/last_page.png."""
+    """Open a page of 1600 x 1000; what it shows at the end is kept as `folder`/last_page.png, its text is printed."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -46,4 +46,5 @@ def browsing(folder: Path) -> Iterator[Page]:
         finally:
             with contextlib.suppress(Exception):  # a picture is a help, no reason to fail
                 page.screenshot(path=folder / "last_page.png", timeout=20_000)
+                print(page.url, page.inner_text("body", timeout=20_000), sep="\n")  # pytest shows it if the test failed
             browser.close()
