@@ -229,7 +229,9 @@ def test_one_symbol_waits_for_itself_and_not_for_another(dev):
     for run_id in launched:
         assert dev.ended(run_id) == "SUCCESS"
     first, second = dev.runs("TWICE", "build_model_pipeline")[:2]
+    (other,) = dev.runs("OTHER", "build_model_pipeline")[:1]
     assert second["startTime"] >= first["endTime"]
+    assert other["startTime"] < second["startTime"]  # launched last, it overtook the one that waited
 
 
 def test_a_backfill_with_a_failing_symbol_and_the_failing_one_alone(dev):

@@ -17,8 +17,8 @@ ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 class DagsterDev:
     """The GraphQL interface of a running `dagster dev`."""
 
-    def __init__(self, url, home):
-        self.url, self.home = url, home
+    def __init__(self, url, home, pid=None):
+        self.url, self.home, self.pid = url, home, pid
 
     def ask(self, query, **variables):
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -87,7 +87,7 @@ def dagster_dev(home, *, workspace=None, env=None, kind=DagsterDev, locations=1)
     command = ["-m", "dagster", "dev", "-w", file, "-h", "127.0.0.1", "-p", str(port)]
     log = home / "dev.log"
     with running(command, log=log, env=env) as process:
-        server = kind(f"http://127.0.0.1:{port}", home)
+        server = kind(f"http://127.0.0.1:{port}", home, process.pid)
 
         def ready():
             assert process.poll() is None, log.read_text()
