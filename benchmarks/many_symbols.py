@@ -1,6 +1,6 @@
 """A thousand symbols: what Dagster's pages, the schedules and sensors, and a backfill take with them.
 
-python benchmarks/many_symbols.py [symbols] [backfilled]
+python -m benchmarks.many_symbols [symbols] [backfilled]
 
 A real `dagster dev` on a throw-away home, prices in small files of their own, one per symbol. What a page asks is asked
 over GraphQL, as the page does. The backfill makes `prices` of that many symbols (60 if not given); the rate is its own.

@@ -1,6 +1,6 @@
 """What an orchestrator costs: the same build_model_pipeline through each of them, side by side in one run.
 
-python benchmarks/overhead.py [rounds]
+python -m benchmarks.overhead [rounds]
 
 The work is small on purpose (five shallow trees on the bundled S&P 500), so that what is left is the tool's own cost.
 Each contender has a home of its own and one run before the first round; rounds take turns. Airflow takes part if

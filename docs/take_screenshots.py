@@ -59,8 +59,7 @@ def model(page: Page) -> None:
     page.get_by_text("rmse", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
     link = page.get_by_role("link", name="/#/experiments/").first.get_attribute("href")
-    page.get_by_text("[Show Markdown]").first.click()
-    page.wait_for_timeout(1500)
+    _wait_for_picture(page, "forecast")
     _save(page, "forecast.png")
     page.goto(f"{DAGSTER}/assets/training_set?view=checks")
     page.get_by_text("training_set_leaks_nothing").first.wait_for()
@@ -83,7 +82,8 @@ def search(page: Page) -> None:
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Launch Run").click()
     page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
-    _open_plot(page, "grid_search_results", "best_score", 1)
+    page.goto(f"{DAGSTER}/assets/grid_search_results?view=partitions&partition=GSPC")
+    _wait_for_picture(page, "parallel_coordinates")
     _save(page, "search.png")
 
 
@@ -131,12 +131,21 @@ def columns(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
-def _open_plot(page: Page, asset: str, shown: str, number: int = 0) -> None:
-    """Open one of the plots on an asset's page, once the page shows what stands beside it."""
+def _open_plot(page: Page, asset: str, shown: str) -> None:
+    """Open the plot on an asset's page, once the page shows what stands beside it."""
     page.goto(f"{DAGSTER}/assets/{asset}?view=partitions&partition=GSPC")
     page.get_by_text(shown, exact=True).first.wait_for()
     page.wait_for_timeout(1500)
-    page.get_by_text("[Show Markdown]").nth(number).click()
+    page.get_by_text("[Show Markdown]").first.click()
+    page.wait_for_timeout(1500)
+
+
+def _wait_for_picture(page: Page, name: str) -> None:
+    """Wait until a plot that the page takes from MLflow is there, and bring it into view."""
+    picture = page.locator(f"img[alt^='{name}']")
+    picture.wait_for(state="attached", timeout=60_000)
+    page.wait_for_function(f"""document.querySelector("img[alt^='{name}']").naturalWidth > 0""")
+    picture.scroll_into_view_if_needed()
     page.wait_for_timeout(1500)
 
 

@@ -132,6 +132,8 @@ def test_a_launch_with_run_config_leaves_metrics_checks_and_a_forecast(page, ui)
     page.goto(f"{ui.url}/assets/trained_model?view=partitions&partition=GSPC")
     page.get_by_text("skill_vs_persistence", exact=True).wait_for()
     page.get_by_text(re.compile(r'"?n_estimators"?: 7\b')).first.wait_for()
+    inline = page.get_by_role("img", name=re.compile("^forecast"))
+    assert eventually(lambda: inline.evaluate("image => image.naturalWidth")) == 720
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_role("dialog").get_by_role("img", name="forecast")
     assert eventually(lambda: picture.evaluate("image => image.naturalWidth")) == 720

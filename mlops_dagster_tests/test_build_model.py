@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,8 +67,11 @@ def test_the_metadata_are_what_people_look_at(defs, instance):
     assert metadata["rmse"].value > 0
     assert metadata["mlflow"].value.startswith("http://127.0.0.1:5000/")
     assert json.loads(json.dumps(metadata["parameters"].value))["max_depth"] == 4
+    run_id = metadata["mlflow"].value.rpartition("/")[2]
     for plot in ("forecast", "residuals", "feature_importance"):
-        image = base64.b64decode(metadata[plot].value.split("base64,")[1].rstrip(")"))
+        link = f"http://127.0.0.1:5000/get-artifact?path=plots/{plot}.png&run_uuid={run_id}"
+        assert metadata[plot].value == f"![{plot}: in MLflow, or below `plots`]({link})"
+        image = base64.b64decode(re.search(rf"!\[{plot}\]\(data:image/png;base64,(.*)\)", metadata["plots"].value)[1])
         assert image.startswith(b"\x89PNG")
         assert len(image) < 25_000  # every event carries its plots
     prices = instance.get_latest_materialization_event(KEYS["prices"]).asset_materialization.metadata

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,8 +82,10 @@ def test_a_search_leaves_a_table_metadata_and_an_mlflow_run(defs, instance, home
     columns = metadata["dagster/column_schema"].value.columns
     assert [column.name for column in columns if not column.description] == []
     for plot in ("heat_map", "parallel_coordinates", "learning_curve"):
-        assert base64.b64decode(metadata[plot].value.split("base64,")[1].rstrip(")")).startswith(b"\x89PNG")
+        image = re.search(rf"!\[{plot}\]\(data:image/png;base64,(.*)\)", metadata["plots"].value)[1]
+        assert base64.b64decode(image).startswith(b"\x89PNG")
     (run,) = mlflow_runs(home)
+    assert f"/get-artifact?path=plots/heat_map.png&run_uuid={run.info.run_id})" in metadata["heat_map"].value
     assert run.info.status == "FINISHED"
     assert run.data.tags["orchestrator_run_id"] == result.run_id
     assert run.info.run_id in metadata["mlflow"].value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_dagster import pipelines
+from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     sources = sources_of(report.table.table, report.columns, report.facts.get("recipe"))
     # In the order in which people read it: what came out, how it looks, where it is, how it was made.
     metadata: dict[str, Any] = {name: _readable(value) for name, value in report.metrics.items()}
-    for name, png in report.plots.items():
-        metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    metadata |= _pictures(report)
     if report.mlflow_url:
         metadata["mlflow"] = dg.MetadataValue.url(report.mlflow_url)
     if report.model_uri:
@@ -135,6 +135,19 @@ def _description(column: str, sources: "Sources") -> str | None:
         return COLUMNS.get(column)
     made_from = "; ".join(f"{table}: {', '.join(names)}" for table, names in tables.items())
     return f"{COLUMNS[column]} (from {made_from})"
+
+
+def _pictures(report: StepReport) -> dict[str, Any]:
+    """Show the plots. Dagster's page opens only short texts by itself: a link into MLflow, not the image itself."""
+    embedded = {
+        name: f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})" for name, png in report.plots.items()
+    }
+    links = {name: artifact_url(report.mlflow_url or "", f"plots/{name}.png") for name in report.plots}
+    if not all(links.values()):
+        return {name: dg.MetadataValue.md(image) for name, image in embedded.items()}
+    shown = {name: dg.MetadataValue.md(f"![{name}: in MLflow, or below `plots`]({url})") for name, url in links.items()}
+    # For those who have no MLflow running just now.
+    return {**shown, "plots": dg.MetadataValue.md("\n\n".join(embedded.values()))} if shown else {}
 
 
 def _readable(value: Any) -> Any:

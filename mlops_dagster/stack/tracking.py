@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
@@ -37,6 +38,7 @@ __all__ = [
     "TrackedRun",
     "Tracker",
     "TrackingError",
+    "artifact_url",
     "reap_abandoned_runs",
 ]
 
@@ -266,6 +268,20 @@ class MlflowTracker:
     def _child_tags(tags: Mapping[str, str]) -> dict[str, str]:
         """Return what of a run's tags its children have too: all but those by which it is found as a run of its own."""
         return {key: value for key, value in tags.items() if not key.startswith(("orchestrator", "mlflow.note"))}
+
+
+def artifact_url(run_url: str, path: str) -> str | None:
+    """Return where MLflow's own pages show a file of a run; None on Databricks, where that takes a token.
+
+    Parameters
+    ----------
+    run_url : str
+        What `MlflowTracker.url` returned.
+    path : str
+        Of the artifact: ``plots/forecast.png``.
+    """
+    base, page, run = run_url.partition("/#/experiments/")
+    return f"{base}/get-artifact?path={quote(path)}&run_uuid={run.rpartition('/')[2]}" if page else None
 
 
 def status_of(error: BaseException) -> Status:

@@ -41,7 +41,7 @@ class StepReport:
     metrics : dict of str to float
         Measured on the test rows.
     plots : dict of str to bytes
-        PNG images.
+        PNG images. If there is a run in MLflow, they are among its artifacts, as ``plots/<name>.png``.
     mlflow_run_id, mlflow_url, model_uri : str, optional
         Where the run and its model are tracked.
     """
