@@ -72,10 +72,10 @@ with dg.DagsterInstance.get() as instance:
 # The same definitions, whose runs start a process for each step.
 MULTIPROCESS = """
 import dagster as dg
-from mlops_dagster.definitions import defs as base
+from mlops_dagster import definitions
 
 parts = ("assets", "asset_checks", "jobs", "resources")
-defs = dg.Definitions(**{{part: getattr(base, part) for part in parts}}, executor={executor})
+defs = dg.Definitions(**{{part: getattr(definitions.defs, part) for part in parts}}, executor={executor})
 """
 SPAWN = "dg.multiprocess_executor"
 FORKSERVER = (
@@ -269,10 +269,11 @@ def measure(base: Path, rounds: int, opened: ExitStack) -> None:
         called([str(BIN / "mlops"), "init"], environment(made), made)
         return made
 
-    def executor(name: str, text: str) -> Contender:
-        place = home(name.replace(" ", "_"))
-        (place / "overhead_definitions.py").write_text(MULTIPROCESS.format(executor=text))
-        return Contender(f"Dagster, {name}", dagster_command(place, "overhead_definitions"))
+    def by_process(start_method: str, executor: str) -> Contender:
+        place = home(start_method)
+        (place / "overhead_definitions.py").write_text(MULTIPROCESS.format(executor=executor))
+        name = f"Dagster, `job execute`, a process per step ({start_method})"
+        return Contender(name, dagster_command(place, "overhead_definitions"))
 
     place = home("dev")
     dev = opened.enter_context(dagster_dev(place, env=environment(place)))
@@ -283,8 +284,8 @@ def measure(base: Path, rounds: int, opened: ExitStack) -> None:
         Contender("`mlops build-model`", command(shell, home("shell"))),
         Contender("Dagster, `execute_in_process`, warm", Warm(IN_PROCESS, home("in_process"))),
         Contender("Dagster, `job execute`", dagster_command(home("execute"), "mlops_dagster.definitions")),
-        executor("`job execute`, multiprocess", SPAWN),
-        executor("`job execute`, multiprocess by forkserver", FORKSERVER),
+        by_process("spawn", SPAWN),
+        by_process("forkserver", FORKSERVER),
         Contender("Dagster, UI and daemon", launched(dev, place)),
     ]
     idle = {"dagster dev": dev.pid}

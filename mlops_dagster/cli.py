@@ -23,6 +23,7 @@ import typer
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
+from mlops_dagster.garbage import collect_rarely
 from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, search, serve
 from mlops_dagster.shell import step as one_step
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
@@ -358,6 +359,7 @@ def main() -> None:
     """Run the command line; a polite kill ends the MLflow run as KILLED instead of leaving it open."""
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    collect_rarely()
     try:
         app(args=plain_arguments(sys.argv[1:]))
     except SystemExit as exiting:

@@ -6,6 +6,7 @@ from mlops_dagster.assets import build_model, forecast, search
 from mlops_dagster.assets.config import refuse_bad_run
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
+from mlops_dagster.garbage import collect_rarely
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.resources import resources_of
 from mlops_dagster.schedules import schedules_of
@@ -53,4 +54,5 @@ def definitions_of(deployment: Deployment) -> dg.Definitions:
     )
 
 
+collect_rarely()
 defs = definitions_of(load_deployment())

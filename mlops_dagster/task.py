@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.garbage import collect_rarely
 from mlops_dagster.pipelines import MlopsError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         What the step raises, after it was reported: so Databricks' run fails, too, and shows the traceback.
     """
     arguments = _parser().parse_args(argv)
+    collect_rarely()
     _stop_politely()
     with _open_pipes(arguments) as pipes:
         from mlops_dagster.steps.report_pieces import failure_message, to_pieces
