@@ -59,8 +59,7 @@ def model(page: Page) -> None:
     page.get_by_text("rmse", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
     link = page.get_by_role("link", name="/#/experiments/").first.get_attribute("href")
-    _wait_for_picture(page, "forecast")
-    _save(page, "forecast.png")
+    _save_with_picture(page, "forecast.png", "forecast")
     page.goto(f"{DAGSTER}/assets/training_set?view=checks")
     page.get_by_text("training_set_leaks_nothing").first.wait_for()
     page.wait_for_timeout(1500)
@@ -83,8 +82,7 @@ def search(page: Page) -> None:
     page.get_by_role("button", name="Launch Run").click()
     page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
     page.goto(f"{DAGSTER}/assets/grid_search_results?view=partitions&partition=GSPC")
-    _wait_for_picture(page, "parallel_coordinates")
-    _save(page, "search.png")
+    _save_with_picture(page, "search.png", "parallel_coordinates")
 
 
 def champion(page: Page) -> None:
@@ -140,13 +138,16 @@ def _open_plot(page: Page, asset: str, shown: str) -> None:
     page.wait_for_timeout(1500)
 
 
-def _wait_for_picture(page: Page, name: str) -> None:
-    """Wait until a plot that the page takes from MLflow is there, and bring it into view."""
+def _save_with_picture(page: Page, file: str, name: str) -> None:
+    """Save an asset's page once a plot that it takes from MLflow is there, on a window that has room for it."""
+    page.set_viewport_size({"width": 1600, "height": 1000})
     picture = page.locator(f"img[alt^='{name}']")
     picture.wait_for(state="attached", timeout=60_000)
     page.wait_for_function(f"""document.querySelector("img[alt^='{name}']").naturalWidth > 0""")
     picture.scroll_into_view_if_needed()
     page.wait_for_timeout(1500)
+    _save(page, file)
+    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def _save(page: Page, name: str, clip: FloatRect | None = None) -> None:
