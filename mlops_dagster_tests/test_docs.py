@@ -36,7 +36,7 @@ LEFT_OUT_HERE = {
         r"pip wheel|mlops databricks-bundle": "for Databricks: airflow/tests do it on the stand-in",
     },
     "docs/parity.md": {r"mlops parity": "it needs two stacks: shell/test_parity.py makes them"},
-    "docs/performance.md": {r"\.venv/bin/python benchmarks/": "benchmarks, minutes to hours"},
+    "docs/performance.md": {r"\.venv/bin/python (-m benchmarks\.|benchmarks/)": "benchmarks, minutes to hours"},
     "docs/spark.md": {
         r"spark-(class|submit)": "the tutorial starts master and worker, contracts/spark_servers.py the Connect server"
     },
