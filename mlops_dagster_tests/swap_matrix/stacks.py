@@ -23,6 +23,7 @@ from mlops_dagster_tests.contracts.spark_servers import spark_connect_server, sp
 from mlops_dagster_tests.contracts.workspace import Workspace, workspace
 from mlops_dagster_tests.swap_matrix.cells import Cell
 
+PATIENT = {"connect_timeout": 120, "executor_timeout": 240}  # for machines that are busy with other tests
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 
 
@@ -110,9 +111,9 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
         options = {key: value for key, value in servers.s3.storage_options.items() if "key" not in key}
         settings["store"] = {"root": f"s3://{servers.s3.new_bucket()}/mlops", "storage_options": options}
     if cell.compute == "Spark standalone":
-        settings["spark"] = {"master": servers.standalone, "train": True}
+        settings["spark"] = {"master": servers.standalone, "train": True, **PATIENT}
     if cell.compute == "Spark Connect":
-        settings["spark"] = {"master": servers.connect, "train": True}
+        settings["spark"] = {"master": servers.connect, "train": True, **PATIENT}
     if cell.on_databricks:
         environment |= servers.databricks.environment
         settings |= _on_databricks(cell, name, servers, prices, settings)
