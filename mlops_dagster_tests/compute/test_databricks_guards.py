@@ -104,7 +104,7 @@ def test_a_cancel_that_is_ignored_is_repeated_until_the_run_is_over(kind, new_st
         ({"kind": "skipped"}, "skipped"),
         ({"kind": "internal_error"}, "internal error"),
         ({"kind": "result", "result": "SUCCESS_WITH_FAILURES", "message": "one of two"}, "one of two"),
-        ({"kind": "kill", "seconds": 0.2}, "/FAILED"),  # of a run that is TERMINATED or, seen at that moment, TERMINATING
+        ({"kind": "kill", "seconds": 0.2}, "/FAILED"),  # TERMINATED, or TERMINATING at that moment
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
