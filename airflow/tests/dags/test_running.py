@@ -185,7 +185,8 @@ def test_a_pipeline_runs_on_databricks(airflow, standin):
     assert found["candidates"] == 4
     assert found["metrics"]["best_score"] < 0
     bodies = standin.submitted(run.run_id)
-    assert [body["tasks"][0]["task_key"] for body in bodies] == ["prices", "training_set", "grid_search_results"]
+    sent = [(body["tasks"][0]["task_key"], body["idempotency_token"]) for body in bodies]
+    assert [step for step, _ in sent] == ["prices", "training_set", "grid_search_results"], sent
     (task,) = bodies[-1]["tasks"]
     assert "named_parameters" not in task["python_wheel_task"]
     assert task["environment_key"]
