@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -28,14 +28,13 @@ from pathlib import Path
 import psutil
 import yaml
 
+from mlops_dagster_tests.contracts import airflow
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
-from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts.servers import BECOME, eventually, free_port, running
 
 JOB, SYMBOL = "build_model_pipeline", "GSPC"
 FOREST = {"max_depth": 4, "n_estimators": 5}
 BIN = Path(sys.executable).parent
-AIRFLOW = Path(__file__).parents[1] / "airflow"
-AIRFLOW_BIN = Path(os.environ.get("MLOPS_AIRFLOW_BIN", AIRFLOW / ".venv" / "bin"))
 
 # The steps as plain functions, run as often as it is told in one process; prints the seconds of each time.
 BARE = f"""
@@ -77,6 +76,19 @@ from mlops_dagster import definitions
 parts = ("assets", "asset_checks", "jobs", "resources")
 defs = dg.Definitions(**{{part: getattr(definitions.defs, part) for part in parts}}, executor={executor})
 """
+# The same commands, with the collector as Python sets it.
+COLLECTS_OFTEN = """
+import sys
+from mlops_dagster import garbage
+
+garbage.collect_rarely = lambda: None
+command = sys.argv.pop(1)
+if command == "mlops":
+    from mlops_dagster.cli import main
+else:
+    from dagster._cli import main
+main()
+"""
 SPAWN = "dg.multiprocess_executor"
 FORKSERVER = (
     "dg.multiprocess_executor.configured({'start_method': {'forkserver': "
@@ -86,12 +98,10 @@ FORKSERVER = (
 
 @dataclass(frozen=True)
 class Times:
-    """One run, in seconds. The last three are None where the tool keeps no times of its steps."""
+    """One run, in seconds: the whole, and until the first step, all steps, after the last, if the tool keeps times."""
 
     whole: float
-    before: float | None = None
-    steps: float | None = None
-    after: float | None = None
+    parts: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,15 +126,14 @@ def called(command: list[str], env: Mapping[str, str], cwd: Path) -> tuple[float
     return began, ended, done.stdout
 
 
-class Warm:
-    """The same code again and again in one process that has it all imported."""
+def warm(code: str, home: Path) -> Callable[[], Times]:
+    """Return what runs code three times in one process, and takes the last, which has everything imported."""
 
-    def __init__(self, code: str, home: Path) -> None:
-        self.command, self.home = [sys.executable, "-c", code, "3"], home
-
-    def __call__(self) -> Times:
-        said = called(self.command, environment(self.home), self.home)[2]
+    def run() -> Times:
+        said = called([sys.executable, "-c", code, "3"], environment(home), home)[2]
         return Times(float(said.split()[-1]))
+
+    return run
 
 
 def command(arguments: list[str], home: Path) -> Callable[[], Times]:
@@ -145,13 +154,15 @@ def by_dagster(began: float, ended: float, home: Path) -> Times:
     assert record.dagster_run.is_success, home
     first = min(step.start_time for step in steps if step.start_time)
     last = max(step.end_time for step in steps if step.end_time)
-    return Times(ended - began, first - began, last - first, ended - last)
+    return Times(ended - began, (first - began, last - first, ended - last))
 
 
-def dagster_command(home: Path, module: str) -> Callable[[], Times]:
+def dagster_command(
+    home: Path, module: str = "mlops_dagster.definitions", dagster: Sequence[str] = (str(BIN / "dagster"),)
+) -> Callable[[], Times]:
     config = home / "config.yaml"
     config.write_text(yaml.safe_dump({"ops": {"trained_model": {"config": FOREST}}}))
-    execute = [str(BIN / "dagster"), "job", "execute", "-m", module, "-j", JOB, "-c", str(config)]
+    execute = [*dagster, "job", "execute", "-m", module, "-j", JOB, "-c", str(config)]
     execute += ["--tags", json.dumps({"dagster/partition": SYMBOL})]
 
     def run() -> Times:
@@ -181,7 +192,7 @@ def by_airflow(began: float, ended: float, home: Path) -> Times:
     assert {state for *_, state in rows} == {"success"}, (home, rows)
     first = min(_seconds(row[0]) for row in rows)
     last = max(_seconds(row[1]) for row in rows)
-    return Times(ended - began, first - began, last - first, ended - last)
+    return Times(ended - began, (first - began, last - first, ended - last))
 
 
 def _seconds(text: str) -> float:
@@ -190,17 +201,14 @@ def _seconds(text: str) -> float:
 
 
 def airflow_environment(home: Path) -> dict[str, str]:
-    path = f"{AIRFLOW_BIN}{os.pathsep}{os.environ['PATH']}"
-    more = {"AIRFLOW_HOME": str(home / "airflow"), "PYTHONPATH": str(AIRFLOW), "PATH": path}
-    return environment(home, **more, MLOPS_BIN=str(BIN / "mlops"))
+    return environment(home, **airflow.airflow_environment(home / "airflow"))
 
 
 def airflow_test(home: Path) -> Callable[[], Times]:
     env = airflow_environment(home)
-    prepare = "import sys, start; start.prepare(start.Path(sys.argv[1]), port=8080, command=sys.argv[2])"
-    called([str(AIRFLOW_BIN / "python"), "-c", prepare, env["AIRFLOW_HOME"], env["MLOPS_BIN"]], env, home)
-    called([str(AIRFLOW_BIN / "airflow"), "db", "migrate"], env, home)
-    test = [str(AIRFLOW_BIN / "airflow"), "dags", "test", JOB, "--conf", json.dumps({"symbol": SYMBOL, **FOREST})]
+    for preparing in airflow.commands_that_prepare(home / "airflow"):
+        called(preparing, env, home)
+    test = [str(airflow.BIN / "airflow"), "dags", "test", JOB, "--conf", json.dumps({"symbol": SYMBOL, **FOREST})]
 
     def run() -> Times:
         began, ended, _ = called(test, env, home)
@@ -213,9 +221,9 @@ def airflow_test(home: Path) -> Callable[[], Times]:
 def airflow_standalone(home: Path) -> Iterator[tuple[Callable[[], Times], int]]:
     """Yield what triggers a run over REST and waits for its end, and the process's id."""
     url = f"http://127.0.0.1:{(port := free_port())}"
-    env = airflow_environment(home) | {"AIRFLOW_PORT": str(port)}
-    start = ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", str(AIRFLOW_BIN / "python")]
-    with running([*start, str(AIRFLOW / "start.py")], log=home / "airflow.log", env=env) as process:
+    env = airflow_environment(home) | {"AIRFLOW_PORT": str(port), "MLOPS_BIN": airflow.MLOPS}
+    start = [*BECOME, str(airflow.BIN / "python"), str(airflow.PROJECT / "start.py")]
+    with running(start, log=home / "airflow.log", env=env) as process:
 
         def ready() -> bool:
             assert process.poll() is None, (home / "airflow.log").read_text()
@@ -277,19 +285,25 @@ def measure(base: Path, rounds: int, opened: ExitStack) -> None:
 
     place = home("dev")
     dev = opened.enter_context(dagster_dev(place, env=environment(place)))
-    shell = [str(BIN / "mlops"), "build-model", "--symbol", SYMBOL, "--max-depth", "4", "--n-estimators", "5"]
+    build = ["build-model", "--symbol", SYMBOL, "--max-depth", "4", "--n-estimators", "5"]
+    often = [sys.executable, "-c", COLLECTS_OFTEN]
     contenders = [
-        Contender("the functions, warm", Warm(BARE, home("warm"))),
+        Contender("the functions, warm", warm(BARE, home("warm"))),
         Contender("the functions, a new process", command([sys.executable, "-c", BARE, "1"], home("bare"))),
-        Contender("`mlops build-model`", command(shell, home("shell"))),
-        Contender("Dagster, `execute_in_process`, warm", Warm(IN_PROCESS, home("in_process"))),
-        Contender("Dagster, `job execute`", dagster_command(home("execute"), "mlops_dagster.definitions")),
+        Contender("`mlops build-model`", command([str(BIN / "mlops"), *build], home("shell"))),
+        Contender("the same, collector as Python sets it", command([*often, "mlops", *build], home("shell_often"))),
+        Contender("Dagster, `execute_in_process`, warm", warm(IN_PROCESS, home("in_process"))),
+        Contender("Dagster, `job execute`", dagster_command(home("execute"))),
+        Contender(
+            "Dagster, `job execute`, collector as Python sets it",
+            dagster_command(home("execute_often"), dagster=[*often, "dagster"]),
+        ),
         by_process("spawn", SPAWN),
         by_process("forkserver", FORKSERVER),
         Contender("Dagster, UI and daemon", launched(dev, place)),
     ]
     idle = {"dagster dev": dev.pid}
-    if (AIRFLOW_BIN / "airflow").exists():
+    if (airflow.BIN / "airflow").exists():
         scheduler, pid = opened.enter_context(airflow_standalone(home("airflow_scheduler")))
         contenders += [
             Contender("Airflow, `dags test`", airflow_test(home("airflow_test"))),
@@ -297,7 +311,7 @@ def measure(base: Path, rounds: int, opened: ExitStack) -> None:
         ]
         idle["airflow standalone"] = pid
     else:
-        print(f"No Airflow in {AIRFLOW_BIN}: `make -C airflow setup` makes it.")
+        print(f"No Airflow in {airflow.BIN}: `make -C airflow setup` makes it.")
     time.sleep(60)  # until what starts has settled
     print("| idle | MiB (PSS) | processes |\n| --- | --- | --- |")
     for name, pid in idle.items():
@@ -322,11 +336,9 @@ def table(times: Mapping[str, list[Times]]) -> None:
     for name, runs in times.items():
         whole = statistics.median(run.whole for run in runs)
         cells = [f"{whole:.1f}", f"{whole - work:.1f}"]
-        timed = [run for run in runs if run.before is not None and run.steps is not None and run.after is not None]
-        if timed:
-            cells.append(f"{statistics.median(run.before for run in timed if run.before is not None):.1f}")
-            cells.append(f"{(statistics.median(run.steps for run in timed if run.steps is not None) - work) / 4:.1f}")
-            cells.append(f"{statistics.median(run.after for run in timed if run.after is not None):.1f}")
+        if parts := [run.parts for run in runs if run.parts]:
+            before, steps, after = map(statistics.median, zip(*parts, strict=True))
+            cells += [f"{before:.1f}", f"{(steps - work) / 4:.1f}", f"{after:.1f}"]
         print(f"| {name} | {' | '.join(cells + [''] * (5 - len(cells)))} |", flush=True)
 
 

@@ -8,7 +8,7 @@ import gc
 
 
 def collect_rarely() -> None:
-    """Let the collector look at a tenth as often, and not at all at the end, when the system takes all memory anyway.
+    """Let the collector look rarely, and not at all at the end, when the system takes all memory anyway.
 
     A step imports some 4,000 modules. The collector walks through them again and again while they are imported, and
     once more at the exit: together a third of the time of a run that does little. The memory of a run stays the same;

@@ -1,6 +1,8 @@
 """Fixtures for all: a state folder of one's own, and rows small enough to check by eye."""
 
+import base64
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -121,6 +123,11 @@ def mlops(home, tmp_path):
         )
 
     return run
+
+
+def embedded_plot(metadata, name):
+    """The PNG of a plot that a materialization keeps."""
+    return base64.b64decode(re.search(rf"!\[{name}\]\(data:image/png;base64,(.*)\)", metadata["plots"].value)[1])
 
 
 def mlflow_runs(home):

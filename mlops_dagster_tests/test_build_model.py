@@ -1,8 +1,6 @@
 """The assets, checks and job in Dagster, on real tables and a real MLflow database."""
 
-import base64
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +13,7 @@ from mlflow import MlflowClient
 
 from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster_tests.conftest import embedded_plot
 
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 KEYS = {name: dg.AssetKey([name]) for name in ("prices", "training_set", "trained_model", "champion_model")}
@@ -71,7 +70,7 @@ def test_the_metadata_are_what_people_look_at(defs, instance):
     for plot in ("forecast", "residuals", "feature_importance"):
         link = f"http://127.0.0.1:5000/get-artifact?path=plots/{plot}.png&run_uuid={run_id}"
         assert metadata[plot].value == f"![{plot}: in MLflow, or below `plots`]({link})"
-        image = base64.b64decode(re.search(rf"!\[{plot}\]\(data:image/png;base64,(.*)\)", metadata["plots"].value)[1])
+        image = embedded_plot(metadata, plot)
         assert image.startswith(b"\x89PNG")
         assert len(image) < 25_000  # every event carries its plots
     prices = instance.get_latest_materialization_event(KEYS["prices"]).asset_materialization.metadata

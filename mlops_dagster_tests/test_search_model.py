@@ -1,9 +1,7 @@
 """The search pipelines in Dagster, on real tables and a real MLflow database."""
 
-import base64
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +25,7 @@ from mlops_dagster.stack.deployment import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps import SEARCH_CACHE
 from mlops_dagster.steps.progress import ProgressLines
-from mlops_dagster_tests.conftest import mlflow_runs
+from mlops_dagster_tests.conftest import embedded_plot, mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
 
@@ -82,8 +80,7 @@ def test_a_search_leaves_a_table_metadata_and_an_mlflow_run(defs, instance, home
     columns = metadata["dagster/column_schema"].value.columns
     assert [column.name for column in columns if not column.description] == []
     for plot in ("heat_map", "parallel_coordinates", "learning_curve"):
-        image = re.search(rf"!\[{plot}\]\(data:image/png;base64,(.*)\)", metadata["plots"].value)[1]
-        assert base64.b64decode(image).startswith(b"\x89PNG")
+        assert embedded_plot(metadata, plot).startswith(b"\x89PNG")
     (run,) = mlflow_runs(home)
     assert f"/get-artifact?path=plots/heat_map.png&run_uuid={run.info.run_id})" in metadata["heat_map"].value
     assert run.info.status == "FINISHED"

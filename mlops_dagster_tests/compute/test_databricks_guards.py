@@ -104,7 +104,8 @@ def test_a_cancel_that_is_ignored_is_repeated_until_the_run_is_over(kind, new_st
         ({"kind": "skipped"}, "skipped"),
         ({"kind": "internal_error"}, "internal error"),
         ({"kind": "result", "result": "SUCCESS_WITH_FAILURES", "message": "one of two"}, "one of two"),
-        ({"kind": "kill", "seconds": 0.2}, "/FAILED"),  # TERMINATED, or TERMINATING at that moment
+        # Seen at that moment, the run is TERMINATED or still TERMINATING.
+        ({"kind": "kill", "seconds": 0.2}, "/FAILED): the task failed: Task prices failed with message: The Python"),
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )

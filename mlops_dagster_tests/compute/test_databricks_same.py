@@ -114,11 +114,10 @@ def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url
         assert its["databricks_run"].startswith(ws.url)
         assert its["databricks_run"] in build.log
 
-    if not kind.endswith("-existing"):  # a cluster that is there already runs a search as it runs a build
-        search = stack.launch("search_model_pipeline", only="grid_search_results")
-        assert search.success, search.failures
-        assert_same((stack, search), here["search"], "grid_search_results")
-        assert tracked(stack, mlflow_url) == here["mlflow"]
+    search = stack.launch("search_model_pipeline", only="grid_search_results")
+    assert search.success, search.failures
+    assert_same((stack, search), here["search"], "grid_search_results")
+    assert tracked(stack, mlflow_url) == here["mlflow"]
     if kind in ("step-new", "pipes-new"):  # every step goes there in the same way; these have what is new in them
         forecasts = forecast(stack)
         assert forecasts.success, forecasts.failures

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+# `running` starts Python; this becomes the command that it is given.
+BECOME = ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"]
 
 
 def eventually(check: Callable[[], T], *, seconds: float = 240, pause: float = 0.2) -> T:

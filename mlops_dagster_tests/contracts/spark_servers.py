@@ -18,11 +18,11 @@ import psutil
 import pyspark
 
 from mlops_dagster.stack.spark_java import java_home
-from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts.servers import BECOME, eventually, free_port, running
 
 SPARK = Path(pyspark.__file__).parent
-# `running` starts Python; this becomes the command that it is given.
-BECOME = ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"]
+# Settings for machines that are busy with other tests.
+PATIENT = {"connect_timeout": 120, "executor_timeout": 240}
 
 
 def _spark(folder: Path, name: str, *command: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:

@@ -23,6 +23,7 @@ from mlops_dagster_tests.contracts.spark_engine import (
     unit,
 )
 from mlops_dagster_tests.contracts.spark_servers import (
+    PATIENT,
     kill_with_children,
     spark_connect_server,
     spark_master,
@@ -31,8 +32,6 @@ from mlops_dagster_tests.contracts.spark_servers import (
 
 # One process runs them all: a process has one Spark, and two clusters at a time would only wait for each other.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("spark")]
-
-PATIENT = {"connect_timeout": 120, "executor_timeout": 240}  # for machines that are busy with other tests
 
 
 class TestOnLocalSpark(SparkEngineContract):

@@ -18,6 +18,7 @@ import yaml
 from mlops_dagster.instance import prepare_instance
 from mlops_dagster.stack.databricks.bundle import bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
+from mlops_dagster_tests.contracts import airflow as contracts_airflow
 from mlops_dagster_tests.contracts import dagster_dev as contracts
 from mlops_dagster_tests.contracts.bundle import jobs_of
 from mlops_dagster_tests.swap_matrix.stacks import Stack
@@ -31,8 +32,6 @@ JOBS: Mapping[str, Mapping[str, Any]] = {
     "cluster_search_model_pipeline": {"spark_grid_search_results": {"config": {"grid": GRID, "folds": FOLDS}}},
 }
 BIN = Path(sys.executable).parent
-AIRFLOW = Path(__file__).parents[2] / "airflow"
-AIRFLOW_BIN = Path(os.environ.get("MLOPS_AIRFLOW_BIN", AIRFLOW / ".venv" / "bin"))
 
 
 def _call(command: Sequence[str], stack: Stack, **more: str) -> str:
@@ -102,9 +101,9 @@ def databricks_job(stack: Stack) -> None:
 def airflow(stack: Stack) -> None:
     """`airflow dags test`, one process a DAG, in Airflow's own environment."""
     home = stack.home / "airflow"
-    prepare = "import sys, start; start.prepare(start.Path(sys.argv[1]), port=8080, command=sys.argv[2])"
-    more = {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(AIRFLOW), "PATH": f"{AIRFLOW_BIN}:{os.environ['PATH']}"}
-    _call([str(AIRFLOW_BIN / "python"), "-c", prepare, str(home), str(BIN / "mlops")], stack, **more)
+    more = contracts_airflow.airflow_environment(home)
+    for command in contracts_airflow.commands_that_prepare(home):
+        _call(command, stack, **more)
     if stack.workspace is not None:
         wheel = build_wheel(stack.workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels")
         bundle = stack.home / "databricks.yml"
@@ -118,11 +117,12 @@ def airflow(stack: Stack) -> None:
             "AIRFLOW__MLOPS__POLL_SECONDS": "1",
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({**connection, "password": stack.workspace.token}),
         }
-    _call([str(AIRFLOW_BIN / "airflow"), "db", "migrate"], stack, **more)
     search = {"symbol": "ACME", "grid": dict(GRID), "folds": FOLDS}
     for dag in JOBS:
         conf = {"symbol": "ACME", **FOREST} if dag == "build_model_pipeline" else search
-        said = _call([str(AIRFLOW_BIN / "airflow"), "dags", "test", dag, "--conf", json.dumps(conf)], stack, **more)
+        said = _call(
+            [str(contracts_airflow.BIN / "airflow"), "dags", "test", dag, "--conf", json.dumps(conf)], stack, **more
+        )
         assert "failed" not in said.splitlines()[-1], said
 
 

@@ -19,11 +19,10 @@ from mlops_dagster.stack.deployment import Deployment, load_deployment
 from mlops_dagster_tests.contracts.databricks_stack import CLUSTERS, VOLUME
 from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import eventually, mlflow_server
-from mlops_dagster_tests.contracts.spark_servers import spark_connect_server, spark_master, spark_worker
+from mlops_dagster_tests.contracts.spark_servers import PATIENT, spark_connect_server, spark_master, spark_worker
 from mlops_dagster_tests.contracts.workspace import Workspace, workspace
 from mlops_dagster_tests.swap_matrix.cells import Cell
 
-PATIENT = {"connect_timeout": 120, "executor_timeout": 240}  # for machines that are busy with other tests
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 
 

@@ -63,7 +63,7 @@ def test_the_articles_preset(article):
 
 
 @given(search=searches())
-@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_random_searches(search):
     assert_same(
         search.estimator,
@@ -78,7 +78,7 @@ def test_random_searches(search):
 
 @pytest.mark.slow
 @given(search=searches())
-@settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_more_random_searches(search):
     assert_same(
         search.estimator,
