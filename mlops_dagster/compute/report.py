@@ -86,7 +86,6 @@ COLUMNS: Mapping[str, str] = {
 
 
 _DIGITS = 7
-_LONG = 60  # characters
 
 
 def to_result(report: StepReport) -> dg.MaterializeResult[None]:
@@ -163,8 +162,6 @@ def _to_metadata(value: Any) -> Any:
         return dg.MetadataValue.md("\n".join(f"- {item}" for item in value) or "none")
     if isinstance(value, dict):
         return dg.MetadataValue.json(value)
-    if isinstance(value, str) and len(value) > _LONG and " " in value:
-        return dg.MetadataValue.md(value)  # of plain text the page shows one line and cuts the rest off
     return value
 
 
