@@ -11,6 +11,8 @@ from typing import Any
 import requests
 from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 LAUNCH = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
@@ -107,7 +109,10 @@ class DagsterRun(BaseOperator):
         token = Connection.get(self.conn_id).password
         headers = {"Dagster-Cloud-Api-Token": token} if token else {}
         body = {"query": query, "variables": variables}
-        answer = requests.post(f"{self._url}/graphql", json=body, headers=headers, timeout=60)
+        with requests.Session() as session:
+            # A webserver that is being started anew can't be connected to for a while; nothing was sent by then.
+            session.mount(self._url, HTTPAdapter(max_retries=Retry(connect=7, read=0, other=0, backoff_factor=0.5)))
+            answer = session.post(f"{self._url}/graphql", json=body, headers=headers, timeout=60)
         answer.raise_for_status()
         said = answer.json()
         if said.get("errors"):

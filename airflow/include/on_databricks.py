@@ -1,7 +1,8 @@
 """A step as a run on Databricks, described by the same bundle file that makes it a job there.
 
-What belongs here: from the file that `mlops databricks-bundle` writes to the body of `runs/submit`, and a run's report
-from what it printed. What doesn't: waiting, cancelling and reconnecting, which the provider's operator does.
+What belongs here: from the file that `mlops databricks-bundle` writes to the body of `runs/submit`, a run's report
+from what it printed, and which run a task may find again. What doesn't: waiting, cancelling and reconnecting, which the
+provider's operator does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -40,9 +42,13 @@ class DatabricksStep(DatabricksSubmitRunOperator):
         self.step = step
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Submit the run, or find that of a worker that died, and wait; see the provider's operator."""
+        """Submit the run, or find that of the try before, and wait; see the provider's operator."""
+        # A task that a user clears gets more tries, and by that a run of its own: it is to be done again.
+        self.external_id_key = f"databricks_run_until_try_{context['ti'].max_tries + 1}"
         try:
-            super().execute(context)
+            # The provider's own execute() has no second look if it defers. It needs one: Airflow 3.3 takes a task that
+            # comes back within seconds for a failed one now and then (apache/airflow#72716), and tries it again.
+            self.execute_resumable(context)
         except AirflowException as error:
             raise self._explained(self.run_id, error) from None
         return self._facts(self.run_id, context)
@@ -59,6 +65,23 @@ class DatabricksStep(DatabricksSubmitRunOperator):
             # An answer that got lost is asked for again: one run all the same.
             "idempotency_token": hashlib.sha256(attempt.encode()).hexdigest(),
         }
+
+    def poll_until_complete(self, external_id: Any, context: Any) -> None:
+        """Wait until the run has ended; if it takes long, Airflow's triggerer does so."""
+        if self.deferrable and self.is_job_active(self.get_job_status(external_id, context)):
+            page = self._hook.get_run_page_url(external_id)
+            self.log.info("View run status, Spark UI, and logs at %s", page)
+            context["ti"].xcom_push(key="run_page_url", value=page)
+            self.defer(
+                trigger=DatabricksExecutionTrigger(
+                    run_id=external_id,
+                    databricks_conn_id=self.databricks_conn_id,
+                    polling_period_seconds=self.polling_period_seconds,
+                    run_page_url=page,
+                ),
+                method_name="execute_complete",
+            )
+        super().poll_until_complete(external_id, context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the run has ended, after having been deferred."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -59,6 +60,13 @@ class Airflow:
         assert status == 200, said
         return Run(self, f"/dags/{dag}/dagRuns/{said['dag_run_id']}", said["dag_run_id"])
 
+    def clear(self, run, *tasks):
+        dag, run_id = run.path.split("/")[2], run.run_id
+        body = {"dag_run_id": run_id, "task_ids": tasks, "only_failed": False, "dry_run": False}
+        status, said = self.call(f"/dags/{dag}/clearTaskInstances", "POST", body)
+        assert status == 200, said
+        eventually(lambda: run.get()["state"] in ("queued", "running"))
+
 
 class Run:
     """One run of a DAG."""
@@ -113,6 +121,10 @@ class Workspace:
         bodies = [entry["body"] for entry in entries if entry["path"].endswith("/jobs/runs/submit")]
         return [body for body in bodies if name in body["run_name"]]
 
+    def steps(self, name):
+        """Return the steps that were submitted, in their order."""
+        return [body["tasks"][0]["task_key"] for body in self.submitted(name)]
+
     def runs(self, name):
         found = self.call("/api/2.2/jobs/runs/list?expand_tasks=true&limit=25")["runs"]
         return [run for run in found if name in run["run_name"]]
@@ -141,8 +153,8 @@ class Mlflow:
 
 
 @contextmanager
-def served(command, log, url, **options):
-    """Run a server until the end of the context, from when it says that it is well."""
+def served(command, log, url, stop=signal.SIGTERM, **options):
+    """Run a server until the end of the context, from when `url` answers."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, **options)
     try:
@@ -150,15 +162,15 @@ def served(command, log, url, **options):
         def answers():
             assert process.poll() is None, log.read_text()
             try:
-                with _opener().open(f"{url}/health", timeout=10) as answer:
+                with _opener().open(url, timeout=10) as answer:
                     return answer.status == 200
             except OSError:
                 return False
 
         eventually(answers)
-        yield url
+        yield
     finally:
-        process.terminate()
+        process.send_signal(stop)
         process.wait(timeout=60)
 
 
@@ -169,7 +181,7 @@ def workspace(python, checkout, root):
     command = [python, "-m", "mlops_dagster_tests.standin", "--root", str(root), "--port", str(port)]
     command += ["--token", TOKEN, "--engine", "none", "--pending-seconds", "0.05", "--terminating-seconds", "0.05"]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    with served(command, root / "server.log", url, env=environment, cwd=checkout):
+    with served(command, root / "server.log", f"{url}/health", env=environment, cwd=checkout):
         yield Workspace(url, Path(root))
 
 
@@ -180,5 +192,5 @@ def mlflow_server(python, folder):
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/served"]
     environment = {**os.environ, "PYTHONPATH": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with served(command, folder / "server.log", url, env=environment):
+    with served(command, folder / "server.log", f"{url}/health", env=environment):
         yield Mlflow(url)

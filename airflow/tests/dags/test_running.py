@@ -184,15 +184,37 @@ def test_a_pipeline_runs_on_databricks(airflow, standin):
     found = run.facts("grid_search_results")
     assert found["candidates"] == 4
     assert found["metrics"]["best_score"] < 0
-    bodies = standin.submitted(run.run_id)
-    sent = [(body["tasks"][0]["task_key"], body["idempotency_token"]) for body in bodies]
-    assert [step for step, _ in sent] == ["prices", "training_set", "grid_search_results"], sent
-    (task,) = bodies[-1]["tasks"]
+    assert standin.steps(run.run_id) == ["prices", "training_set", "grid_search_results"]
+    (task,) = standin.submitted(run.run_id)[-1]["tasks"]
     assert "named_parameters" not in task["python_wheel_task"]
     assert task["environment_key"]
     # The long one gave its worker back while it waited.
     assert "Pausing task as DEFERRED" in run.log("grid_search_results")
     assert "DEFERRED" not in run.log("training_set")
+
+
+def test_a_search_that_airflow_loses_sight_of_is_found_again(airflow, standin):
+    standin.fault("pending", run_name="grid_search_results ACME*", seconds=15)
+    run = airflow.trigger("search_model_pipeline_on_databricks", {"symbol": "ACME", "grid": GRID})
+    run.in_state("grid_search_results", "deferred")
+    standin.fault("status", method="GET", path="*/runs/get", status=400, times=1)  # the triggerer gives up
+    assert run.ended() == "success"
+    assert run.task("grid_search_results")["try_number"] == 2
+    assert run.facts("grid_search_results")["candidates"] == 4
+    assert standin.steps(run.run_id) == ["prices", "training_set", "grid_search_results"]
+
+
+def test_a_task_that_is_cleared_is_done_again(airflow, standin):
+    run = airflow.trigger("search_model_pipeline_on_databricks", {"symbol": "ACME", "grid": GRID})
+    assert run.ended() == "success"
+    before = run.facts("grid_search_results")
+    airflow.clear(run, "training_set", "grid_search_results")
+    assert run.ended() == "success"
+    again = ["training_set", "grid_search_results"]
+    assert standin.steps(run.run_id) == ["prices", *again, *again]
+    after = run.facts("grid_search_results")
+    assert after["databricks_run_id"] != before["databricks_run_id"]
+    assert after["best_parameters"] == before["best_parameters"]
 
 
 def test_a_failure_says_why(airflow, standin):
@@ -224,5 +246,5 @@ def test_a_worker_that_is_killed_finds_its_run_again(airflow, standin):
     prices = run.in_state("prices", "success")
     assert prices["try_number"] == 2
     assert run.facts("prices")["table"]["rows"] == 400
-    assert len([body for body in standin.submitted(run.run_id) if body["run_name"].startswith("prices")]) == 1
+    assert standin.steps(run.run_id).count("prices") == 1
     run.set_state("training_set", "failed")
