@@ -18,7 +18,7 @@ from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
-from include.step_tasks import SECTION, hand_on, orders
+from include.orders import SECTION, hand_on, orders
 
 BUNDLE = Path(__file__).with_name("databricks.yml")
 _WHEEL = "./dist/*.whl"

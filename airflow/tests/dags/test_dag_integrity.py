@@ -14,8 +14,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from include import pipelines
 from include.on_databricks import report_in
+from include.on_this_machine import _failure
 from include.parameters import check_run, given_to, params_of
-from include.step_tasks import _failure, task_of
+from include.step_tasks import task_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT.parent / "mlops_dagster"

@@ -1,0 +1,55 @@
+"""What every task shares, wherever its step runs: what `mlops` is told, and what is kept of its report.
+
+What belongs here: Airflow's run in `mlops`' words, and a report in Airflow's. What doesn't: running anything.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowFailException
+
+from include import pipelines
+from include.parameters import check_run, given_to
+
+SECTION = "mlops"
+SHOWN = ("data_version", "model_digest", "metrics", "best_parameters", "mlflow_url")
+
+
+def orders(pipeline: pipelines.Pipeline, step: pipelines.Step, context: Any) -> tuple[str, list[str]]:
+    """Return what `mlops` is told: who calls, for the option before the command's name, and the command.
+
+    Raises
+    ------
+    AirflowFailException
+        If the run was given what its pipeline doesn't take; trying again wouldn't help.
+    """
+    params = context["params"]
+    try:
+        check_run(pipeline, context["dag_run"].conf or {}, params)
+    except pipelines.ParameterError as error:
+        raise AirflowFailException(str(error)) from None
+    run_id = context["dag_run"].run_id
+    origin = {"orchestrator": "airflow", "run_id": run_id}
+    if base := conf.get("api", "base_url", fallback=""):
+        origin["url"] = f"{base.rstrip('/')}/dags/{context['dag_run'].dag_id}/runs/{quote(run_id, safe='')}"
+    given = json.dumps(given_to(step, params))
+    command = ["step", step.name, f"--symbol={params['symbol']}", f"--given={given}", "--json"]
+    return f"--origin={json.dumps(origin)}", command
+
+
+def hand_on(report: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Return what of a step's report is worth keeping: versions, digests, metrics, links.
+
+    Some are handed on under their own names as well, as texts: of an object Airflow's pages show nothing.
+    """
+    table = {name: value for name, value in report["table"].items() if name != "columns"}
+    kept = {**{name: value for name, value in report.items() if name != "plots"}, "table": table}
+    for name in SHOWN:
+        if value := kept.get(name):
+            text = value if isinstance(value, str) else ", ".join(f"{one} {value[one]}" for one in value)
+            context["ti"].xcom_push(key=name, value=text)
+    return kept
