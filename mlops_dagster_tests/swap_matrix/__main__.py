@@ -25,9 +25,9 @@ HEAD = """\
 # Every swap, tried
 
 Each line is a stack: who starts the three pipelines, where their steps run, where runs are tracked, where tables lie.
-All ran with the same parameters on the same prices, and what each left behind was compared with the first line to the
-last bit, as [`mlops parity`](parity.md) does it: tables, metrics, `cv_results_`, model digest, MLflow's parameters,
-metrics, tags and artifacts, and the champion.
+All ran with the same parameters on the same prices, and what each left behind was compared with the first line, as
+[`mlops parity`](parity.md) does it: tables, metrics, `cv_results_`, model digest, MLflow's parameters, metrics, tags
+and artifacts, and the champion. **{verdict}.**
 
 Written by `make matrix` on {written}.
 Databricks is this project's [stand-in](databricks_standin.md), S3 is moto's server. The times are those of all three
@@ -59,7 +59,9 @@ def page(results: Path) -> str:
             verdicts[cell] = (next(iter(bad), "the same"), seconds)
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     written = f"{date.today():%Y-%m-%d}: Python {platform.python_version()}, {packages}"
-    lines = [HEAD.format(written=written, cores=os.cpu_count())]
+    same = sum(verdicts.get(str(cell), ("",))[0] == "the same" for cell in cells.CELLS)
+    verdict = f"{same} of {len(cells.CELLS)} stacks made the same, to the last bit"
+    lines = [HEAD.format(verdict=verdict, written=written, cores=os.cpu_count())]
     for cell in [cells.REFERENCE, *(cell for cell in cells.CELLS if cell != cells.REFERENCE)]:
         result, seconds = verdicts.get(str(cell), ("not run", None))
         took = "" if seconds is None else f"{float(seconds):.0f}"

@@ -18,6 +18,7 @@ from mlops_dagster.stack.store import store_of
 from mlops_dagster.steps.parity import compare, left_behind
 from mlops_dagster_tests.conftest import wandering_prices
 from mlops_dagster_tests.swap_matrix import cells
+from mlops_dagster_tests.swap_matrix.__main__ import page
 from mlops_dagster_tests.swap_matrix.orchestrators import ORCHESTRATE
 from mlops_dagster_tests.swap_matrix.stacks import Servers, make_stack
 
@@ -91,3 +92,21 @@ def test_a_cell_makes_what_the_reference_makes(cell, run_cell, reference, record
 def test_what_makes_no_sense_has_a_reason():
     assert len(cells.CELLS) + sum(cells.why_not(cell) is not None for cell in cells.ALL) == len(cells.ALL)
     assert all(cell in cells.CELLS for cell in [cells.REFERENCE, *cells.SLICE])
+
+
+def test_the_page_says_what_failed_and_what_was_not_run(tmp_path):
+    good, bad, *_ = (cell for cell in cells.CELLS if cell != cells.REFERENCE)
+    seconds = '<properties><property name="seconds" value="31.4"/></properties>'
+    (tmp_path / "results.xml").write_text(f"""<testsuites><testsuite>
+        <testcase name="test_the_reference_has_all_that_is_compared">{seconds}</testcase>
+        <testcase name="test_a_cell_makes_what_the_reference_makes[{good}]">{seconds}</testcase>
+        <testcase name="test_a_cell_makes_what_the_reference_makes[{bad}]">{seconds}<failure/></testcase>
+        </testsuite></testsuites>""")
+    made = page(tmp_path / "results.xml")
+    rows = {line.rpartition(" | ")[0].rpartition(" | ")[0]: line for line in made.splitlines() if line.startswith("| ")}
+    shown = {str(cell): rows["| " + str(cell).replace(", ", " | ")].split(" | ")[4:] for cell in cells.CELLS}
+    assert shown.pop(str(cells.REFERENCE)) == ["reference", "31 |"]
+    assert shown.pop(str(good)) == ["the same", "31 |"]
+    assert shown.pop(str(bad)) == ["failure", "31 |"]
+    assert set(map(tuple, shown.values())) == {("not run", " |")}
+    assert f"**2 of {len(cells.CELLS)} stacks made the same" in made
