@@ -62,7 +62,7 @@ def measure(home: Path, symbols: list[str], backfilled: int) -> None:
     os.environ.update(env)
     os.environ.pop("MLOPS_DEPLOYMENT", None)
     from mlops_dagster.instance import prepare_instance
-    from mlops_dagster.stack.deployment import load_deployment
+    from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.tracking import MlflowTracker
 
     MlflowTracker(**load_deployment().tracker_settings()).connect()
@@ -99,7 +99,7 @@ def in_process(symbols: list[str]) -> None:
 
     from mlops_dagster.schedules import schedules_of
     from mlops_dagster.sensors.inbox import price_inbox
-    from mlops_dagster.stack.deployment import load_deployment
+    from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.store import store_of
 
     deployment = load_deployment()

@@ -40,7 +40,7 @@ BIN = Path(sys.executable).parent
 BARE = f"""
 import sys, time, uuid
 from mlops_dagster import pipelines, steps
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 

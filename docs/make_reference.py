@@ -32,7 +32,8 @@ from mlops_dagster.cli import app
 from mlops_dagster.compute.report import COLUMNS
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.jobs import JOBS
-from mlops_dagster.stack.deployment import Deployment, load_deployment
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 

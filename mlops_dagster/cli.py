@@ -112,7 +112,7 @@ def build_model(
         pipelines.check_parameters(pipelines.GATE, rules)
 
         from mlops_dagster import steps
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(deployment)
@@ -158,7 +158,7 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Show the latest model, the newest forecast and the latest search of each symbol."""
     with errors_said_well(as_json):
         from mlops_dagster import steps
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(deployment)
@@ -200,7 +200,7 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
 def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Make the state folder ready: MLflow's database, Dagster's home, the symbols as partitions."""
     with errors_said_well(as_json):
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
         with progress.status("MLflow's database"):
@@ -225,7 +225,7 @@ def ui(
 ) -> None:
     """Open Dagster and MLflow together. Stop both with Ctrl-C."""
     with errors_said_well(as_json=False):
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
         # A server, or Databricks, has a UI of its own; a database needs ours.

@@ -17,7 +17,8 @@ from mlops_dagster.sensors.mlflow_runs import MLFLOW_SENSORS
 from mlops_dagster.sensors.poor_forecasts import poor_forecasts
 from mlops_dagster.sensors.searches import best_parameters_to_model
 from mlops_dagster.sensors.symbols import deployment_symbols
-from mlops_dagster.stack.deployment import Deployment, load_deployment
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 
 
 def definitions_of(deployment: Deployment) -> dg.Definitions:

@@ -74,7 +74,7 @@ def _run(orders: dict[str, Any], pipes: PipesContext) -> StepReport:
     os.environ.update(fetch_secrets(orders["secrets"]))
 
     from mlops_dagster import steps
-    from mlops_dagster.stack.deployment import load_deployment
+    from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.store import store_of
     from mlops_dagster.stack.tracking import MlflowTracker, Origin
     from mlops_dagster.steps.progress import ProgressLines

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols, prepare_instance
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import MlflowTracker
 
 # The article's numbers hold to the last digit since scikit-learn 1.9 (Python 3.11 and later). Before, a tree with two

@@ -12,7 +12,7 @@ from dagster._core.loader import LoadingContextForTest
 from mlflow import MlflowClient
 
 from mlops_dagster.instance import add_symbols, prepare_instance
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster_tests.conftest import embedded_plot
 
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}

@@ -11,7 +11,8 @@ import yaml
 
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import prepare_instance
-from mlops_dagster.stack.deployment import Deployment, load_deployment
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster_tests.contracts.documents import (
     LANGUAGES,
     LEFT_OUT,

@@ -21,7 +21,7 @@ from mlops_dagster.ml.grid_search import Progress
 from mlops_dagster.ml.search import TIMES
 from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.sensors.searches import best_parameters_to_model
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps import SEARCH_CACHE
 from mlops_dagster.steps.progress import ProgressLines

@@ -22,7 +22,7 @@ def databricks_bundle(
     """
     with errors_said_well(as_json=False):
         from mlops_dagster.stack.databricks.bundle import bundle_text
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
 
         name = deployment or os.environ.get("MLOPS_DEPLOYMENT") or "local"
         text = bundle_text(load_deployment(name), name)

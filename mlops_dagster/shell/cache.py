@@ -28,7 +28,7 @@ def show(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Show how much is kept."""
     with errors_said_well(as_json):
         from mlops_dagster.ml.grid_search import SearchCache
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
 
         folder = cache_folder(load_deployment(deployment))
         kept = SearchCache(folder).describe()
@@ -61,7 +61,7 @@ def prune(
             cure = "say what to remove: --older-than-days 30, or --max-mb 500, or both."
             raise pipelines.refuse("older_than_days", None, cure)
         from mlops_dagster.ml.grid_search import SearchCache
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
 
         kept = SearchCache(cache_folder(load_deployment(deployment)))
         most = None if max_mb is None else int(max_mb * 1e6)

@@ -77,7 +77,7 @@ def _decide(
 ) -> None:
     for one in symbols:
         pipelines.check_symbol(one)
-    from mlops_dagster.stack.deployment import load_deployment
+    from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.store import store_of
 
     settings = load_deployment(deployment)

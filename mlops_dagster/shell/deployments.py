@@ -38,7 +38,7 @@ Names = Annotated[
 def list_(as_json: AsJson = False) -> None:
     """List the deployments: where steps run, where tables live, where runs are tracked."""
     with errors_said_well(as_json):
-        from mlops_dagster.stack.deployment import DeploymentError, deployment_names, find_deployment_file
+        from mlops_dagster.stack.deployment_files import DeploymentError, deployment_names, find_deployment_file
 
         rows = []
         for name in deployment_names():
@@ -64,7 +64,7 @@ def _print_listed(row: dict[str, Any]) -> None:
 
 
 def _summary(name: str) -> dict[str, Any]:
-    from mlops_dagster.stack.deployment import load_deployment
+    from mlops_dagster.stack.deployment_files import load_deployment
 
     settings = load_deployment(name)
     kinds = {"new": "a new cluster per run", "existing": "an existing cluster", "serverless": "serverless"}
@@ -89,7 +89,7 @@ def show(deployment: Name = None, as_json: AsJson = False) -> None:
     """Show every setting of a deployment, and where it comes from. Secrets are not shown."""
     with errors_said_well(as_json):
         from mlops_dagster.stack.databricks.workspace import credential_state
-        from mlops_dagster.stack.deployment import find_deployment_file, load_deployment
+        from mlops_dagster.stack.deployment_files import find_deployment_file, load_deployment
 
         name = deployment or "local"
         settings = load_deployment(name)
@@ -198,7 +198,7 @@ def check(
 
 
 def _which(given: list[str], every: bool) -> list[str]:
-    from mlops_dagster.stack.deployment import deployment_folders
+    from mlops_dagster.stack.deployment_files import deployment_folders
 
     if not every:
         return given or [os.environ.get("MLOPS_DEPLOYMENT") or "local"]
@@ -209,7 +209,7 @@ def _which(given: list[str], every: bool) -> list[str]:
 
 
 def _check(name: str) -> dict[str, Any]:
-    from mlops_dagster.stack.deployment import DeploymentError, load_deployment
+    from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
 
     try:
         settings = load_deployment(name)

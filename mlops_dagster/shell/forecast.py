@@ -57,7 +57,7 @@ def forecast(
         pipelines.check_parameters(pipelines.PRICE_FORECAST.parameters, given)
 
         from mlops_dagster import steps
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(deployment)

@@ -57,7 +57,7 @@ class _Side:
     """One side: a deployment's tools, and perhaps a run."""
 
     def __init__(self, said: str) -> None:
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         name, _, self.run = said.partition("@")

@@ -172,7 +172,7 @@ class _Searching:
         grids.resolve_search(split["recipe"], given)
 
         from mlops_dagster import steps
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(self.deployment)

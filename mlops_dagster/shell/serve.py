@@ -44,7 +44,7 @@ def serve(
         refuse_taken_port("port", host, port)
 
         from mlops_dagster import steps
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(deployment)

@@ -34,7 +34,7 @@ def step(
         checked = _checked(name, given)
 
         from mlops_dagster import steps
-        from mlops_dagster.stack.deployment import load_deployment
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(deployment)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from mlops_dagster.stack.deployment_rules import say
+from mlops_dagster.stack.deployment_words import say
 from mlops_dagster.stack.secrets import is_secret_name
 
 # Whatever is below one of these is somebody's own, and may be a secret: it is never repeated.

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.stack.databricks import rules
+from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name, looks_secret
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 OBJECT_STORES = ("s3://", "s3a://", "abfss://", "abfs://", "az://", "adl://", "gs://")
 SHARED_PLACES = "s3://..., abfss://..., gs://... or /Volumes/catalog/schema/volume"
-_LOOPBACK = re.compile(r"^\w+://([^/@]*@)?(localhost|127\.\d+\.\d+\.\d+|\[::1\]|0\.0\.0\.0)([:/]|$)", re.IGNORECASE)
-_VOLUME = re.compile(r"/Volumes/[^/]+/[^/]+/[^/]+(/.*)?")
 # Where a name such as `key` is the name of something else than a secret, or chosen by whoever reads it later.
 # Variables of the step have a rule of their own, since they are no better in the environment.
 _NAMES_OF_OTHER_THINGS = frozenset({"secrets", "extra_tags", "custom_tags", "environment", "spark_env_vars"})
@@ -39,8 +39,6 @@ def problems(deployment: Deployment) -> list[str]:
     >>> problems(Deployment(compute="databricks_pipes"))[0]
     "compute='databricks_pipes': `databricks` is missing: say which cluster and where files are staged, ..."
     """
-    from mlops_dagster.stack.databricks import rules
-
     if deployment.inside:
         return []  # what is sent to a cluster was asked for before it was sent
     return [problem for rule in (*rules.RULES, *_RULES) for problem in rule(deployment)]
@@ -48,42 +46,9 @@ def problems(deployment: Deployment) -> list[str]:
 
 def warnings(deployment: Deployment) -> list[str]:
     """Return what works, but not as most people would want it."""
-    from mlops_dagster.stack.databricks import rules
-
     if deployment.inside:
         return []
     return [warning for rule in (_volumes_from_elsewhere, *rules.WARNINGS) for warning in rule(deployment)]
-
-
-def say(setting: str, value: object, what: str) -> str:
-    """Say what is wrong with a setting; a value that looks like a secret isn't repeated."""
-    return f"{setting}={'***' if looks_secret(str(value)) else repr(value)}: {what}"
-
-
-def on_loopback(address: str) -> bool:
-    """Return whether an address is one that only this machine can reach.
-
-    Examples
-    --------
-    >>> on_loopback("http://127.0.0.1:5000"), on_loopback("https://mlflow.example.com")
-    (True, False)
-    """
-    return _LOOPBACK.match(address) is not None
-
-
-def below_volumes(path: str) -> str | None:
-    """Say what is wrong with a path below /Volumes; None if nothing is, or if it is elsewhere.
-
-    Examples
-    --------
-    >>> below_volumes("/Volumes/main/mlops")
-    'a volume is /Volumes/catalog/schema/volume, and a folder in it follows after that'
-    """
-    if path.rstrip("/") == "/Volumes" or (path.startswith("/Volumes/") and not _VOLUME.fullmatch(path)):
-        return "a volume is /Volumes/catalog/schema/volume, and a folder in it follows after that"
-    if path.startswith("/Volumes/") and ".." in path.split("/"):
-        return "leave out '..'"
-    return None
 
 
 def secrets_in_file(said: Mapping[str, Any]) -> list[str]:

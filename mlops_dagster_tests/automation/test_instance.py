@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from mlops_dagster.instance import DAGSTER_YAML, EARLIER_DAGSTER_YAML, prepare_instance
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 
 # What the first version of `mlops init` wrote.
 FIRST = """\

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlops_dagster.instance import prepare_instance
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 from mlops_dagster.steps import champion_of, run_step

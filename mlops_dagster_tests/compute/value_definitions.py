@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.resources import resources_of
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 
 
 @dg.asset(partitions_def=SYMBOLS)

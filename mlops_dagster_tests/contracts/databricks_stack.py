@@ -18,7 +18,8 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 from mlops_dagster import definitions
 from mlops_dagster.instance import add_symbols, prepare_instance
-from mlops_dagster.stack.deployment import Deployment, load_deployment
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store, store_of
 from mlops_dagster_tests.contracts.s3_server import S3
 from mlops_dagster_tests.contracts.workspace import Workspace

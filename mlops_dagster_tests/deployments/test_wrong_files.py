@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlops_dagster.cli import app
-from mlops_dagster.stack.deployment import DeploymentError, load_deployment
+from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
 
 WRONG = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))
 SECRETS = ("hunter2", "dapi00112233445566778899aabbccddeeff", "AKIA0123456789ABCDEF")

@@ -15,7 +15,7 @@ from mlops_dagster.cli import app
 from mlops_dagster.shell.calling import plain_arguments
 from mlops_dagster.stack.databricks.bundle import COMMANDS, bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.contracts.bundle import jobs_of
 from mlops_dagster_tests.contracts.servers import mlflow_server

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_dagster.stack.deployment import DeploymentError, load_deployment
+from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
 from mlops_dagster.stack.secrets import is_secret_name, looks_secret
 
 

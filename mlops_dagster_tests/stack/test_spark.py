@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_dagster.stack.deployment import DeploymentError, load_deployment
+from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
 from mlops_dagster.stack.spark import SparkError, SparkSettings, spark_engine
 from mlops_dagster.stack.spark_executor import differences, read_data, write_data
 from mlops_dagster.stack.spark_java import MODULE, java_home
@@ -70,7 +70,7 @@ def test_settings_come_from_the_environment(tmp_path, monkeypatch):
 
 
 def test_loading_a_deployment_imports_no_spark():
-    look = "import sys; from mlops_dagster.stack.deployment import load_deployment; load_deployment('local')"
+    look = "import sys; from mlops_dagster.stack.deployment_files import load_deployment; load_deployment('local')"
     look += "; print([name for name in sys.modules if name.split('.')[0] in ('pyspark', 'sklearn', 'grpc')])"
     assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "[]"
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from mlops_dagster.stack.deployment import Deployment, load_deployment
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster_tests.contracts.databricks_stack import CLUSTERS, VOLUME
 from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import eventually, mlflow_server

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mlops_dagster.stack.deployment_rules import below_volumes, on_loopback, say
+from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from mlops_dagster.stack.databricks.travel import TravelError, left_behind, remote_environment
-from mlops_dagster.stack.deployment import Deployment, load_deployment
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 
 FULL: dict[str, Any] = {
     "symbols": ["GSPC", "^N225"],
@@ -51,7 +52,9 @@ def there(environment: dict[str, str], folder: Path) -> dict[str, Any]:
     """Load the deployment in a process that has these variables, and none of ours."""
     folder.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
-    code = "from mlops_dagster.stack.deployment import load_deployment\nprint(load_deployment().model_dump_json())"
+    code = (
+        "from mlops_dagster.stack.deployment_files import load_deployment\nprint(load_deployment().model_dump_json())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**kept, **environment},

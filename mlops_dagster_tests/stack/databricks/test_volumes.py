@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from mlops_dagster.stack.databricks.volumes import VolumeCopies, VolumeError, is_outside
 from mlops_dagster.stack.databricks.workspace import WorkspaceError, connect
-from mlops_dagster.stack.deployment import load_deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store, StoreError, TableNotFound, store_of
 from mlops_dagster_tests.contracts.workspace import Workspace
 
