@@ -12,7 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+from airflow.providers.databricks.operators.databricks import (
+    XCOM_RUN_ID_KEY,
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksSubmitRunOperator,
+)
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -71,12 +75,16 @@ class DatabricksStep(DatabricksSubmitRunOperator):
         if self.deferrable and self.is_job_active(self.get_job_status(external_id, context)):
             page = self._hook.get_run_page_url(external_id)
             self.log.info("View run status, Spark UI, and logs at %s", page)
-            context["ti"].xcom_push(key="run_page_url", value=page)
+            context["ti"].xcom_push(key=XCOM_RUN_ID_KEY, value=external_id)
+            context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
             self.defer(
                 trigger=DatabricksExecutionTrigger(
                     run_id=external_id,
                     databricks_conn_id=self.databricks_conn_id,
                     polling_period_seconds=self.polling_period_seconds,
+                    retry_limit=self.databricks_retry_limit,
+                    retry_delay=self.databricks_retry_delay,
+                    retry_args=self.databricks_retry_args,
                     run_page_url=page,
                 ),
                 method_name="execute_complete",

@@ -83,9 +83,11 @@ def bag():
 def mlops():
     """The command, as users run it."""
 
-    def run(*arguments, home=HOME / "mlops", check=True):
-        environment = {**os.environ, "MLOPS_HOME": str(home)}
+    def run(*arguments, home=HOME / "mlops", check=True, **more):
+        environment = {**os.environ, "MLOPS_HOME": str(home), **more}
         environment.pop("PYTHONPATH")
+        if home is None:  # the deployments that are named say theirs
+            del environment["MLOPS_HOME"]
         done = subprocess.run(
             [MLOPS, *arguments], capture_output=True, text=True, cwd=HOME, env=environment, check=False
         )

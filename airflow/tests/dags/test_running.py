@@ -201,6 +201,7 @@ def test_a_search_that_airflow_loses_sight_of_is_found_again(airflow, standin):
     assert run.ended() == "success"
     assert run.task("grid_search_results")["try_number"] == 2
     assert run.facts("grid_search_results")["candidates"] == 4
+    assert run.xcom("grid_search_results", "run_id") == run.facts("grid_search_results")["databricks_run_id"]
     assert standin.steps(run.run_id) == ["prices", "training_set", "grid_search_results"]
 
 
