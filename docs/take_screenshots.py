@@ -22,13 +22,11 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 
 def lineage(page: Page) -> None:
-    """The whole graph, groups opened; wide enough for the assets to show their details."""
+    """The whole graph, wide enough for the assets to show their details."""
     page.set_viewport_size({"width": 2400, "height": 1160})
     page.goto(f"{DAGSTER}/asset-groups")
-    page.get_by_text("data", exact=True).last.wait_for()
-    page.mouse.click(1500, 850)
-    page.keyboard.press("Alt+e")
     page.get_by_text("trained_model").last.wait_for()
+    page.mouse.click(1500, 850)
     page.keyboard.press("Alt+9")
     page.wait_for_timeout(4000)
     _save(page, "lineage.png", clip={"x": 545, "y": 110, "width": 1795, "height": 900})

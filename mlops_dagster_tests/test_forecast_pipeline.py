@@ -47,15 +47,15 @@ def test_forecasts_are_made_scored_and_checked(champion, defs, instance, home):
     checks = {one.check_name: one for one in result.get_asset_check_evaluations()}
     assert set(CHECKS) <= set(checks)
     assert checks["forecast_is_fresh"].passed
-    assert checks["forecast_is_fresh"].metadata["days_behind"].value == 0
+    assert checks["forecast_is_fresh"].metadata["days_behind"].value == "0"
     for name in CHECKS:
         assert checks[name].severity == dg.AssetCheckSeverity.WARN
         assert checks[name].description
     # These 400 days are drawn with one volatility: nothing has drifted.
     assert checks["features_have_not_drifted"].passed
-    assert checks["forecast_error_has_not_drifted"].metadata["days"].value == 20
+    assert checks["forecast_error_has_not_drifted"].metadata["days"].value == "20"
     assert checks["forecast_error_has_not_drifted"].passed
-    assert 0 <= checks["interval_covers_the_truth"].metadata["coverage"].value <= 1
+    assert 0 <= float(checks["interval_covers_the_truth"].metadata["coverage"].value) <= 1
 
     forecast, quality = metadata(instance, "price_forecast"), metadata(instance, "forecast_quality")
     assert forecast["rows_appended"].value == 61

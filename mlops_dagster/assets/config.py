@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import dagster as dg
+import yaml
 from pydantic import Field
 
 from mlops_dagster import grids, pipelines
@@ -177,10 +178,10 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
     dagster.Failure
         With the parameter's name, its value and the cure. Not retried, since nothing would change.
     """
+    ops: Any = run.run_config.get("ops") or {}
+    given = {step: op.get("config") or {} for step, op in ops.items()}
     try:
         pipelines.check_symbol(symbol)
-        ops: Any = run.run_config.get("ops") or {}
-        given = {step: op.get("config") or {} for step, op in ops.items()}
         for step in pipelines.STEPS.values():
             if step.name in given:
                 its = given[step.name]
@@ -191,4 +192,15 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
             cure = "a backfill would give every symbol the same rows; write {symbol} where the symbol stands."
             raise pipelines.refuse("path", path, cure)
     except pipelines.ParameterError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise dg.Failure(str(error), metadata=_config_without(error, given), allow_retries=False) from error
+
+
+def _config_without(error: pipelines.ParameterError, given: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """Return the run's config without the parameter that was refused, for the launchpad: its default then holds."""
+    name = str(error).partition("=")[0]
+    if not any(name in config for config in given.values()):
+        return {}
+    kept = {step: {key: value for key, value in config.items() if key != name} for step, config in given.items()}
+    ops = {"ops": {step: {"config": config} for step, config in kept.items() if config}}
+    text = yaml.safe_dump(ops if ops["ops"] else {}, sort_keys=False)
+    return {"config_to_paste": dg.MetadataValue.md(f"Without `{name}`, whose default holds:\n\n```yaml\n{text}```")}

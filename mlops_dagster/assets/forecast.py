@@ -6,7 +6,7 @@ Each runs the step of the same name on the deployment's compute. What doesn't be
 import dagster as dg
 
 from mlops_dagster import steps
-from mlops_dagster.assets.build_model import OWNERS, champion_model, prices
+from mlops_dagster.assets.build_model import GROUP, OWNERS, champion_model, prices
 from mlops_dagster.assets.conditions import champion_has_changed, forecasts_or_prices_have_changed
 from mlops_dagster.assets.config import ForecastConfig, refuse_bad_config
 from mlops_dagster.assets.partitions import SYMBOLS
@@ -16,7 +16,7 @@ from mlops_dagster.compute.here import Compute
 @dg.asset(
     deps=[prices, champion_model],
     partitions_def=SYMBOLS,
-    group_name="forecast",
+    group_name=GROUP,
     kinds={"scikitlearn", "deltalake"},
     owners=OWNERS,
     code_version=steps.step_code_version("price_forecast"),
@@ -37,7 +37,7 @@ def price_forecast(
 @dg.asset(
     deps=[price_forecast, prices],
     partitions_def=SYMBOLS,
-    group_name="forecast",
+    group_name=GROUP,
     kinds={"deltalake", "pandas"},
     owners=OWNERS,
     code_version=steps.step_code_version("forecast_quality"),

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_dagster import steps
-from mlops_dagster.assets.build_model import OWNERS, training_set
+from mlops_dagster.assets.build_model import GROUP, OWNERS, training_set
 from mlops_dagster.assets.config import SearchConfig, refuse_bad_config, search_parameters
 from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.compute.here import Compute
@@ -17,7 +17,7 @@ from mlops_dagster.compute.here import Compute
 @dg.asset(
     deps=[training_set],
     partitions_def=SYMBOLS,
-    group_name="search",
+    group_name=GROUP,
     kinds={"scikitlearn", "deltalake", "mlflow"},
     owners=OWNERS,
     code_version=steps.step_code_version("grid_search_results"),
@@ -38,7 +38,7 @@ def grid_search_results(
 @dg.asset(
     deps=[training_set],
     partitions_def=SYMBOLS,
-    group_name="search",
+    group_name=GROUP,
     kinds={"spark", "deltalake", "mlflow"},
     owners=OWNERS,
     code_version=steps.step_code_version("spark_grid_search_results"),

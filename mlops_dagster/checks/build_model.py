@@ -10,7 +10,7 @@ import json
 import dagster as dg
 
 from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
-from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
 
@@ -89,7 +89,7 @@ def training_set_leaks_nothing(
 def _skill(store: Store, symbol: str, metric: str, rival: str) -> dg.AssetCheckResult:
     table = store.current("trained_model", symbol)
     if table is None:
-        return dg.AssetCheckResult(passed=False, description=f"There is no trained model of {symbol}.")
+        return not_judged(f"there is no trained model of {symbol}.")
     skill = json.loads(table.metadata["metrics"])[metric]
     verdict = "smaller" if skill > 0 else "no smaller"
     return dg.AssetCheckResult(
@@ -127,8 +127,7 @@ def champion_is_what_was_registered(
     symbol, registry = context.partition_key, tracker.registry
     champion = champion_of(symbol, store)
     if champion is None:
-        description = "There is no champion: no model has been good enough so far."
-        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=description)
+        return not_judged("there is no champion; no model has been good enough so far.")
     holder = registry.holder(symbol, CHAMPION)
     if holder != champion:
         description = f"The table says version {champion}, the alias has version {holder}: decide again, or roll back."

@@ -7,7 +7,7 @@ All of these warn: a forecast is made all the same, and what to do about it is f
 import dagster as dg
 
 from mlops_dagster.assets.forecast import forecast_quality, price_forecast
-from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
 
@@ -38,7 +38,7 @@ def forecast_is_fresh(context: dg.AssetCheckExecutionContext, store: dg.Resource
 def features_have_not_drifted(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store], tracker: dg.ResourceParam[Tracker]
 ) -> dg.AssetCheckResult:
-    """In the last month at least half of each feature's values were such as the champion has often learned from."""
+    """At least half of each feature's values of the last month are usual among those that the champion learned from."""
     from mlops_dagster.ml.drift import MIDDLE, MOST_OUTSIDE, RECENT_ROWS, share_outside
     from mlops_dagster.ml.forecasting import rows_learned_from
     from mlops_dagster.steps.champion import by_its_recipe, champion_of
@@ -46,7 +46,7 @@ def features_have_not_drifted(
     symbol = context.partition_key
     champion = champion_of(symbol, store)
     if champion is None:
-        return _warning(False, f"There is no champion of {symbol}: nothing to compare with.")
+        return not_judged(f"there is no champion of {symbol} to compare with.")
     registered = tracker.registry.get(symbol, champion)
     prices, _ = store.read("prices", symbol)
     data, knows_until = by_its_recipe(registered, prices), registered.tags["knows_until"]
@@ -77,7 +77,7 @@ def forecast_error_has_not_drifted(
     if drift.days < RECENT_ROWS:
         return _too_few(drift.days, RECENT_ROWS)
     if not drift.expected > 0:
-        return _warning(True, "Not judged: the champion has learned from all days, so there is no error to expect.")
+        return not_judged("the champion has learned from all days, so there is no error to expect.")
     return _warning(
         drift.ratio <= MOST_ERROR,
         f"The rmse of the last {drift.days} scored days is {drift.recent:.3%} of the price, {drift.ratio:.2f} times "
@@ -114,7 +114,7 @@ def interval_covers_the_truth(
 
 
 def _too_few(days: int, needed: int) -> dg.AssetCheckResult:
-    return _warning(True, f"Not judged yet: {days} days are scored, {needed} are needed.", days=days)
+    return not_judged(f"{days} days are scored, {needed} are needed.", days=days)
 
 
 CHECKS = [

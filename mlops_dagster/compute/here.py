@@ -10,7 +10,9 @@ from typing import Protocol
 import dagster as dg
 
 from mlops_dagster import steps
+from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.report import to_result
+from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin, Tracker
@@ -45,16 +47,20 @@ class Here:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
-        report = steps.run_step(
-            step,
-            context.partition_key,
-            given,
-            deployment=self.deployment,
-            store=self.store,
-            tracker=self.tracker,
-            origin=dagster_origin(context, self.deployment),
-            progress=ProgressLines(context.log.info),
-        )
+        try:
+            report = steps.run_step(
+                step,
+                context.partition_key,
+                given,
+                deployment=self.deployment,
+                store=self.store,
+                tracker=self.tracker,
+                origin=dagster_origin(context, self.deployment),
+                progress=ProgressLines(context.log.info),
+            )
+        except MlopsError as error:
+            # Our sentence stands first on the run's page, with Dagster's own stack below.
+            raise to_failure(error) from error
         if report.metrics:
             context.log.info(f"{step}: {report.metrics}")
         return to_result(report)

@@ -1,12 +1,14 @@
 """From a step's report to what Dagster shows: metadata, data version, plots and links. Translation only."""
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_dagster import pipelines
+from mlops_dagster.compute.summary import summary
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 
@@ -85,7 +87,11 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
-_DIGITS = 7
+_DIGITS = 6
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SHORT = 12  # of a digest's characters
+_ROWS = 3
+_WIDE = 40  # characters of a cell
 
 
 def to_result(report: StepReport) -> dg.MaterializeResult[None]:
@@ -93,8 +99,11 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     from mlops_dagster.ml.lineage import sources_of
 
     sources = sources_of(report.table.table, report.columns, report.facts.get("recipe"))
-    # In the order in which people read it: what came out, how it looks, where it is, how it was made.
-    metadata: dict[str, Any] = {name: _readable(value) for name, value in report.metrics.items()}
+    # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
+    # Dagster plots, and at the end, behind a click, everything to the last digit.
+    metadata: dict[str, Any] = {}
+    if said := summary(report.metrics):
+        metadata["summary"] = dg.MetadataValue.md(said)
     metadata |= _pictures(report)
     if report.mlflow_url:
         metadata["mlflow"] = dg.MetadataValue.url(report.mlflow_url)
@@ -102,8 +111,9 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
         metadata["model_uri"] = report.model_uri
     for name, value in report.facts.items():
         metadata[name] = _to_metadata(value)
+    metadata |= {name: _readable(value) for name, value in report.metrics.items()}
     if report.last_rows:
-        metadata["last_rows"] = dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in report.last_rows])
+        metadata["last_rows"] = _last_rows(report)
     metadata |= {
         "table_version": report.table.version,
         "dagster/row_count": report.table.rows,
@@ -123,6 +133,7 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
                 for column, pairs in sources.items()
             }
         )
+    metadata["report"] = dg.MetadataValue.json(report.as_dict())
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
 
 
@@ -151,23 +162,41 @@ def _pictures(report: StepReport) -> dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    # The UI writes a number down to its last digit; tables and MLflow keep them all.
+    # The UI writes a number down to its last digit, and a digest without a break; `report` has them whole.
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return value[:_SHORT]
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
 def _to_metadata(value: Any) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in value])
+        return dg.MetadataValue.table([dg.TableRecord({name: _cell(name, one[name]) for name in one}) for one in value])
     if isinstance(value, list):
         return dg.MetadataValue.md("\n".join(f"- {item}" for item in value) or "none")
     if isinstance(value, dict):
-        return dg.MetadataValue.json(value)
-    return value
+        return dg.MetadataValue.json({name: _readable(one) for name, one in value.items()})
+    return _readable(value)
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
+def _last_rows(report: StepReport) -> dg.TableMetadataValue:
+    """Show the last rows side by side, a line for each column: a table of twenty columns is wider than any page."""
+    last = report.last_rows[-_ROWS:]
+    names = [f"row {report.table.rows - len(last) + number}" for number in range(len(last))]
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {"column": column, **{name: _cell(column, row[column]) for name, row in zip(names, last, strict=True)}}
+            )
+            for column in last[0]
+        ]
+    )
+
+
+def _cell(name: str, value: Any) -> str | int | float | bool:
     # A table record has no place for a missing value or for the clock of a trading day.
-    return {
-        name: "" if value is None else value.split("T")[0] if name.endswith("Date") else value
-        for name, value in row.items()
-    }
+    if value is None or isinstance(value, (bool, int)):
+        return "" if value is None else value
+    if isinstance(value, float):
+        return float(_readable(value))
+    text = str(_readable(value)).split("T")[0] if name.endswith("Date") else str(_readable(value))
+    return text if len(text) <= _WIDE else f"{text[:_WIDE]}..."

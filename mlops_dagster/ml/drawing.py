@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDTH = 7.0  # inches
 INK, FAINT, GRID = "#1f2937", "#8a99ad", "#e2e8f0"
 FORECAST, BAR, TEST, GAP = "#d9480f", "#5b7ea6", "#eef2f7", "#f6c7ad"
 
@@ -26,7 +27,7 @@ def to_png(figure: Figure, *, dpi: int = 72, colours: Sequence[str] = (BAR, TEST
     figure : matplotlib.figure.Figure
         What to render.
     dpi : int
-        Pixels per inch; a figure is 10 inches wide.
+        Pixels per inch; a figure is 7 inches wide.
     colours : sequence of str
         Those that it has besides ink, orange, white and the two greys. Up to sixteen in all cost half of what more do.
     """
@@ -54,16 +55,18 @@ def _palette(colours: Sequence[str]) -> list[tuple[int, ...]]:
 
 
 def new_figure(title: str, subtitle: str, *, height: float) -> Figure:
-    """Begin a picture: 10 inches wide, a title on the left, what matters most on the right."""
+    """Begin a picture with a title and, below, what matters most.
+
+    It is as wide as the place that Dagster has for it on a window of 1280 pixels, which shrinks no picture.
+    """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     # Constrained layout gives the panels what the title, of a fixed height in inches, leaves.
-    engine = ConstrainedLayoutEngine(rect=(0.006, 0.01, 0.982, 0.99 - 0.4 / height))
-    figure = Figure(figsize=(10, height), layout=engine, facecolor="white")
-    top = 1 - 0.12 / height
-    figure.text(0.012, top, title, va="top", fontsize=14, fontweight="bold", color=INK)
-    figure.text(0.986, top, subtitle, va="top", ha="right", fontsize=11.5, color=INK)
+    engine = ConstrainedLayoutEngine(rect=(0.008, 0.01, 0.98, 0.99 - 0.62 / height))
+    figure = Figure(figsize=(WIDTH, height), layout=engine, facecolor="white")
+    figure.text(0.015, 1 - 0.1 / height, title, va="top", fontsize=14, fontweight="bold", color=INK)
+    figure.text(0.015, 1 - 0.36 / height, subtitle, va="top", fontsize=11, color=INK)
     return figure
 
 

@@ -94,7 +94,7 @@ def quality_plot(symbol: str, scored: pd.DataFrame) -> Figure:
         ("persistence_squared_error", INK, "persistence"),
     ):
         line = scored[column].rolling(20, min_periods=1).mean() ** 0.5
-        rolling.plot(when, line.tail(250), color=colour, linewidth=1.3, label=f"rmse of the last 20 days, {name}")
+        rolling.plot(when, line.tail(250), color=colour, linewidth=1.3, label=f"{name}, last 20 days")
     legend(rolling)
     finish(rolling, ylabel="rmse", dated=True)
     return figure

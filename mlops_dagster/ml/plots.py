@@ -122,7 +122,7 @@ def importance_plot(model: RandomForestRegressor, features: Sequence[str]) -> Fi
     axes.set_xlim(0, 1.12 * float(percent.max()) or 1.0)
     if not percent.any():
         axes.text(0.5, 0.5, "no tree has a split", transform=axes.transAxes, ha="center", color=INK, fontsize=12)
-    finish(axes, xlabel="share of what all splits take off the squared error (percent, training rows)")
+    finish(axes, xlabel="share of what the splits gain (per cent, training rows)")
     axes.grid(False, axis="y")
     return figure
 

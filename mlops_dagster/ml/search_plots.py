@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mlops_dagster.ml.drawing import FORECAST, INK, finish, legend, new_figure, to_png
+from mlops_dagster.ml.drawing import FAINT, FORECAST, INK, finish, legend, new_figure, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SHADES = ("#e4ecf4", "#c3d4e5", "#9db8d3", "#7398bf", "#4a76a5", "#28537f")
 _PALE_INK_FROM = 3  # of the shades, those on which ink can't be read
 _CELLS_WITH_NUMBERS = 60
-_MOST_LINES = 120
+_MOST_LINES = 60
+_NAME_WIDTH = 12  # characters
 _MOST_VALUES = 40  # of a parameter on one axis; more can't be read
 
 
@@ -161,7 +162,7 @@ def parallel_coordinates(cv_results: Mapping[str, Any], scoring: str) -> Figure 
     rest = ranked[len(top) :]
     rest = rest[:: max(1, -(-len(rest) // _MOST_LINES))]
 
-    figure = new_figure("From parameters to score", candidates.subtitle, height=4.6)
+    figure = new_figure("From parameters to score: a line is a candidate", candidates.subtitle, height=4.8)
     axes = figure.subplots()
     heights = []
     for name in names:
@@ -171,8 +172,8 @@ def parallel_coordinates(cv_results: Mapping[str, Any], scoring: str) -> Figure 
     lines = np.column_stack([*heights, good])
     places = np.arange(len(names) + 1)
     for some, name, colour, width in (
-        (rest, "candidates", SHADES[1], 1.0),
-        (top, f"the best {len(top)}", SHADES[-2], 1.0),
+        (rest, "candidates", SHADES[1], 0.8),
+        (top, f"the best {len(top)}", SHADES[-2], 1.2),
         (ranked[:1], "the best", FORECAST, 2.6),
     ):
         for number, candidate in enumerate(some):
@@ -193,12 +194,23 @@ def parallel_coordinates(cv_results: Mapping[str, Any], scoring: str) -> Figure 
     axes.grid(False)
     axes.set_xlim(-0.45, len(names) + 0.45)
     axes.set_ylim(-0.05, 1.05)
-    axes.set_xticks(places, [*names, candidates.score_name.replace(" error", "\nerror")])
+    axes.set_xticks(places, [_in_lines(name, "_") for name in names] + [_in_lines(candidates.score_name, " ")])
+    axes.set_xlabel("through one value the better candidates run higher", fontsize=10, color=FAINT)
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
     legend(axes)
     return figure
+
+
+def _in_lines(name: str, between: str) -> str:
+    """Break a name where it can be, since its neighbours are near."""
+    lines = [""]
+    for word in name.replace(between, f"{between}\n").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(word) > _NAME_WIDTH:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(lines)
 
 
 def learning_curve(cv_results: Mapping[str, Any], scoring: str) -> Figure | None:
@@ -215,7 +227,9 @@ def learning_curve(cv_results: Mapping[str, Any], scoring: str) -> Figure | None
     best_curve = next(curve for curve in curves.values() if candidates.best in curve)
     good = candidates.good()
 
-    figure = new_figure("What more trees are worth", candidates.subtitle, height=3.9)
+    spread = candidates.spread[candidates.best]
+    subtitle = f"{candidates.subtitle} (std over the folds {spread:.2g})"
+    figure = new_figure("What more trees are worth", subtitle, height=3.9)
     axes = figure.subplots()
     rest = sorted((curve for curve in curves.values() if curve is not best_curve), key=lambda curve: -good[curve].max())
     rest = rest[:: max(1, -(-len(rest) // _MOST_LINES))]
@@ -226,7 +240,6 @@ def learning_curve(cv_results: Mapping[str, Any], scoring: str) -> Figure | None
     some = sorted(best_curve, key=lambda candidate: trees[candidate])
     style: dict[str, Any] = {"color": FORECAST, "linewidth": 2, "markersize": 5, "label": "the best combination"}
     axes.plot(trees[some], candidates.scores[some], "o-", **style)
-    spread = candidates.spread[candidates.best]
     legend(axes)
     finish(axes, xlabel=name, ylabel=candidates.score_name)
     marks = np.unique(trees)
@@ -234,7 +247,6 @@ def learning_curve(cv_results: Mapping[str, Any], scoring: str) -> Figure | None
         gaps = np.diff(marks) / np.ptp(marks)
         axes.set_xticks([mark for mark, gap in zip(marks, [1.0, *gaps], strict=True) if gap > 0.02])
     axes.ticklabel_format(axis="y", useOffset=False)
-    axes.set_title(f"the folds' standard deviation is {spread:.2g}", loc="right", fontsize=11, color=INK)
     return figure
 
 

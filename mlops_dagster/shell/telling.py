@@ -7,6 +7,7 @@ told (`instance.py`, which alone imports dagster).
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from mlops_dagster.stack.tracking import Origin
 
+PATIENCE = 15  # seconds; a Dagster in a database server takes one, importing Dagster on a busy machine several
 _silent: set[Path] = set()  # the homes that couldn't be told: once said is enough
 
 
@@ -27,12 +29,23 @@ def tell_dagster(settings: Any, report: Any, origin: Origin, warn: Callable[[str
         from mlops_dagster.instance import tell_instance
     except ModuleNotFoundError:  # Dagster isn't installed here
         return
-    try:
-        tell_instance(home, report, origin)
-    except Exception as error:  # noqa: BLE001 - a broken or locked database, settings of another version, anything
+    said: list[str] = []
+
+    def tell() -> None:
+        try:
+            tell_instance(home, report, origin)
+        except Exception as error:  # noqa: BLE001 - a broken database, settings of another version, anything
+            said.append(f"{type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0][:200]}")
+
+    # A database that is locked is asked again for half a minute; nobody has to wait for that.
+    asking = threading.Thread(target=tell, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    if asking.is_alive():
+        said.append(f"no answer within {PATIENCE} seconds")
+    if said:
         _silent.add(home)
-        why = " ".join(str(error).split())[:200]
-        warn(f"Dagster at {home} couldn't be told and doesn't show this step ({type(error).__name__}: {why}).")
+        warn(f"Dagster at {home} couldn't be told and doesn't show this step ({said[0]}).")
 
 
 def dagster_home(settings: Any) -> Path | None:

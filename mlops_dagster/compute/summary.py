@@ -1,0 +1,69 @@
+"""What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means.
+
+What belongs here: words and formats. What doesn't: the numbers for programs and for Dagster's plots (`report.py`).
+"""
+
+import re
+from collections.abc import Mapping
+
+MEANINGS: Mapping[str, str] = {
+    "rmse": "root mean squared error, in points or currency",
+    "mae": "mean absolute error",
+    "r2": "share of the variance that is explained",
+    "rmse_persistence": "rmse of 'the price stays as it is'",
+    "r2_persistence": "its r2",
+    "rmse_training_mean": "rmse of the training rows' mean",
+    "skill_vs_persistence": "squared error below that of 'the price stays as it is'",
+    "skill_vs_training_mean": "squared error below that of the training rows' mean",
+    "challenger_error": "mean squared error of the model that was judged",
+    "champion_error": "that of the champion, on the same rows",
+    "persistence_error": "that of 'the price stays as it is'",
+    "price": "the last that is known",
+    "forecast": "for the target date",
+    "lower": "end of the prediction interval",
+    "upper": "end of the prediction interval",
+    "change_percent": "forecast against price, in per cent",
+    "days_scored": "forecasts whose day has come",
+    "bias": "mean of forecast - truth",
+    "coverage": "truths inside their interval",
+    "interval": "meant to be inside",
+    "best_score": "the larger the better; errors are negative",
+}
+_SHARES = ("coverage", "interval")
+_INLINE = 1000  # characters of markdown that Dagster's page opens by itself, less one
+
+
+def summary(metrics: Mapping[str, float]) -> str | None:
+    """Return a markdown table of the metrics that have a meaning here; None if there are none.
+
+    What doesn't fit into the length that Dagster's page shows inline is left out at the end.
+
+    Examples
+    --------
+    >>> print(summary({"rmse": 17.376812, "skill_vs_persistence_20": 0.00284}))
+    | | | |
+    |-|-:|-|
+    | rmse | 17.377 | root mean squared error, in points or currency |
+    | skill_vs_persistence_20 | +0.28 % | last 20 days: squared error below that of 'the price stays as it is' |
+    """
+    table = "| | | |\n|-|-:|-|"
+    rows = []
+    for name, value in metrics.items():
+        days = re.search(r"_(\d+)$", name)
+        meaning = MEANINGS.get(name.removesuffix(days[0]) if days else name)
+        if meaning is not None:
+            window = f"last {days[1]} days: " if days else ""
+            rows.append(f"\n| {name} | {_written(name, value)} | {window}{meaning} |")
+    for row in rows:
+        if len(table) + len(row) >= _INLINE:
+            break
+        table += row
+    return table if rows else None
+
+
+def _written(name: str, value: float) -> str:
+    if name.startswith("skill_vs_"):
+        return f"{value:+.2%}".replace("%", " %")
+    if name.startswith(_SHARES):
+        return f"{value:.0%}".replace("%", " %")
+    return f"{value:+.2f} %" if name == "change_percent" else f"{value:,.5g}"
