@@ -17,6 +17,7 @@ from mlops_dagster_tests.contracts.servers import answers, eventually, free_port
 from mlops_dagster_tests.standin import processes
 
 TOKEN = "standin-token-of-a-test"
+CLIENT_SECRET = "standin-secret-of-a-test"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def workspace(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    options = {"pending_seconds": 0.05, "terminating_seconds": 0.05, "kill_seconds": 2, **options}
+    options = {"pending_seconds": 0.05, "terminating_seconds": 0.05, "kill_seconds": 2, "client_secret": CLIENT_SECRET, **options}
     command = ["-m", "mlops_dagster_tests.standin", "--root", str(folder), "--port", str(port)]
     command += ["--token", TOKEN, "--engine", engine, *(["--isolated"] if isolated else [])]
     for name, value in options.items():
