@@ -136,9 +136,17 @@ def workspace(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    options = {"pending_seconds": 0.05, "terminating_seconds": 0.05, "kill_seconds": 2, "client_secret": CLIENT_SECRET, **options}
+    options = {"pending_seconds": 0.05, "terminating_seconds": 0.05, "kill_seconds": 2, **options}
     command = ["-m", "mlops_dagster_tests.standin", "--root", str(folder), "--port", str(port)]
-    command += ["--token", TOKEN, "--engine", engine, *(["--isolated"] if isolated else [])]
+    command += [
+        "--token",
+        TOKEN,
+        "--client-secret",
+        CLIENT_SECRET,
+        "--engine",
+        engine,
+        *(["--isolated"] if isolated else []),
+    ]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
