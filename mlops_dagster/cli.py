@@ -167,6 +167,7 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         for symbol in store.symbols("trained_model"):
             table = store.current("trained_model", symbol)
             if table is not None:
+                champion = steps.champion_of(symbol, store)
                 models.append(
                     {
                         "symbol": symbol,
@@ -178,7 +179,7 @@ def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
                         "model_digest": table.metadata["model_digest"],
                         "mlflow_run_id": table.metadata["mlflow_run_id"],
                         "model_version": table.metadata.get("model_version"),
-                        "champion": steps.champion_of(symbol, store),
+                        "champion": champion and champion.version,
                     }
                 )
         forecasts = forecast.latest_forecasts(store)
@@ -282,7 +283,6 @@ def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflo
         "MLOPS_DAGSTER_URL": dagster_url,
         # The server's job runners are for GenAI; without them it starts in half the time, with fewer processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     python = [sys.executable, "-m"]
     workspace = str(dagster_home / "workspace.yaml")

@@ -7,6 +7,7 @@ active run), which nothing here touches.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,13 +142,18 @@ def _probe_server(tracking_uri: str) -> None:
         answer = response.json()
     except ValueError:
         answer = None
+    if response.status_code >= 500:
+        # A proxy before it says so in HTML, MLflow in plain text or JSON.
+        said = " ".join(re.sub(r"<[^>]*>", " ", response.text).split())[:200] or "nothing more is said"
+        raise TrackingError(
+            f"{where}: the server, or a proxy before it, answers with an error of its own (HTTP "
+            f"{response.status_code}: {said}). Try again; if it stays, look into the server's log."
+        )
     if not isinstance(answer, dict) or not answer.keys() & {"experiment", "error_code"}:
         raise TrackingError(
             f"{where}: something answers (HTTP {response.status_code}), but it isn't an MLflow server. "
             "Correct tracking.mlflow_tracking_uri."
         )
-    if response.status_code >= 500:
-        raise TrackingError(f"{where}: the MLflow server is ill (HTTP {response.status_code}): {answer}.")
 
 
 def _probe_database(tracking_uri: str) -> None:

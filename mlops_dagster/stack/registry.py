@@ -16,25 +16,38 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.pipelines import MlopsError, check_symbol
-from mlops_dagster.stack.mlflow_connection import explained, reach
+from mlops_dagster.stack.mlflow_connection import explained, reach, shown
 from mlops_dagster.stack.tracked_run import FOREST_TYPES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
     from mlops_dagster.stack.tracked_run import LoggedModel
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+_DESCRIPTION = "MLmodel"
 _FILE = "model.skops"
 
 
 class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
     """A registered model is gone, damaged, or not what this project would have registered; the message says which."""
+
+
+class VersionKey(NamedTuple):
+    """Who a version is: its number, and the digest of its model.
+
+    A number alone names nobody: it is given anew where a registered model was deleted, and by another MLflow.
+    """
+
+    version: str
+    model_digest: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class RegisteredVersion:
         What was written down about its training.
     uri : str
         ``models:/<name>/<version>``.
+    run_id : str
+        Of the run that trained it.
     """
 
     symbol: str
@@ -61,6 +76,12 @@ class RegisteredVersion:
     file_sha256: str
     tags: dict[str, str]
     uri: str
+    run_id: str
+
+    @property
+    def key(self) -> VersionKey:
+        """Who it is."""
+        return VersionKey(self.version, self.model_digest)
 
 
 class Registry:
@@ -115,47 +136,85 @@ class Registry:
                     raise
             made = client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model.model_id)
             version = str(made.version)
+            if is_server:
+                version = self._without_twins(client, made)
             client.set_registered_model_alias(name, CHALLENGER, version)
         return version
 
-    def get(self, symbol: str, version: str) -> RegisteredVersion:
+    @staticmethod
+    def _without_twins(client: MlflowClient, made: ModelVersion) -> str:
+        """Return the one version of a logged model: an answer that was lost lets MLflow's client ask for another."""
+        found = client.search_model_versions(f"run_id = '{made.run_id}'")
+        same = {str(one.version) for one in found if (one.name, one.source) == (made.name, made.source)}
+        first, *twins = sorted(same | {str(made.version)}, key=int)
+        for twin in twins:
+            client.delete_model_version(made.name, twin)
+        return first
+
+    def get(self, symbol: str, version: str, model_digest: str | None = None) -> RegisteredVersion:
         """Return a version.
+
+        Parameters
+        ----------
+        symbol, version : str
+            Which.
+        model_digest : str, optional
+            Of the model that is meant, from whoever remembers the version.
 
         Raises
         ------
         ModelRefused
-            If there is no such version, or it wasn't registered by this project.
+            If there is no such version, it is another model than the one that is meant, or it wasn't registered by
+            this project.
         TrackingError
             If MLflow can't be reached.
         """
         name = self.name_of(symbol)
         found = self._or_none(lambda client: client.get_model_version(name, version))
         if found is None:
-            raise ModelRefused(f"{name} has no version {version}: it was deleted, or never registered here.")
+            raise ModelRefused(
+                f"{name} has no version {version} at {shown(self.tracking_uri)}: it was deleted, or registered in "
+                "another MLflow."
+            )
         missing = {"model_digest", "model_file_sha256"} - set(found.tags)
         if missing:
             raise ModelRefused(
                 f"{name} version {version} has no {', '.join(sorted(missing))}: a step didn't register it."
             )
         tags = dict(found.tags)
+        if model_digest is not None and model_digest != tags["model_digest"]:
+            raise ModelRefused(
+                f"{name} version {version} at {shown(self.tracking_uri)} is another model (digest "
+                f"{tags['model_digest'][:12]}) than the one that had this number before ({model_digest[:12]}): that "
+                "one was deleted, or is in another MLflow."
+            )
+        uri = f"models:/{name}/{version}"
         return RegisteredVersion(
-            symbol, str(version), tags["model_digest"], tags["model_file_sha256"], tags, f"models:/{name}/{version}"
+            symbol, str(version), tags["model_digest"], tags["model_file_sha256"], tags, uri, str(found.run_id)
         )
 
-    def holder(self, symbol: str, alias: str) -> str | None:
-        """Return the version that has an alias, or None."""
+    def holder(self, symbol: str, alias: str) -> VersionKey | None:
+        """Return who has an alias, or None."""
         name = self.name_of(symbol)
         found = self._or_none(lambda client: client.get_model_version_by_alias(name, alias))
-        return None if found is None else str(found.version)
+        return None if found is None else VersionKey(str(found.version), str(found.tags.get("model_digest")))
 
-    def set_alias(self, symbol: str, alias: str, version: str) -> None:
-        """Give an alias to a version; whichever had it loses it."""
+    def set_alias(self, symbol: str, alias: str, version: str | None) -> None:
+        """Give an alias to a version, or with None to nobody; whichever had it loses it."""
         name = self.name_of(symbol)
         with explained(f"making version {version} of {name} the {alias}", self.tracking_uri):
-            self._client().set_registered_model_alias(name, alias, version)
+            if version is None:
+                self._client().delete_registered_model_alias(name, alias)
+            else:
+                self._client().set_registered_model_alias(name, alias, version)
 
-    def load(self, symbol: str, version: str) -> tuple[Any, RegisteredVersion]:
+    def load(self, symbol: str, version: str, model_digest: str | None = None) -> tuple[Any, RegisteredVersion]:
         """Fetch a version, make sure that it is what was registered, and only then open it.
+
+        Parameters
+        ----------
+        symbol, version, model_digest : str
+            As for :meth:`get`.
 
         Returns
         -------
@@ -170,21 +229,38 @@ class Registry:
         TrackingError
             If MLflow can't be reached.
         """
-        import mlflow.artifacts
+        from mlflow.utils.file_utils import local_file_uri_to_path
+        from mlflow.utils.uri import is_local_uri
 
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        found = self.get(symbol, version)
+        found = self.get(symbol, version, model_digest)
         with explained(f"finding the files of {found.uri}", self.tracking_uri):
             # The address models:/ itself would be looked up in the process's global registry.
             where = self._client().get_model_version_download_uri(self.name_of(symbol), version)
+        if is_local_uri(where, is_tracking_or_registry_uri=False):
+            # Whoever can write to the registry could name any folder of this machine.
+            own = self._or_none(partial(_logged_by, run_id=found.run_id)) or []
+            if where not in own:
+                raise ModelRefused(
+                    f"{found.uri} isn't loaded: it says that its files are in {where}, but its run {found.run_id} "
+                    f"wrote them to {', '.join(own) or 'nowhere'}. Train again, or roll back."
+                )
+            return _open(Path(local_file_uri_to_path(where)), found), found
         with tempfile.TemporaryDirectory() as scratch:
+            return _open(self._fetch(where, Path(scratch), found), found), found
+
+    def _fetch(self, where: str, scratch: Path, found: RegisteredVersion) -> Path:
+        """Fetch the two files that a version has to have, and no others."""
+        import mlflow.artifacts
+
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        for name in (_DESCRIPTION, _FILE):
             try:
-                folder = mlflow.artifacts.download_artifacts(
-                    artifact_uri=where, dst_path=scratch, tracking_uri=self.tracking_uri
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{where.rstrip('/')}/{name}", dst_path=str(scratch), tracking_uri=self.tracking_uri
                 )
             except Exception as error:  # noqa: BLE001 - any of a dozen libraries
-                raise ModelRefused(f"{found.uri}: its files can't be fetched ({_short(error)}).") from None
-            return _open(Path(folder), found), found
+                raise ModelRefused(f"{found.uri}: its file {name} can't be fetched ({_short(error)}).") from None
+        return scratch
 
     def _client(self) -> MlflowClient:
         return reach(self.tracking_uri)
@@ -200,6 +276,13 @@ class Registry:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
+
+
+def _logged_by(client: MlflowClient, run_id: str) -> list[str]:
+    """Return where a run has put the models that it logged."""
+    outputs = client.get_run(run_id).outputs
+    models = [] if outputs is None else outputs.model_outputs
+    return [str(client.get_logged_model(one.model_id).artifact_location) for one in models]
 
 
 def save_forest(model: Any, folder: Path) -> None:
@@ -237,8 +320,11 @@ def _open(folder: Path, expected: RegisteredVersion) -> Any:
     def refuse(why: str) -> ModelRefused:
         return ModelRefused(f"{expected.uri} isn't loaded: {why}. Train again, or roll back.")
 
+    for name in (_DESCRIPTION, _FILE):
+        if (folder / name).is_symlink() or not (folder / name).is_file():
+            raise refuse(f"there is no file {name}")
     try:
-        described = yaml.safe_load((folder / "MLmodel").read_text())
+        described = yaml.safe_load((folder / _DESCRIPTION).read_text())
         flavors = described["flavors"]
         loader, path = flavors["python_function"]["loader_module"], flavors["python_function"]["model_path"]
         how, other = flavors["sklearn"]["serialization_format"], flavors["sklearn"]["pickled_model"]
@@ -250,16 +336,15 @@ def _open(folder: Path, expected: RegisteredVersion) -> Any:
         raise refuse(f"its format is {how!r}, which can run code when it is loaded; skops can't")
     if {path, other} != {_FILE}:
         raise refuse(f"it names the file {path!r} instead of {_FILE!r}")
-    file = folder / _FILE
-    if file.is_symlink() or not file.is_file():
-        raise refuse(f"there is no file {_FILE}")
-    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != expected.file_sha256:
+    # Read once: what is checked is what is opened, whoever writes to the file meanwhile.
+    content = (folder / _FILE).read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != expected.file_sha256:
         raise refuse(f"its file's SHA-256 is {found[:12]}..., registered was {expected.file_sha256[:12]}...")
     try:
-        strange = set(skops.io.get_untrusted_types(file=file)) - set(FOREST_TYPES)
+        strange = set(skops.io.get_untrusted_types(data=content)) - set(FOREST_TYPES)
         if strange:
             raise refuse(f"it holds types that aren't trusted: {', '.join(sorted(strange))}")
-        model = skops.io.load(file, trusted=list(FOREST_TYPES))
+        model = skops.io.loads(content, trusted=list(FOREST_TYPES))
     except MlopsError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything

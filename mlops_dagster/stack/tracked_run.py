@@ -22,6 +22,7 @@ from mlops_dagster.stack.mlflow_connection import explained
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModelOutput
 
 # What forests are made of. skops wants it named, since a forged file could make a tree read outside of its arrays.
 FOREST_TYPES = ("sklearn.tree._tree.Tree",)
@@ -155,7 +156,6 @@ class TrackedRun:
         input_example: pd.DataFrame,
         digest: str,
         name: str = "model",
-        trusted: Iterable[str] = FOREST_TYPES,
     ) -> LoggedModel:
         """Keep a scikit-learn model in the skops format, with signature and input example.
 
@@ -171,14 +171,11 @@ class TrackedRun:
             Says which model this is, independent of the file; kept as the tag ``model_digest``.
         name : str
             The model's name in MLflow.
-        trusted : iterable of str
-            The types besides numpy's and scikit-learn's plain ones that the file may have, and that whoever loads
-            it trusts.
 
         Raises
         ------
         TrackingError
-            If the model has a type that isn't trusted, or MLflow refuses.
+            If the model has a type that isn't a forest's, or MLflow refuses.
         """
         import mlflow.sklearn
         from mlflow.entities import LoggedModelOutput
@@ -206,20 +203,40 @@ class TrackedRun:
                         model_id=logged.model_id,
                     ),
                     serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-                    skops_trusted_types=list(trusted),
+                    skops_trusted_types=list(FOREST_TYPES),
                     input_example=input_example,
                     pip_requirements=[f"{library}=={version(library)}" for library in MODEL_REQUIREMENTS],
                 )
                 file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
                 self._client.log_model_artifacts(logged.model_id, str(folder))
                 self._client.set_logged_model_tags(logged.model_id, {"model_file_sha256": file_sha256})
-                self._client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+                self._link_model(LoggedModelOutput(logged.model_id, step=0))
                 status = "READY"
             finally:
                 self._client.finalize_logged_model(logged.model_id, status)
+            self._remove_twins_of(logged.model_id, name)
         self._log_metrics(self._metrics, logged.model_id)
         self.set_tags({"model_digest": digest, "model_file_sha256": file_sha256})
         return LoggedModel(logged.model_id, logged.model_uri, logged.artifact_location, file_sha256)
+
+    def _link_model(self, output: LoggedModelOutput) -> None:
+        """Say that the run has made a model. MLflow refuses the same twice, as its client asks if an answer is lost."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_outputs(self.run_id, [output])
+        except MlflowException:
+            made = self._client.get_run(self.run_id).outputs
+            if made is None or output.model_id not in {one.model_id for one in made.model_outputs}:
+                raise
+
+    def _remove_twins_of(self, model_id: str, name: str) -> None:
+        """Remove logged models that are there because an answer was lost; see `open_runs.remove_twins`."""
+        if not self._client.tracking_uri.startswith(("http", "databricks")):
+            return
+        for twin in self._client.search_logged_models([self.experiment_id], f"source_run_id = '{self.run_id}'"):
+            if twin.model_id != model_id and (twin.name, str(twin.status)) == (name, "PENDING"):
+                self._client.delete_logged_model(twin.model_id)
 
     def _explained(self, doing: str) -> AbstractContextManager[None]:
         return explained(f"{doing} of run {self.run_id}", self._client.tracking_uri)

@@ -184,6 +184,7 @@ class MlflowTracker:
             run_tags = {**self._tags(origin, tags), "process_token": token}
             with explained("beginning a run", self.tracking_uri):
                 run_id = client.create_run(experiment_id, run_name=name, tags=run_tags).info.run_id
+                open_runs.remove_twins(client, experiment_id, note.filter, keep=run_id)
             run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id), self._child_tags(run_tags))
             with self._ending(run, name, opened):
                 yield run
