@@ -1,6 +1,7 @@
 """The gate, the registry and the way back, on real tables and a real MLflow database."""
 
 import hashlib
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -13,8 +14,10 @@ import pytest
 import skops.io
 import yaml
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from mlops_dagster import steps
+from mlops_dagster.cli import app
 from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.stack.registry import CHALLENGER, CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound
@@ -93,6 +96,22 @@ def test_a_training_registers_its_own_version_as_challenger(train, tracker):
     first = tracker.registry.get("ACME", "1")
     assert first.tags["recipe"] == "honest"
     assert first.model_digest != tracker.registry.get("ACME", "2").model_digest
+
+
+def test_people_find_their_way_in_mlflow(train, store, tracker):
+    train()
+    client, experiment = tracker.connect()
+    assert client.get_experiment(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
+    version = client.get_model_version("mlops_dagster.ACME", "1")
+    assert "| skill_vs_persistence | -" in version.description or "| skill_vs_persistence | 0." in version.description
+    (learned_from,) = client.get_run(version.run_id).inputs.dataset_inputs
+    table = store.current("training_set", "ACME")
+    assert (learned_from.dataset.name, learned_from.dataset.digest) == ("training_set ACME", table.digest[:36])
+    assert tracker.version_url("ACME", "1") is None  # a database has no pages
+    tracker.ui_url = "http://127.0.0.1:5000"
+    assert tracker.version_url("ACME", "1") == (
+        "http://127.0.0.1:5000/#/models/mlops_dagster.ACME/versions/1?workflowType=machine_learning"
+    )
 
 
 def test_the_first_version_becomes_champion_and_the_table_says_why(train, judge, store, tracker):
@@ -275,6 +294,15 @@ def test_a_champion_that_no_longer_loads_makes_way(train, judge, tracker, how):
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("champion_unusable", "2")
     assert holder(tracker, CHAMPION) == "2"
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_home_without_models_is_named(home, command):
+    said = CliRunner().invoke(app, [command, "--symbol", "ACME", "--json"])
+    assert said.exit_code == 2
+    message = json.loads(said.stdout)["message"]
+    assert f"symbol='ACME' (str): no model of it was built in the home {home} (store {home}/store" in message
+    assert "mlops build-model --symbol ACME. Or set MLOPS_HOME" in message
 
 
 # ------------------------------------------------------------------------------- numbers that are given another time

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 # Creating the schema takes 2 to 5 seconds; whoever waits longer than this waits for a process that hangs.
 SCHEMA_LOCK_SECONDS = 120
+_EXPERIMENT_KIND = "mlflow.experimentKind"
+_EXPERIMENT_TAGS = {
+    # Else MLflow shows what it has for language models, and no registry.
+    _EXPERIMENT_KIND: "custom_model_development",
+    "mlflow.note.content": (
+        "Trainings and searches of mlops_dagster.\n\n"
+        "- A **training** is a run per model: parameters, metrics on the test rows, plots, the training set it learned "
+        "from, and the model, which is registered as the newest version of its symbol.\n"
+        "- A **search** is a run with its candidates below it, named by their parameters.\n\n"
+        "In the model registry the alias `champion` says which version forecasts are made with."
+    ),
+}
 # Only for the question "is anybody there?"; real requests keep MLflow's own, patient settings.
 PROBE = {"timeout": 5, "max_retries": 1, "backoff_factor": 1}
 
@@ -226,7 +238,7 @@ def _ensure_experiment(
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return client, str(client.create_experiment(name, artifact_location))
+                return client, str(client.create_experiment(name, artifact_location, tags=_EXPERIMENT_TAGS))
             except MlflowException as error:
                 # Another process was faster. Anything else is a real error.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -239,4 +251,9 @@ def _ensure_experiment(
             f"(`mlflow experiments restore --experiment-id {number}`, with MLFLOW_TRACKING_URI set), "
             "or give another tracking.experiment_name."
         )
+    if _EXPERIMENT_KIND not in experiment.tags:
+        with explained(f"describing the experiment {name!r}", tracking_uri):
+            for key, value in _EXPERIMENT_TAGS.items():
+                if key not in experiment.tags:
+                    client.set_experiment_tag(experiment.experiment_id, key, value)
     return client, str(experiment.experiment_id)

@@ -107,7 +107,7 @@ class Registry:
             text = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", text)
         return self.name.replace("{symbol}", text)
 
-    def register(self, symbol: str, model: LoggedModel, run_id: str, tags: Mapping[str, str]) -> str:
+    def register(self, symbol: str, model: LoggedModel, run_id: str, tags: Mapping[str, str], card: str = "") -> str:
         """Make a version of a logged model, and the challenger of it; return its number.
 
         Parameters
@@ -120,6 +120,8 @@ class Registry:
             The run.
         tags : mapping of str to str
             ``model_digest`` and ``model_file_sha256`` at least.
+        card : str
+            What there is to know about the model, for people, in Markdown.
         """
         from mlflow.exceptions import MlflowException
 
@@ -130,11 +132,14 @@ class Registry:
         with explained(f"registering a version of {name}", self.tracking_uri):
             client = self._client()
             try:
-                client.create_registered_model(name, tags={"symbol": symbol})
+                about = f"Models of {symbol}. The alias `{CHAMPION}` has the one that forecasts are made with."
+                client.create_registered_model(name, tags={"symbol": symbol}, description=about)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            made = client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model.model_id)
+            made = client.create_model_version(
+                name, source, run_id, tags=dict(tags), description=card, model_id=model.model_id
+            )
             version = str(made.version)
             if is_server:
                 version = self._without_twins(client, made)
@@ -236,7 +241,7 @@ class Registry:
         with explained(f"finding the files of {found.uri}", self.tracking_uri):
             # The address models:/ itself would be looked up in the process's global registry.
             where = self._client().get_model_version_download_uri(self.name_of(symbol), version)
-        if is_local_uri(where, is_tracking_or_registry_uri=False):
+        if is_local_uri(where, is_tracking_or_registry_uri=False):  # type: ignore[no-untyped-call]
             # Whoever can write to the registry could name any folder of this machine.
             own = self._or_none(partial(_logged_by, run_id=found.run_id)) or []
             if where not in own:
@@ -244,7 +249,8 @@ class Registry:
                     f"{found.uri} isn't loaded: it says that its files are in {where}, but its run {found.run_id} "
                     f"wrote them to {', '.join(own) or 'nowhere'}. Train again, or roll back."
                 )
-            return _open(Path(local_file_uri_to_path(where)), found), found
+            folder = Path(local_file_uri_to_path(where))  # type: ignore[no-untyped-call]
+            return _open(folder, found), found
         with tempfile.TemporaryDirectory() as scratch:
             return _open(self._fetch(where, Path(scratch), found), found), found
 

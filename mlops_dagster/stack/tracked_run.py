@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModelOutput
 
+    from mlops_dagster.stack.store import TableVersion
+
 # What forests are made of. skops wants it named, since a forged file could make a tree read outside of its arrays.
 FOREST_TYPES = ("sklearn.tree._tree.Tree",)
 # Given, not inferred: MLflow infers them by loading the model in a new process, which takes 6 to 10 seconds and lists
@@ -31,6 +33,8 @@ FOREST_TYPES = ("sklearn.tree._tree.Tree",)
 MODEL_REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 # What MLflow's servers take in one request.
 PER_REQUEST = {"params": 100, "tags": 100, "metrics": 1000}
+
+_MLFLOW_TYPES = {"float64": "double", "int64": "long", "bool": "boolean", "datetime64[us]": "datetime"}
 
 T = TypeVar("T")
 
@@ -122,6 +126,25 @@ class TrackedRun:
         with self._explained("setting tags"):
             for some in _in_parts(tags.items(), PER_REQUEST["tags"]):
                 self._client.log_batch(self.run_id, tags=[RunTag(key, str(v)) for key, v in some], synchronous=True)
+
+    def log_input(self, table: TableVersion, columns: Mapping[str, str]) -> None:
+        """Say which table the run has learned from, as MLflow shows data sets; the digest is the table's, shortened."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
+
+        schema = [{"name": name, "type": _MLFLOW_TYPES.get(dtype, "string")} for name, dtype in columns.items()]
+        dataset = Dataset(
+            name=f"{table.table} {table.symbol}",
+            digest=table.digest[:MAX_DATASET_DIGEST_SIZE],
+            source_type="delta_table",
+            source=json.dumps({"path": table.uri, "delta_table_version": table.version}),
+            schema=json.dumps({"mlflow_colspec": [{**column, "required": True} for column in schema]}),
+            profile=json.dumps({"num_rows": table.rows}),
+        )
+        with self._explained("logging the data set"):
+            self._client.log_inputs(
+                self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+            )
 
     def log_png(self, name: str, png: bytes) -> None:
         """Keep an image as an artifact; the name may have folders: ``plots/forecast.png``."""
