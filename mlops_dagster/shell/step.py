@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
+from mlops_dagster import grids, pipelines
 from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, print_json, run_step, shell_tracker
 
@@ -41,7 +41,7 @@ def step(
         tracker = shell_tracker(settings)
         origin = shell_origin()
         tools: Any = {"deployment": settings, "store": store_of(settings), "tracker": tracker, "origin": origin}
-        report = run_step(symbol, name, partial(steps.run_step, name, symbol, checked, **tools))
+        report = run_step(symbol, name, partial(steps.run_step, name, symbol, checked, **tools), settings, origin)
         if as_json:
             print_json({"run_id": origin.run_id, **report})
 
@@ -55,4 +55,4 @@ def _checked(name: str, given: str) -> dict[str, Any]:
         raise pipelines.refuse("given", given, f"that is no JSON ({error}); give an object of parameters.") from None
     if not isinstance(values, dict):
         raise pipelines.refuse("given", given, "give an object of parameters.")
-    return pipelines.check_parameters(pipelines.STEPS[name].parameters, values)
+    return grids.check_step(pipelines.STEPS[name], values)

@@ -1,16 +1,11 @@
 """MLflow's model registry: versions and aliases of each symbol's model, and loading a version that can be trusted.
 
-What belongs here: one registered model per symbol, and what is looked at before a file is opened. What doesn't: which
-version deserves which alias (`steps/promotion.py`).
-
-A model file is code as soon as it is a pickle, and MLflow loads whatever module a model names. So a version is opened
-only if it is what this project registers: a forest in the skops format, of types that we trust, whose bytes have the
-digest that was written down when it was trained.
+What belongs here: one registered model per symbol, and which files a version has. What doesn't: which version deserves
+which alias (`steps/promotion.py`), and opening a file (`model_files.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
@@ -20,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops_dagster.pipelines import MlopsError, check_symbol
+from mlops_dagster.pipelines import check_symbol
 from mlops_dagster.stack.mlflow_connection import explained, reach, shown
-from mlops_dagster.stack.tracked_run import FOREST_TYPES
+from mlops_dagster.stack.model_files import DESCRIPTION, FILE, ModelRefused, open_forest, short
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,14 +25,10 @@ if TYPE_CHECKING:
 
     from mlops_dagster.stack.tracked_run import LoggedModel
 
+__all__ = ["CHALLENGER", "CHAMPION", "ModelRefused", "RegisteredVersion", "Registry", "VersionKey"]
+
 CHALLENGER = "challenger"
 CHAMPION = "champion"
-_DESCRIPTION = "MLmodel"
-_FILE = "model.skops"
-
-
-class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
-    """A registered model is gone, damaged, or not what this project would have registered; the message says which."""
 
 
 class VersionKey(NamedTuple):
@@ -250,22 +241,23 @@ class Registry:
                     f"wrote them to {', '.join(own) or 'nowhere'}. Train again, or roll back."
                 )
             folder = Path(local_file_uri_to_path(where))  # type: ignore[no-untyped-call]
-            return _open(folder, found), found
+            return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
         with tempfile.TemporaryDirectory() as scratch:
-            return _open(self._fetch(where, Path(scratch), found), found), found
+            folder = self._fetch(where, Path(scratch), found)
+            return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
 
     def _fetch(self, where: str, scratch: Path, found: RegisteredVersion) -> Path:
         """Fetch the two files that a version has to have, and no others."""
         import mlflow.artifacts
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        for name in (_DESCRIPTION, _FILE):
+        for name in (DESCRIPTION, FILE):
             try:
                 mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{where.rstrip('/')}/{name}", dst_path=str(scratch), tracking_uri=self.tracking_uri
                 )
             except Exception as error:  # noqa: BLE001 - any of a dozen libraries
-                raise ModelRefused(f"{found.uri}: its file {name} can't be fetched ({_short(error)}).") from None
+                raise ModelRefused(f"{found.uri}: its file {name} can't be fetched ({short(error)}).") from None
         return scratch
 
     def _client(self) -> MlflowClient:
@@ -289,77 +281,3 @@ def _logged_by(client: MlflowClient, run_id: str) -> list[str]:
     outputs = client.get_run(run_id).outputs
     models = [] if outputs is None else outputs.model_outputs
     return [str(client.get_logged_model(one.model_id).artifact_location) for one in models]
-
-
-def save_forest(model: Any, folder: Path) -> None:
-    """Write a forest as a model of MLflow: in the skops format, with the types that this project trusts and no others.
-
-    Parameters
-    ----------
-    model : estimator
-        A fitted forest, as :meth:`Registry.load` returns it.
-    folder : Path
-        Where to; it mustn't exist yet.
-    """
-    import mlflow.sklearn
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, DataType, Schema
-
-    columns: list[Any] = [ColSpec(DataType.double, str(name)) for name in model.feature_names_in_]
-    mlflow.sklearn.save_model(
-        model,
-        str(folder),
-        serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-        skops_trusted_types=list(FOREST_TYPES),
-        # What isn't a number is then refused before the forest sees it.
-        signature=ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)])),
-        pip_requirements=[],
-    )
-
-
-def _open(folder: Path, expected: RegisteredVersion) -> Any:
-    import skops.io
-    import yaml
-
-    from mlops_dagster.ml.model import model_digest
-
-    def refuse(why: str) -> ModelRefused:
-        return ModelRefused(f"{expected.uri} isn't loaded: {why}. Train again, or roll back.")
-
-    for name in (_DESCRIPTION, _FILE):
-        if (folder / name).is_symlink() or not (folder / name).is_file():
-            raise refuse(f"there is no file {name}")
-    try:
-        described = yaml.safe_load((folder / _DESCRIPTION).read_text())
-        flavors = described["flavors"]
-        loader, path = flavors["python_function"]["loader_module"], flavors["python_function"]["model_path"]
-        how, other = flavors["sklearn"]["serialization_format"], flavors["sklearn"]["pickled_model"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
-        raise refuse(f"its MLmodel file can't be understood ({_short(error)})") from None
-    if loader != "mlflow.sklearn":
-        raise refuse(f"it names the loader {loader!r}, which could run anything")
-    if how != "skops":
-        raise refuse(f"its format is {how!r}, which can run code when it is loaded; skops can't")
-    if {path, other} != {_FILE}:
-        raise refuse(f"it names the file {path!r} instead of {_FILE!r}")
-    # Read once: what is checked is what is opened, whoever writes to the file meanwhile.
-    content = (folder / _FILE).read_bytes()
-    if (found := hashlib.sha256(content).hexdigest()) != expected.file_sha256:
-        raise refuse(f"its file's SHA-256 is {found[:12]}..., registered was {expected.file_sha256[:12]}...")
-    try:
-        strange = set(skops.io.get_untrusted_types(data=content)) - set(FOREST_TYPES)
-        if strange:
-            raise refuse(f"it holds types that aren't trusted: {', '.join(sorted(strange))}")
-        model = skops.io.loads(content, trusted=list(FOREST_TYPES))
-    except MlopsError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
-        raise refuse(f"its file can't be read ({_short(error)})") from None
-    if model_digest(model) != expected.model_digest:
-        raise refuse("the forest in it is another one than was registered")
-    return model
-
-
-def _short(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    return text if len(text) <= 200 else f"{text[:200]}..."
