@@ -1,8 +1,8 @@
 """The search pipelines in Dagster, on real tables and a real MLflow database."""
 
 import json
-import re
 import os
+import re
 import shutil
 import subprocess
 import sys
