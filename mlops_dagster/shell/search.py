@@ -182,8 +182,10 @@ class _Searching:
         reports: dict[str, dict[str, Any]] = {}
         for one in symbols:
             reports[one] = {
-                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
-                "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
+                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store), settings, origin),
+                "training_set": run_step(
+                    one, "training_set", partial(steps.training_set, one, split, store=store), settings, origin
+                ),
             }
         if plan_only:
             self._print_plans({one: steps.plan_search(one, given, store=store) for one in symbols})
@@ -194,7 +196,7 @@ class _Searching:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
                     made = step(one, given, **how, progress=tell)
-                reports[one][self.step] = step_done(one, self.step, made, began)
+                reports[one][self.step] = step_done(one, self.step, made, began, settings, origin)
         if self.as_json:
             print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
         else:
