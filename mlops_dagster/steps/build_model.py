@@ -237,7 +237,7 @@ def _model_card(
     symbol: str, data: TrainingSet, parameters: Mapping[str, object], metrics: Mapping[str, float], run_url: str | None
 ) -> str:
     """Say in Markdown what a registered version is, and how good."""
-    ahead = "the next trading day" if data.horizon == 1 else f"{data.horizon} trading days ahead"
+    ahead = "on the next trading day" if data.horizon == 1 else f"{data.horizon} trading days ahead"
     trained = f"[its run]({run_url})" if run_url else "its run"
     rows = [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
     settings = ", ".join(f"{name} {value}" for name, value in parameters.items())
