@@ -153,7 +153,10 @@ def _pictures(report: StepReport) -> dict[str, Any]:
     embedded = {
         name: f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})" for name, png in report.plots.items()
     }
-    links = {name: artifact_url(report.mlflow_url or "", f"plots/{name}.png") for name in report.plots}
+    links = {
+        name: artifact_url(report.mlflow_url or "", report.mlflow_run_id or "", f"{report.plots_folder}/{name}.png")
+        for name in report.plots
+    }
     if not all(links.values()):
         return {name: dg.MetadataValue.md(image) for name, image in embedded.items()}
     shown = {name: dg.MetadataValue.md(f"![{name}: in MLflow, or below `plots`]({url})") for name, url in links.items()}

@@ -18,7 +18,7 @@ from mlops_dagster import pipelines
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.steps.champion import load_champion, training_set_of
 from mlops_dagster.steps.growing import grow
-from mlops_dagster.steps.report import StepReport, shown
+from mlops_dagster.steps.report import StepReport, shown, with_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def price_forecast(
     whole, table, (made, added) = grow(TABLE, symbol, store, with_forecasts)
     newest = made.iloc[-1]
     plot = forecast_plots.price_forecast_plot(symbol, price_frame, whole, made)
-    return StepReport(
+    report = StepReport(
         step="price_forecast",
         symbol=symbol,
         data_version=table.digest,
@@ -114,11 +114,14 @@ def price_forecast(
             **{name: float(newest[name]) for name in ("price", "forecast", "lower", "upper")},
             "change_percent": 100 * (float(newest["forecast"]) / float(newest["price"]) - 1),
         },
-        plots={"forecast_and_price": forecast_plots.to_png(plot)},
     )
+    key = (champion.version, champion.model_digest)
+    return with_pictures(report, key, tracker, {"forecast_and_price": forecast_plots.to_png(plot)})
 
 
-def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+def forecast_quality(
+    symbol: str, given: Mapping[str, object], *, store: Store, tracker: Tracker | None = None
+) -> StepReport:
     """Put beside each forecast whose day has come the price that came, and keep it as a table.
 
     The table is made anew each time, so that it always says what today's prices say. As long as no truth has come it
@@ -132,6 +135,8 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
         Nothing: the step has no parameters.
     store : Store
         Holds the tables `price_forecast` and `prices`; gets the table `forecast_quality`.
+    tracker : Tracker, optional
+        Whose MLflow keeps the picture, with the model that made the newest of the forecasts.
 
     Raises
     ------
@@ -150,7 +155,7 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
     table = store.write("forecast_quality", symbol, scored)
     latest = of_newest_horizon(scored)
     days = forecasts.drop_duplicates(["Date", "horizon"])
-    return StepReport(
+    report = StepReport(
         step="forecast_quality",
         symbol=symbol,
         data_version=table.digest,
@@ -164,8 +169,12 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
             "last_day": None if latest.empty else str(latest["Date"].iloc[-1].date()),
         },
         metrics=rolling_metrics(latest),
-        plots={} if latest.empty else {"quality": forecast_plots.to_png(forecast_plots.quality_plot(symbol, latest))},
     )
+    if latest.empty:
+        return report
+    pictures = {"quality": forecast_plots.to_png(forecast_plots.quality_plot(symbol, latest))}
+    newest = latest.iloc[-1]
+    return with_pictures(report, (newest["model_version"], newest["model_digest"]), tracker, pictures)
 
 
 def next_forecast(

@@ -8,16 +8,19 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.provenance import code_version
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlops_dagster.stack.store import TableVersion
+    from mlops_dagster.stack.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,10 @@ class StepReport:
     metrics : dict of str to float
         Measured on the test rows.
     plots : dict of str to bytes
-        PNG images. If there is a run in MLflow, they are among its artifacts, as ``plots/<name>.png``.
+        PNG images. If there is a run in MLflow, they are among its artifacts, as ``<plots_folder>/<name>.png``.
     mlflow_run_id, mlflow_url, model_uri : str, optional
-        Where the run and its model are tracked.
+        Where the run and its model are tracked. Of a step that has no run of its own: the run that trained the model it
+        speaks of, and the page of that model's version.
     """
 
     step: str
@@ -58,6 +62,7 @@ class StepReport:
     mlflow_run_id: str | None = None
     mlflow_url: str | None = None
     model_uri: str | None = None
+    plots_folder: str = "plots"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values; of the plots, their names."""
@@ -98,6 +103,25 @@ class StepReport:
         content["table"] = TableVersion(**content["table"])
         content["plots"] = {name: base64.b64decode(png) for name, png in content["plots"].items()}
         return cls(**content)
+
+
+def with_pictures(
+    report: StepReport, key: tuple[str, str], tracker: Tracker | None, pictures: Mapping[str, bytes]
+) -> StepReport:
+    """Add pictures to the report of a step without a run of its own, and a link to the model that they speak of.
+
+    They are kept with the run that trained the model. If that can't be, the report has them all the same.
+    """
+    report = replace(report, plots=dict(pictures))
+    if tracker is None:
+        return report
+    folder = f"plots/{report.step}-{report.table.version}"
+    with suppress(MlopsError):
+        version = tracker.registry.get(report.symbol, *key)
+        tracker.registry.add_pictures(version, folder, pictures)
+        url = tracker.version_url(report.symbol, version.version)
+        return replace(report, mlflow_run_id=version.run_id, mlflow_url=url, plots_folder=folder)
+    return report
 
 
 def shown(frame: pd.DataFrame) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def run_step(
     if step == pipelines.PRICE_FORECAST.name:
         return price_forecast(symbol, given, **tracked, exchange=deployment.schedules.exchange)
     if step == pipelines.FORECAST_QUALITY.name:
-        return forecast_quality(symbol, given, store=store)
+        return forecast_quality(symbol, given, store=store, tracker=tracker)
     searches = {
         pipelines.GRID_SEARCH_RESULTS.name: grid_search_results,
         pipelines.SPARK_GRID_SEARCH_RESULTS.name: spark_grid_search_results,
