@@ -1,10 +1,13 @@
 """`mlops step`: a pipeline's steps one by one, as Airflow's tasks call them, make what its own command makes."""
 
 import json
+from functools import partial
 
 import pytest
 
-from mlops_dagster import pipelines
+from mlops_dagster import pipelines, steps
+from mlops_dagster.shell.output import run_steps
+from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.conftest import mlflow_runs
 
 GIVEN = {
@@ -23,12 +26,18 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes(mlops, home, price_
     expected = json.loads(whole.stdout)["symbols"]["ACME"]
     assert list(expected) == list(GIVEN)
     origin = json.dumps({"orchestrator": "airflow", "run_id": "manual__1"})
+    made = {}
     for name, given in GIVEN.items():
+        if made:  # another run writes the same table at the same time
+            steps.training_set("ACME", {"recipe": "article"}, store=Store(home / "store"))
         more = {"path": str(price_file), "source": "files"} if name == "prices" else {}
         command = ("step", name, "--symbol=ACME", f"--given={json.dumps({**given, **more})}", "--json")
+        command += (f"--inputs={json.dumps(made)}",) if made else ()
         done = mlops(f"--origin={origin}", *command)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
+        made |= said["outputs"]
+        assert said["inputs"].items() <= made.items()
         assert (said["step"], said["run_id"]) == (name, "manual__1")
         if name == "champion_model":
             # The second model is the same as the first, so it doesn't take its place.
@@ -40,6 +49,21 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes(mlops, home, price_
     assert sorted(tags) == ["airflow", "shell"]
 
 
+def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, tmp_path, price_rows):
+    store, other = Store(home / "store"), tmp_path / "other.csv"
+    price_rows.head(300).to_csv(other, index=False)
+
+    def prices():
+        report = steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
+        steps.prices("ACME", {"source": "files", "path": str(other)}, store=store)
+        return report
+
+    calls = {"prices": prices, "training_set": partial(steps.training_set, "ACME", {}, store=store)}
+    reports = run_steps("ACME", calls)
+    assert reports["training_set"]["inputs"] == reports["prices"]["outputs"]
+    assert reports["training_set"]["table"]["rows"] == 380
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -47,7 +71,8 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes(mlops, home, price_
         (["prices", "--symbol", "../x"], "symbol='../x' (str)"),
         (["trained_model", "-s", "ACME", "--given", '{"depth": 4}'], "depth=4 (int): there is no such parameter"),
         (["trained_model", "-s", "ACME", "--given", '{"max_depth": "4"}'], "max_depth='4' (str): give an integer"),
-        (["trained_model", "-s", "ACME", "--given", "[4]"], "given='[4]' (str): give an object"),
+        (["trained_model", "-s", "ACME", "--inputs", "[4]"], "inputs='[4]' (str): give an object"),
+        (["trained_model", "-s", "ACME", "--inputs", '{"prices": 3}'], "inputs.prices=3 (int): give version"),
         (["trained_model", "-s", "ACME", "--given", "max_depth=4"], "that is no JSON"),
     ],
 )
