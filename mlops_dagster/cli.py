@@ -132,7 +132,7 @@ def build_model(
                     "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
                     "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
-                reports[one] = run_steps(one, calls)
+                reports[one] = run_steps(one, calls, settings, origin)
         if as_json:
             print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
         else:

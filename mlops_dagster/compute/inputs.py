@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -70,6 +71,15 @@ def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store) -> Input
     made = _made_by_run(context.get_step_execution_context())
     pins = {key.to_user_string(): _pin(record) for key, record in made.items()}
     return Inputs(context.partition_key, store, {name: pin for name, pin in pins.items() if pin})
+
+
+def event_of(
+    instance: dg.DagsterInstance, key: dg.AssetKey, symbol: str, pin: Mapping[str, Any]
+) -> dg.EventLogRecord | None:
+    """Return the newest event that says that a version of a table was made, among the last hundred of the table."""
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[symbol])
+    records = instance.fetch_materializations(wanted, limit=100).records
+    return next((record for record in records if _pin(record) == pin), None)
 
 
 def _made_by_run(context: StepExecutionContext) -> dict[dg.AssetKey, dg.EventLogRecord]:

@@ -70,7 +70,7 @@ def forecast(
         for one in symbol:
             its = {"prices": where, "price_forecast": given, "forecast_quality": {}}
             calls = {step: partial(steps.run_step, step, one, its[step], **tools) for step in its}
-            reports[one] = run_steps(one, calls)
+            reports[one] = run_steps(one, calls, settings, origin)
         if as_json:
             print_json({"pipeline": pipelines.FORECAST.name, "run_id": origin.run_id, "symbols": reports})
             return
@@ -81,20 +81,14 @@ def forecast(
 
 def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
     """Return what there is to know about the newest forecast of each symbol, as JSON values."""
+    from mlops_dagster.steps import newest_as_json
+
     found = []
     for symbol in store.symbols("price_forecast") if symbols is None else symbols:
         frame, _ = store.read("price_forecast", symbol)
         newest = frame.sort_values("Date", kind="stable").iloc[-1]
-        found.append(
-            {
-                "symbol": symbol,
-                "made_on": str(newest["Date"].date()),
-                "target_date": str(newest["TargetDate"].date()),
-                **{name: float(newest[name]) for name in ("price", "forecast", "lower", "upper", "interval")},
-                "model_version": newest["model_version"],
-                "made_at": newest["made_at"].isoformat(timespec="seconds"),
-            }
-        )
+        made_at = newest["made_at"].isoformat(timespec="seconds")
+        found.append({**newest_as_json(symbol, newest), "made_at": made_at})
     return found
 
 

@@ -187,7 +187,7 @@ class _Searching:
                 "prices": partial(steps.prices, one, where, store=store),
                 "training_set": partial(steps.training_set, one, split, store=store),
             }
-            reports[one] = run_steps(one, calls)
+            reports[one] = run_steps(one, calls, settings, origin)
         made = {one: outputs_of(reports[one]) for one in symbols}
         if plan_only:
             plans = {one: steps.plan_search(one, given, store=store, inputs=made[one]) for one in symbols}
@@ -199,7 +199,7 @@ class _Searching:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
                     report = step(one, given, **how, inputs=made[one], progress=tell)
-                reports[one][self.step] = step_done(one, self.step, report, began)
+                reports[one][self.step] = step_done(one, self.step, report, began, settings, origin)
         if self.as_json:
             print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
         else:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
+from mlops_dagster import grids, pipelines
 from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
     AsJson,
@@ -59,7 +59,8 @@ def step(
         tracker = shell_tracker(settings)
         origin = shell_origin()
         tools: Any = {"deployment": settings, "store": store_of(settings), "tracker": tracker, "origin": origin}
-        report = run_step(symbol, name, partial(steps.run_step, name, symbol, checked, **tools, inputs=made))
+        call = partial(steps.run_step, name, symbol, checked, **tools, inputs=made)
+        report = run_step(symbol, name, call, settings, origin)
         for table, its in report["inputs"].items():
             if table not in made:
                 progress.print(f"{symbol}  {name}  [dim]read {table} version {its['version']}, which is current[/dim]")
@@ -70,7 +71,7 @@ def step(
 def _checked(name: str, given: str) -> dict[str, Any]:
     if name not in pipelines.STEPS:
         raise pipelines.refuse("step", name, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
-    return pipelines.check_parameters(pipelines.STEPS[name].parameters, _object("given", given, "parameters"))
+    return grids.check_step(pipelines.STEPS[name], _object("given", given, "parameters"))
 
 
 def _object(option: str, text: str, of: str) -> dict[str, Any]:
