@@ -7,6 +7,7 @@ when they run.
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 
+import io
 import json
 import os
 import signal
@@ -127,7 +128,9 @@ def build_model(
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
             for one in symbol:
                 reports[one] = {
-                    "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
+                    "prices": run_step(
+                        one, "prices", partial(steps.prices, one, where, store=store, limits=settings.limits)
+                    ),
                     "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
                     "trained_model": run_step(
                         one, "trained_model", partial(steps.trained_model, one, forest, **tracked, engine=engine)
@@ -360,6 +363,8 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     collect_rarely()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:
         app(args=plain_arguments(sys.argv[1:]))
     except SystemExit as exiting:

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.pipelines import MlopsError, check_symbol
+from mlops_dagster.stack import limited_yaml
+from mlops_dagster.stack.limits import SETTINGS_BYTES
 from mlops_dagster.stack.mlflow_connection import explained, reach
 from mlops_dagster.stack.tracked_run import FOREST_TYPES
 
@@ -230,7 +232,6 @@ def save_forest(model: Any, folder: Path) -> None:
 
 def _open(folder: Path, expected: RegisteredVersion) -> Any:
     import skops.io
-    import yaml
 
     from mlops_dagster.ml.model import model_digest
 
@@ -238,11 +239,12 @@ def _open(folder: Path, expected: RegisteredVersion) -> Any:
         return ModelRefused(f"{expected.uri} isn't loaded: {why}. Train again, or roll back.")
 
     try:
-        described = yaml.safe_load((folder / "MLmodel").read_text())
+        with (folder / "MLmodel").open("rb") as opened:
+            described = limited_yaml.load(opened.read(SETTINGS_BYTES + 1).decode())
         flavors = described["flavors"]
         loader, path = flavors["python_function"]["loader_module"], flavors["python_function"]["model_path"]
         how, other = flavors["sklearn"]["serialization_format"], flavors["sklearn"]["pickled_model"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise refuse(f"its MLmodel file can't be understood ({_short(error)})") from None
     if loader != "mlflow.sklearn":
         raise refuse(f"it names the loader {loader!r}, which could run anything")
