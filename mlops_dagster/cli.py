@@ -127,18 +127,13 @@ def build_model(
         with steps.training_engine(settings) as engine:
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
             for one in symbol:
-                reports[one] = {
-                    "prices": run_step(
-                        one, "prices", partial(steps.prices, one, where, store=store, limits=settings.limits)
-                    ),
-                    "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
-                    "trained_model": run_step(
-                        one, "trained_model", partial(steps.trained_model, one, forest, **tracked, engine=engine)
-                    ),
-                    "champion_model": run_step(
-                        one, "champion_model", partial(steps.champion_model, one, rules, **tracked)
-                    ),
+                calls = {
+                    "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
+                    "training_set": partial(steps.training_set, one, split, store=store),
+                    "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
+                    "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
+                reports[one] = {step: run_step(one, step, call, settings, origin) for step, call in calls.items()}
         if as_json:
             print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
         else:

@@ -2,13 +2,14 @@
 
 import dagster as dg
 
-from mlops_dagster.assets import build_model, forecast, search
+from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.config import refuse_bad_run
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
 from mlops_dagster.garbage import collect_rarely
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.resources import resources_of
+from mlops_dagster.run_workers import in_process_executor
 from mlops_dagster.schedules import schedules_of
 from mlops_dagster.sensors.conditions import keep_forecasts_current
 from mlops_dagster.sensors.failures import run_failed
@@ -24,18 +25,7 @@ from mlops_dagster.stack.deployment_files import load_deployment
 def definitions_of(deployment: Deployment) -> dg.Definitions:
     """Wire everything for one deployment; nothing is connected yet."""
     return dg.Definitions(
-        assets=with_code_and_tags(
-            [
-                build_model.prices,
-                build_model.training_set,
-                build_model.trained_model,
-                build_model.champion_model,
-                search.grid_search_results,
-                search.spark_grid_search_results,
-                forecast.price_forecast,
-                forecast.forecast_quality,
-            ]
-        ),
+        assets=with_code_and_tags(ASSETS),
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=schedules_of(deployment),
@@ -51,7 +41,7 @@ def definitions_of(deployment: Deployment) -> dg.Definitions:
         resources=resources_of(deployment, refuse_bad_run),
         # A run is one symbol's chain of steps with nothing to do side by side: one process each is five times quicker
         # than one per step. Symbols still run beside each other, since each is a run of its own.
-        executor=dg.in_process_executor,
+        executor=in_process_executor,
     )
 
 

@@ -181,12 +181,13 @@ class _Searching:
         store = store_of(settings)
         origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
+        reads: Any = {"store": store, "limits": settings.limits}
         for one in symbols:
             reports[one] = {
-                "prices": run_step(
-                    one, "prices", partial(steps.prices, one, where, store=store, limits=settings.limits)
+                "prices": run_step(one, "prices", partial(steps.prices, one, where, **reads), settings, origin),
+                "training_set": run_step(
+                    one, "training_set", partial(steps.training_set, one, split, store=store), settings, origin
                 ),
-                "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
             }
         if plan_only:
             self._print_plans({one: steps.plan_search(one, given, store=store) for one in symbols})
@@ -197,7 +198,7 @@ class _Searching:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
                     made = step(one, given, **how, progress=tell)
-                reports[one][self.step] = step_done(one, self.step, made, began)
+                reports[one][self.step] = step_done(one, self.step, made, began, settings, origin)
         if self.as_json:
             print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
         else:
@@ -286,7 +287,7 @@ def _parse_one(text: str) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return json.loads(text.strip().lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
 
 
