@@ -21,7 +21,6 @@ from pydantic import BaseModel
 
 from mlops_dagster.stack import limited_yaml
 from mlops_dagster.stack.deployment_words import say
-from mlops_dagster.stack.limits import SETTINGS_BYTES
 from mlops_dagster.stack.secrets import is_secret_name
 
 # Whatever is below one of these is somebody's own, and may be a secret: it is never repeated.
@@ -40,7 +39,7 @@ def read_file(file: Path) -> dict[str, Any]:
     OSError
         If it can't be read.
     """
-    said = limited_yaml.load(_text(file))
+    said = limited_yaml.load(limited_yaml.text_of(file))
     if said is None:
         return {}
     if not isinstance(said, dict):
@@ -51,14 +50,9 @@ def read_file(file: Path) -> dict[str, Any]:
     return said
 
 
-def _text(file: Path) -> str:
-    with file.open("rb") as opened:
-        return opened.read(SETTINGS_BYTES + 1).decode("utf-8")
-
-
 def as_written(file: Path, place: Sequence[str | int]) -> tuple[str, int] | None:
     """Return how a value stands in a file, before YAML made true of ON, and in which line; None if it isn't there."""
-    node: Any = limited_yaml.compose(_text(file))
+    node: Any = limited_yaml.compose(limited_yaml.text_of(file))
     for part in place:
         if isinstance(node, yaml.MappingNode):
             node = next((value for key, value in node.value if key.value == part), None)

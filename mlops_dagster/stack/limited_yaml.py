@@ -5,6 +5,7 @@ What belongs here: text to values. What doesn't: what the values mean.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -50,6 +51,12 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
         parts = [part for one in inside for part in (one if isinstance(one, tuple) else (one,))]
         known[id(node)] = 1 + sum(_size(part, known) for part in parts)
     return known[id(node)]
+
+
+def text_of(file: Path) -> str:
+    """Return a file's text, of a large one only as much as shows that it is too large."""
+    with file.open("rb") as opened:
+        return opened.read(SETTINGS_BYTES + 1).decode("utf-8")
 
 
 def compose(text: str) -> yaml.Node | None:
