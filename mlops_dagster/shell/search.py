@@ -183,7 +183,7 @@ class _Searching:
         reports: dict[str, dict[str, Any]] = {}
         for one in symbols:
             calls = {
-                "prices": partial(steps.prices, one, where, store=store),
+                "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
                 "training_set": partial(steps.training_set, one, split, store=store),
             }
             reports[one] = run_steps(one, calls, settings, origin)
@@ -271,10 +271,7 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
 def _parse_one(text: str) -> dict[str, Any]:
     cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
     if text.lstrip().startswith("{"):
-        try:
-            values: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise pipelines.refuse("grid", text, f"it isn't JSON ({error}); {cure}") from None
+        values: dict[str, Any] = pipelines.json_given("grid", text, cure)
         return values
     name, equals, listed = text.partition("=")
     if not equals:
@@ -290,7 +287,7 @@ def _parse_one(text: str) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return json.loads(text.strip().lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
 
 

@@ -4,7 +4,6 @@ What belongs here: the command. What doesn't: which tools each step takes (`step
 have commands of their own.
 """
 
-import json
 from functools import partial
 from typing import Annotated, Any
 
@@ -75,10 +74,7 @@ def _checked(name: str, given: str) -> dict[str, Any]:
 
 
 def _object(option: str, text: str, of: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise pipelines.refuse(option, text, f"that is no JSON ({error}); give an object of {of}.") from None
+    values = pipelines.json_given(option, text, f"give an object of {of}.")
     if not isinstance(values, dict):
         raise pipelines.refuse(option, text, f"give an object of {of}.")
     return values

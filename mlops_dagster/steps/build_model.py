@@ -16,11 +16,14 @@ from mlops_dagster.steps.report import StepReport, shown, step_code_version
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
 
 
-def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+def prices(
+    symbol: str, given: Mapping[str, object], *, store: Store, limits: LimitSettings | None = None
+) -> StepReport:
     """Read a symbol's daily prices from their source, check them, and keep them as a table.
 
     Parameters
@@ -31,6 +34,8 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
         ``source``, ``path``, ``start``, ``end`` as in `pipelines.PRICES`.
     store : Store
         Where the table goes.
+    limits : LimitSettings, optional
+        How much is read at most.
 
     Raises
     ------
@@ -43,7 +48,7 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
     from mlops_dagster.ml.prices import validate_prices
     from mlops_dagster.stack.sources import read_prices
 
-    raw, origin = read_prices(symbol, **parameters)
+    raw, origin = read_prices(symbol, **parameters, limits=limits)
     frame = validate_prices(raw, source=origin)
     table = store.write("prices", symbol, frame, metadata={"origin": origin})
     return StepReport(
