@@ -7,6 +7,7 @@ when they run.
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 
+import io
 import os
 import signal
 import subprocess
@@ -50,7 +51,7 @@ from mlops_dagster.shell.output import (
     print_json,
     progress,
     refuse_taken_port,
-    run_step,
+    run_steps,
     shell_tracker,
 )
 
@@ -126,12 +127,12 @@ def build_model(
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
             for one in symbol:
                 calls = {
-                    "prices": partial(steps.prices, one, where, store=store),
+                    "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
                     "training_set": partial(steps.training_set, one, split, store=store),
                     "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
                     "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
-                reports[one] = {step: run_step(one, step, call, settings, origin) for step, call in calls.items()}
+                reports[one] = run_steps(one, calls, settings, origin)
         if as_json:
             print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
         else:
@@ -283,6 +284,8 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     collect_rarely()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:
         app(args=plain_arguments(sys.argv[1:]))
     except SystemExit as exiting:

@@ -7,19 +7,25 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.utils import make_new_run_id
 from mlflow import MlflowClient
 
+from mlops_dagster import steps
 from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.stack.deployment_files import load_deployment
+from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.conftest import embedded_plot
 
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 KEYS = {name: dg.AssetKey([name]) for name in ("prices", "training_set", "trained_model", "champion_model")}
 
 
-def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=None):
+def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=None, run_id=None):
     return defs.resolve_job_def("build_model_pipeline").execute_in_process(
         run_config={
             "ops": {
@@ -31,6 +37,7 @@ def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=
         partition_key=symbol,
         instance=instance,
         raise_on_error=False,
+        run_id=run_id,
     )
 
 
@@ -59,7 +66,7 @@ def test_the_job_materialises_every_asset_and_evaluates_every_check(defs, instan
     assert evaluations["training_set_leaks_nothing"].passed
 
 
-def test_the_metadata_are_what_people_look_at(defs, instance):
+def test_the_metadata_are_what_people_look_at(defs, instance, home):
     launch(defs, instance)
     event = instance.get_latest_materialization_event(KEYS["trained_model"])
     metadata = event.asset_materialization.metadata
@@ -73,6 +80,22 @@ def test_the_metadata_are_what_people_look_at(defs, instance):
         image = embedded_plot(metadata, plot)
         assert image.startswith(b"\x89PNG")
         assert len(image) < 25_000  # every event carries its plots
+    # People read the summary, programs the report, which has everything to the last digit.
+    said = metadata["summary"].value
+    assert "| skill_vs_persistence | " in said
+    assert len(said) < 1000  # more isn't shown without a click
+    report = metadata["report"].value
+    assert report["metrics"]["rmse"] == pytest.approx(metadata["rmse"].value, rel=1e-5)
+    assert report["model_digest"].startswith(metadata["model_digest"].value)
+    assert len(metadata["model_digest"].value) == 12
+    columns = [one.data["column"] for one in metadata["last_rows"].records]
+    assert columns == list(report["table"]["columns"])
+    champion = instance.get_latest_materialization_event(KEYS["champion_model"]).asset_materialization.metadata
+    assert "/#/models/mlops_dagster.ACME/versions/1" in champion["mlflow"].value
+    picture = champion["champion_history"].value
+    assert f"/get-artifact?path=plots/champion_model-0/champion_history.png&run_uuid={run_id})" in picture
+    files = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db").list_artifacts(run_id, "plots/champion_model-0")
+    assert [file.path for file in files] == ["plots/champion_model-0/champion_history.png"]
     prices = instance.get_latest_materialization_event(KEYS["prices"]).asset_materialization.metadata
     assert prices["dagster/row_count"].value == 400
     columns = prices["dagster/column_schema"].value.columns
@@ -117,6 +140,66 @@ def test_the_articles_recipe_fails_the_leak_check_as_a_warning(defs, instance):
     assert "test" in leaks.description
 
 
+def test_a_run_reads_what_it_has_made_while_another_makes_the_same(defs, instance, home):
+    """Run B makes another training set between two steps of run A, whose last step is then executed again."""
+    any_asset = defs.resolve_implicit_global_asset_job_def()
+    rival = {"ops": {"training_set": {"config": {"recipe": "article", "horizon": 20}}}}
+    run_id = make_new_run_id()
+
+    def between_its_steps(entry):
+        event = entry.dagster_event
+        if event is not None and event.is_step_success and event.step_key == "training_set":
+            its = {"instance": instance, "partition_key": "ACME", "asset_selection": [KEYS["training_set"]]}
+            assert any_asset.execute_in_process(run_config=rival, **its).success
+
+    instance.add_event_listener(run_id, between_its_steps)
+    result = launch(defs, instance, run_id=run_id)
+    assert result.success
+    checks = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert checks["training_set_leaks_nothing"].metadata["recipe"].value == "honest"
+
+    def made(name, run):
+        records = instance.fetch_materializations(KEYS[name], limit=10).records
+        return next(one for one in records if one.run_id == run)
+
+    def assert_made_from_the_runs_own(run):
+        ours, model = made("training_set", run_id), made("trained_model", run).asset_materialization
+        assert model.metadata["recipe"].value == "honest"
+        assert model.metadata["training_set_version"] == ours.asset_materialization.metadata["table_version"]
+        # Dagster itself records the same input, though another is newer.
+        assert model.tags["dagster/input_event_pointer/training_set"] == str(ours.storage_id)
+
+    newest = instance.fetch_materializations(KEYS["training_set"], limit=1).records[0]
+    assert newest.storage_id > made("training_set", run_id).storage_id
+    assert_made_from_the_runs_own(run_id)
+    again = execute_again(defs, instance, run_id, "trained_model")
+    assert_made_from_the_runs_own(again)
+    # A run that has made no training set reads the newest of which Dagster knows, though the store has a newer one.
+    steps.training_set("ACME", {"horizon": 2}, store=Store(home / "store"))
+    alone = any_asset.execute_in_process(
+        run_config={"ops": {"trained_model": {"config": SMALL}}},
+        instance=instance,
+        partition_key="ACME",
+        asset_selection=[KEYS["trained_model"]],
+    )
+    assert made("trained_model", alone.run_id).asset_materialization.metadata["recipe"].value == "article"
+
+
+def execute_again(defs, instance, run_id, step):
+    """Execute a step of a run again, as the UI does, and return the new run's id."""
+    job = defs.resolve_job_def("build_model_pipeline").get_subset(asset_selection={KEYS[step]})
+    run = instance.create_run_for_job(
+        job,
+        run_config={"ops": {step: {"config": SMALL}}},
+        tags={"dagster/partition": "ACME"},
+        parent_run_id=run_id,
+        root_run_id=run_id,
+        asset_selection=frozenset({KEYS[step]}),
+    )
+    assert execute_run(InMemoryJob(job), run, instance).success
+    return run.run_id
+
+
 def stale(defs, instance):
     graph = defs.resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
@@ -155,9 +238,14 @@ def test_dagster_knows_what_is_stale_from_the_stores_versions(defs, instance, pr
     ],
 )
 def test_a_value_out_of_bounds_fails_the_first_step_before_any_work(defs, instance, home, forest, said):
-    step, message = failure(launch(defs, instance, forest=forest))
+    failed = launch(defs, instance, forest=forest)
+    step, message = failure(failed)
     assert step == "prices"
     assert said in message
+    (event,) = failed.get_step_failure_events()
+    ((name, config),) = event.event_specific_data.user_failure_data.metadata.items()
+    assert name == f"config_without_{next(iter(forest))}"
+    assert yaml.safe_load(config.value) == {"ops": {"training_set": {"config": {"recipe": "honest"}}}}
     assert not (home / "store").exists()
 
 
@@ -169,9 +257,13 @@ def test_a_value_of_the_wrong_type_is_refused_at_launch(defs, instance, forest):
 
 def test_an_unknown_symbol_names_the_file_that_is_missing(defs, instance):
     add_symbols(instance, ["NOPE"])
-    step, message = failure(launch(defs, instance, symbol="NOPE"))
+    failed = launch(defs, instance, symbol="NOPE")
+    step, message = failure(failed)
     assert step == "prices"
     assert "NOPE.csv" in message
+    # The run's page shows our sentence first, and what Dagster says of it below.
+    (event,) = failed.get_step_failure_events()
+    assert "NOPE.csv" in event.event_specific_data.user_failure_data.description
 
 
 @pytest.mark.parametrize("symbol", ["../x", "/x", "a,b", "A" * 300])
@@ -205,8 +297,6 @@ def test_where_prices_come_from_can_be_said_at_launch(defs, instance, price_rows
 
 
 def test_a_check_can_be_run_alone_and_finds_what_was_broken_since(defs, instance, home):
-    from mlops_dagster.stack.store import Store
-
     launch(defs, instance)
     store = Store(home / "store")
     frame, _ = store.read("prices", "ACME")

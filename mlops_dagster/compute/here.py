@@ -11,6 +11,7 @@ import dagster as dg
 
 from mlops_dagster import steps
 from mlops_dagster.compute.failures import to_failure
+from mlops_dagster.compute.inputs import handed_on, inputs_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment import Deployment
@@ -47,6 +48,7 @@ class Here:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
+        its = context.get_step_execution_context()
         try:
             report = steps.run_step(
                 step,
@@ -56,6 +58,7 @@ class Here:
                 store=self.store,
                 tracker=self.tracker,
                 origin=dagster_origin(context, self.deployment),
+                inputs=handed_on(context.run) if self.deployment.inside else inputs_of(its, self.store.root),
                 progress=ProgressLines(context.log.info),
             )
         except MlopsError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_dagster import pipelines
+from mlops_dagster.compute.inputs import DIGEST, URI, VERSION
 from mlops_dagster.compute.summary import summary
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
@@ -115,10 +116,12 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     if report.last_rows:
         metadata["last_rows"] = _last_rows(report)
     metadata |= {
-        "table_version": report.table.version,
+        VERSION: report.table.version,
+        DIGEST: report.table.digest,
+        **{f"{table}_version": its["version"] for table, its in report.inputs.items()},
         "dagster/row_count": report.table.rows,
         "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
-        "dagster/uri": report.table.uri,
+        URI: report.table.uri,
         "dagster/column_schema": dg.TableSchema(
             columns=[
                 dg.TableColumn(name, type=dtype, description=_description(name, sources))
