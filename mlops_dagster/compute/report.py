@@ -91,7 +91,7 @@ COLUMNS: Mapping[str, str] = {
 _DIGITS = 6
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SHORT = 12  # of a digest's characters
-_ROWS = 3
+_ROWS = 2
 _WIDE = 40  # characters of a cell
 
 

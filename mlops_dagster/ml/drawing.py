@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.0  # inches
+_LEGEND = 50  # characters of names that there is room for on one line
 INK, FAINT, GRID = "#1f2937", "#8a99ad", "#e2e8f0"
 FORECAST, BAR, TEST, GAP = "#d9480f", "#5b7ea6", "#eef2f7", "#f6c7ad"
 
@@ -72,10 +73,11 @@ def new_figure(title: str, subtitle: str, *, height: float) -> Figure:
 
 def legend(axes: Axes) -> None:
     """Put a legend above the panel, where no data is."""
+    names = axes.get_legend_handles_labels()[1]
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.01, 0.985),
-        ncols=3,
+        ncols=3 if sum(map(len, names)) < _LEGEND else 2,
         frameon=False,
         fontsize=11,
         labelcolor=INK,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mlops_dagster.stack.tracking import Origin
 
-PATIENCE = 15  # seconds; a Dagster in a database server takes one, importing Dagster on a busy machine several
+PATIENCE = 30  # seconds; a busy machine takes several to open the database, and nobody should wait for a locked one
 _silent: set[Path] = set()  # the homes that couldn't be told: once said is enough
 
 
