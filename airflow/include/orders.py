@@ -9,13 +9,15 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import BaseOperatorLink, conf
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time.xcom import XCom
 
 from include import pipelines
 from include.parameters import check_run, given_to
 
 SECTION = "mlops"
+_REFUSED = 2  # of `mlops`: what was given was refused; trying again wouldn't help
 SHOWN = ("data_version", "model_digest", "metrics", "best_parameters", "mlflow_url")
 
 
@@ -39,6 +41,22 @@ def orders(pipeline: pipelines.Pipeline, step: pipelines.Step, context: Any) -> 
     given = json.dumps(given_to(step, params))
     command = ["step", step.name, f"--symbol={params['symbol']}", f"--given={given}", "--json"]
     return f"--origin={json.dumps(origin)}", command
+
+
+def failure(step: str, said: dict[str, Any], more: str = "") -> AirflowException:
+    """Return the error of a step that failed, from what `mlops` has printed; Airflow tries again what may succeed."""
+    kind = AirflowFailException if said.get("exit_status") == _REFUSED else AirflowException
+    return kind(f"{step}: {said['error']}: {said['message']}{more}")
+
+
+class MlflowLink(BaseOperatorLink):
+    """The button that leads from a task to its run in MLflow."""
+
+    name = "MLflow"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address that the step has reported; a step without a run in MLflow has none."""
+        return XCom.get_value(ti_key=ti_key, key="mlflow_url") or ""
 
 
 def hand_on(report: dict[str, Any], context: Any) -> dict[str, Any]:

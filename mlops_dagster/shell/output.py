@@ -121,7 +121,7 @@ def errors_said_well(as_json: bool) -> Iterator[None]:
         yield
     except pipelines.MlopsError as error:
         if as_json:
-            print_json({"error": type(error).__name__, "message": str(error)})
+            print_json({"error": type(error).__name__, "message": str(error), "exit_status": error.exit_status})
         else:
             progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(str(error)), soft_wrap=True)
         raise typer.Exit(error.exit_status) from None

@@ -32,6 +32,14 @@ _YAHOO_NAMES = {"GSPC": "^GSPC", "IXIC": "^IXIC"}
 class PriceSourceError(MlopsError):
     """The prices can't be read; the message names the path or symbol, what was found there, and the cure."""
 
+    exit_status = 2
+
+
+class PricesOutOfReachError(PriceSourceError):
+    """The prices can't be read now, for example since the network is down; later they may be."""
+
+    exit_status = 1
+
 
 def read_prices(
     symbol: str,
@@ -132,7 +140,7 @@ def _read_files(symbol: str, pattern: str, sha256: str | None) -> tuple[pd.DataF
     except OSError as error:
         cure = "Give this user the right to read it." if isinstance(error, PermissionError) else "Check path and disk."
         what = error.filename or pattern
-        raise PriceSourceError(f"path={str(what)!r} can't be read: {error.strerror or error}. {cure}") from error
+        raise PricesOutOfReachError(f"path={str(what)!r} can't be read: {error.strerror or error}. {cure}") from error
     origin = str(files[0]) if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1].name}"
     return pd.concat(frames, ignore_index=True), origin
 
@@ -296,7 +304,7 @@ def _read_yahoo(symbol: str, start: str | None, end: str | None) -> tuple[pd.Dat
             **since, end=until, interval="1d", auto_adjust=False, actions=False, timeout=30
         )
     except Exception as error:
-        raise PriceSourceError(f"{origin}: {_yahoo_failure(error)}") from error
+        raise _yahoo_failure(origin, error) from error
     finally:
         yfinance.config.debug.hide_exceptions = hidden
     if frame.empty:
@@ -314,15 +322,18 @@ def _check_day(name: str, day: str | None) -> dt.date | None:
         raise refuse(name, day, "give a day as YYYY-MM-DD.") from None
 
 
-def _yahoo_failure(error: Exception) -> str:
+def _yahoo_failure(origin: str, error: Exception) -> PriceSourceError:
     import yfinance.exceptions as theirs
 
-    if isinstance(error, theirs.YFRateLimitError):
-        return "Yahoo refuses more requests from here for now. Try again later, or use source 'files'."
     if isinstance(error, theirs.YFTickerMissingError) or _status(error) == 404:
-        return f"there are no prices ({error}). Check the symbol at finance.yahoo.com, and the days."
-    cure = "Check the network and its proxy, or use source 'files'."
-    return f"Yahoo can't be reached or answers nonsense ({type(error).__name__}: {error}). {cure}"
+        cure = "Check the symbol at finance.yahoo.com, and the days."
+        return PriceSourceError(f"{origin}: there are no prices ({error}). {cure}")
+    if isinstance(error, theirs.YFRateLimitError):
+        said, cure = "Yahoo refuses more requests from here for now.", "Try again later, or use source 'files'."
+    else:
+        said = f"Yahoo can't be reached or answers nonsense ({type(error).__name__}: {error})."
+        cure = "Check the network and its proxy, or use source 'files'."
+    return PricesOutOfReachError(f"{origin}: {said} {cure}")
 
 
 def _status(error: Exception) -> object:
