@@ -7,7 +7,6 @@ when they run.
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 
-import json
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
 from mlops_dagster.garbage import collect_rarely
-from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, search, serve, ui
+from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, report, search, serve, ui
 from mlops_dagster.shell import step as one_step
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
@@ -120,16 +119,13 @@ def build_model(
         with steps.training_engine(settings) as engine:
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
             for one in symbol:
-                reports[one] = {
-                    "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
-                    "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
-                    "trained_model": run_step(
-                        one, "trained_model", partial(steps.trained_model, one, forest, **tracked, engine=engine)
-                    ),
-                    "champion_model": run_step(
-                        one, "champion_model", partial(steps.champion_model, one, rules, **tracked)
-                    ),
+                calls = {
+                    "prices": partial(steps.prices, one, where, store=store),
+                    "training_set": partial(steps.training_set, one, split, store=store),
+                    "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
+                    "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
+                reports[one] = {step: run_step(one, step, call, settings, origin) for step, call in calls.items()}
         if as_json:
             print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
         else:
@@ -145,49 +141,7 @@ app.command()(serve.serve)
 app.command("search-model")(search.search_model)
 app.command("cluster-search-model")(search.cluster_search_model)
 app.command()(one_step.step)
-
-
-@app.command()
-def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
-    """Show the latest model, the newest forecast and the latest search of each symbol."""
-    with errors_said_well(as_json):
-        from mlops_dagster import steps
-        from mlops_dagster.stack.deployment_files import load_deployment
-        from mlops_dagster.stack.store import store_of
-
-        settings = load_deployment(deployment)
-        store = store_of(settings)
-        models = []
-        for symbol in store.symbols("trained_model"):
-            table = store.current("trained_model", symbol)
-            if table is not None:
-                models.append(
-                    {
-                        "symbol": symbol,
-                        "recipe": table.metadata["recipe"],
-                        "trained_at": table.written_at.isoformat(timespec="seconds"),
-                        "parameters": json.loads(table.metadata["parameters"]),
-                        "metrics": json.loads(table.metadata["metrics"]),
-                        "model_uri": table.metadata["model_uri"],
-                        "model_digest": table.metadata["model_digest"],
-                        "mlflow_run_id": table.metadata["mlflow_run_id"],
-                        "model_version": table.metadata.get("model_version"),
-                        "champion": steps.champion_of(symbol, store),
-                    }
-                )
-        forecasts = forecast.latest_forecasts(store)
-        searches = search.latest_searches(store)
-        if as_json:
-            print_json({"models": models, "forecasts": forecasts, "searches": searches})
-            return
-        if models:
-            _print_models(models)
-        else:
-            out.print("No model yet. Build one: mlops build-model --symbol GSPC")
-        if forecasts:
-            forecast.print_forecasts(forecasts)
-        if searches:
-            search.print_searches(searches)
+app.command()(report.report)
 
 
 @app.command()
@@ -238,36 +192,6 @@ def _print_model(model: dict[str, Any]) -> None:
     table.add_row("model", model["model_uri"])
     table.add_row("MLflow run", model["mlflow_run_id"])
     out.print(table)
-
-
-def _print_models(models: list[dict[str, Any]]) -> None:
-    table = Table(title="The latest model of each symbol", title_justify="left")
-    for column in ("symbol", "recipe", "depth", "trees"):
-        table.add_column(column)
-    for column in ("rmse", "r2", "vs persistence", "vs mean"):
-        table.add_column(column, justify="right")
-    for model in models:
-        metrics, parameters = model["metrics"], model["parameters"]
-        table.add_row(
-            model["symbol"],
-            model["recipe"],
-            str(parameters["max_depth"]),
-            str(parameters["n_estimators"]),
-            f"{metrics['rmse']:.3f}",
-            f"{metrics['r2']:.4f}",
-            f"{metrics['skill_vs_persistence']:+.2%}",
-            f"{metrics['skill_vs_training_mean']:+.2%}",
-        )
-    out.print(table)
-    out.print(
-        "Measured on test rows that the model has never seen. The last two columns say by how much its squared error\n"
-        "is smaller than that of 'the price stays as it is', and of the training rows' mean.",
-        soft_wrap=True,
-    )
-    for model in models:
-        champion_version = model["champion"]
-        who = f"version {champion_version} is champion" if champion_version else "there is no champion yet"
-        out.print(f"{model['symbol']}: {who}, the latest model is version {model['model_version']}.")
 
 
 def main() -> None:

@@ -86,7 +86,10 @@ def _decide(
         "tracker": shell_tracker(settings),
         "origin": shell_origin(),
     }
-    reports = {one: run_step(one, "champion_model", partial(deciding(one), **tools)) for one in symbols}
+    reports = {
+        one: run_step(one, "champion_model", partial(deciding(one), **tools), settings, tools["origin"])
+        for one in symbols
+    }
     if as_json:
         print_json(reports)
         return

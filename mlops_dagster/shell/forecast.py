@@ -69,7 +69,7 @@ def forecast(
         reports: dict[str, dict[str, Any]] = {}
         for one in symbol:
             reports[one] = {
-                step: run_step(one, step, partial(steps.run_step, step, one, its, **tools))
+                step: run_step(one, step, partial(steps.run_step, step, one, its, **tools), settings, origin)
                 for step, its in (("prices", where), ("price_forecast", given), ("forecast_quality", {}))
             }
         if as_json:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mlops_dagster import pipelines
+from mlops_dagster.shell.telling import tell_dagster
 
 # People read standard output, scripts read it with --json; progress goes to the other stream.
 out = Console(highlight=False)
@@ -56,17 +57,18 @@ AllowLeaks = Annotated[bool | None, option("allow_leaks", panel="Who becomes cha
 RandomState = Annotated[int | None, option("random_state")]
 
 
-def run_step(symbol: str, step: str, call: Callable[[], Any]) -> dict[str, Any]:
-    """Run one step with a spinner, and say when it is done."""
+def run_step(symbol: str, step: str, call: Callable[[], Any], settings: Any, origin: Any) -> dict[str, Any]:
+    """Run one step with a spinner, say when it is done, and tell the deployment's Dagster."""
     began = time.monotonic()
     with progress.status(f"{symbol}  {step}"):
         made = call()
-    return step_done(symbol, step, made, began)
+    return step_done(symbol, step, made, began, settings, origin)
 
 
-def step_done(symbol: str, step: str, made: Any, began: float) -> dict[str, Any]:
-    """Say that a step is done, and return its report."""
+def step_done(symbol: str, step: str, made: Any, began: float, settings: Any, origin: Any) -> dict[str, Any]:
+    """Say that a step is done, tell the deployment's Dagster, and return the step's report."""
     progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
+    tell_dagster(settings, made, origin, lambda text: progress.print(text, soft_wrap=True, markup=False))
     result: dict[str, Any] = made.as_dict()
     return result
 

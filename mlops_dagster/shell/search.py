@@ -43,7 +43,6 @@ from mlops_dagster.shell.output import (
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.grid_search import Progress as SearchProgress
-    from mlops_dagster.stack.store import Store
 
 Preset = Annotated[str | None, option("preset")]
 Grid = Annotated[
@@ -183,8 +182,10 @@ class _Searching:
         reports: dict[str, dict[str, Any]] = {}
         for one in symbols:
             reports[one] = {
-                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
-                "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
+                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store), settings, origin),
+                "training_set": run_step(
+                    one, "training_set", partial(steps.training_set, one, split, store=store), settings, origin
+                ),
             }
         if plan_only:
             self._print_plans({one: steps.plan_search(one, given, store=store) for one in symbols})
@@ -195,7 +196,7 @@ class _Searching:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
                     made = step(one, given, **how, progress=tell)
-                reports[one][self.step] = step_done(one, self.step, made, began)
+                reports[one][self.step] = step_done(one, self.step, made, began, settings, origin)
         if self.as_json:
             print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
         else:
@@ -320,46 +321,4 @@ def _print_search(report: dict[str, Any]) -> None:
     grown = f"{work['trees_grown']:,} grown, {work['trees_reused']:,} from the cache, {work['trees_asked']:,} asked for"
     table.add_row("trees", grown)
     table.add_row("MLflow run", report["mlflow_run_id"])
-    out.print(table)
-
-
-def latest_searches(store: "Store") -> list[dict[str, Any]]:
-    """Return what there is to know about the latest search of each symbol, as JSON values."""
-    found = []
-    for pipeline in (pipelines.SEARCH_MODEL, pipelines.CLUSTER_SEARCH_MODEL):
-        step = pipeline.steps[-1].name
-        for symbol in store.symbols(step):
-            table = store.current(step, symbol)
-            if table is not None:
-                found.append(
-                    {
-                        "symbol": symbol,
-                        "pipeline": pipeline.name,
-                        "recipe": table.metadata["recipe"],
-                        "searched_at": table.written_at.isoformat(timespec="seconds"),
-                        "candidates": int(table.metadata["candidates"]),
-                        "best_parameters": json.loads(table.metadata["best_parameters"]),
-                        "best_score": float(table.metadata["best_score"]),
-                        "scoring": table.metadata["scoring"],
-                        "work": json.loads(table.metadata["work"]),
-                        "mlflow_run_id": table.metadata["mlflow_run_id"],
-                    }
-                )
-    return found
-
-
-def print_searches(searches: list[dict[str, Any]]) -> None:
-    """Print the latest searches."""
-    table = Table(title="The latest search of each symbol", title_justify="left")
-    for column in ("symbol", "recipe", "candidates", "best parameters", "score", "trees grown"):
-        table.add_column(column)
-    for one in searches:
-        table.add_row(
-            one["symbol"],
-            one["recipe"],
-            f"{one['candidates']:,}" + (" (Spark)" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else ""),
-            "\n".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
-            f"{one['best_score']:.5g}",
-            f"{one['work']['trees_grown']:,}\nof {one['work']['trees_asked']:,}",
-        )
     out.print(table)

@@ -41,7 +41,7 @@ def step(
         tracker = shell_tracker(settings)
         origin = shell_origin()
         tools: Any = {"deployment": settings, "store": store_of(settings), "tracker": tracker, "origin": origin}
-        report = run_step(symbol, name, partial(steps.run_step, name, symbol, checked, **tools))
+        report = run_step(symbol, name, partial(steps.run_step, name, symbol, checked, **tools), settings, origin)
         if as_json:
             print_json({"run_id": origin.run_id, **report})
 

@@ -2,9 +2,10 @@
 
 import json
 
+import dagster as dg
 import pytest
 
-from mlops_dagster import pipelines
+from mlops_dagster import pipelines, steps
 from mlops_dagster_tests.conftest import mlflow_runs
 
 GIVEN = {
@@ -16,13 +17,14 @@ GIVEN = {
 
 
 @pytest.mark.slow
-def test_the_steps_of_a_pipeline_make_what_its_command_makes(mlops, home, price_file):
+def test_the_steps_of_a_pipeline_make_what_its_command_makes_and_dagster_shows_both(mlops, home, price_file, instance):
     options = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5", "--no-beat-persistence")
     whole = mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *options, "--json")
     assert whole.returncode == 0, whole.stderr
     expected = json.loads(whole.stdout)["symbols"]["ACME"]
     assert list(expected) == list(GIVEN)
     origin = json.dumps({"orchestrator": "airflow", "run_id": "manual__1"})
+    said_versions = {}
     for name, given in GIVEN.items():
         more = {"path": str(price_file), "source": "files"} if name == "prices" else {}
         command = ("step", name, "--symbol=ACME", f"--given={json.dumps({**given, **more})}", "--json")
@@ -30,6 +32,7 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes(mlops, home, price_
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert (said["step"], said["run_id"]) == (name, "manual__1")
+        said_versions[name] = said["data_version"][:16]
         if name == "champion_model":
             # The second model is the same as the first, so it doesn't take its place.
             assert (expected[name]["promoted"], said["promoted"]) == (True, False)
@@ -38,6 +41,31 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes(mlops, home, price_
             assert said["metrics"] == expected[name]["metrics"]
     tags = [run.data.tags["orchestrator"] for run in mlflow_runs(home)]
     assert sorted(tags) == ["airflow", "shell"]
+    for name in GIVEN:
+        airflows, shells = (
+            record.asset_materialization
+            for record in instance.fetch_materializations(
+                dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=["ACME"]), limit=9
+            ).records
+        )
+        assert "airflow, run manual__1" in airflows.description
+        assert "shell, run " in shells.description
+        assert airflows.metadata["table_version"].value >= shells.metadata["table_version"].value
+        assert shells.tags["dagster/data_version"] == expected[name]["data_version"][:16]
+    # As if Dagster had made them: nothing is called out of date, and each knows what it was made from.
+    assert airflows.tags["dagster/input_data_version/trained_model"] == said_versions["trained_model"]
+    assert airflows.tags["dagster/code_version"] == steps.step_code_version("champion_model")
+
+
+def test_a_dagster_that_cant_be_told_is_a_warning(mlops, home, price_file, instance):
+    (database,) = (home / "dagster").rglob("index.db")
+    database.write_bytes(b"not a database, but longer than the sixteen bytes of a header" * 100)
+    given = json.dumps({"source": "files", "path": str(price_file)})
+    done = mlops("step", "prices", "--symbol", "ACME", "--given", given, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["table"]["rows"] == 400
+    assert f"Dagster at {home / 'dagster'} couldn't be told" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
