@@ -7,6 +7,7 @@ when they run.
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 
+import io
 import signal
 import sys
 import threading
@@ -120,7 +121,7 @@ def build_model(
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
             for one in symbol:
                 calls = {
-                    "prices": partial(steps.prices, one, where, store=store),
+                    "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
                     "training_set": partial(steps.training_set, one, split, store=store),
                     "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
                     "champion_model": partial(steps.champion_model, one, rules, **tracked),
@@ -199,6 +200,8 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     collect_rarely()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:
         app(args=plain_arguments(sys.argv[1:]))
     except SystemExit as exiting:

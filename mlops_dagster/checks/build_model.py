@@ -129,18 +129,19 @@ def champion_is_what_was_registered(
     if champion is None:
         description = "There is no champion: no model has been good enough so far."
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=description)
-    holder = registry.holder(symbol, CHAMPION)
-    if holder != champion:
-        description = f"The table says version {champion}, the alias has version {holder}: decide again, or roll back."
-        return dg.AssetCheckResult(passed=False, description=description)
     try:
-        _, found = registry.load(symbol, champion)
+        registry.load(symbol, *champion)
     except ModelRefused as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
+    holder = registry.holder(symbol, CHAMPION)
+    if holder != champion:
+        other = "nobody has the alias" if holder is None else f"the alias has version {holder.version}"
+        description = f"The table says version {champion.version}, {other}: decide again, or roll back."
+        return dg.AssetCheckResult(passed=False, description=description)
     return dg.AssetCheckResult(
         passed=True,
-        description=f"Version {champion} was loaded.",
-        metadata={"model_version": champion, "model_digest": found.model_digest},
+        description=f"Version {champion.version} was loaded.",
+        metadata={"model_version": champion.version, "model_digest": champion.model_digest},
     )
 
 

@@ -47,7 +47,7 @@ def features_have_not_drifted(
     champion = champion_of(symbol, store)
     if champion is None:
         return _warning(False, f"There is no champion of {symbol}: nothing to compare with.")
-    registered = tracker.registry.get(symbol, champion)
+    registered = tracker.registry.get(symbol, *champion)
     prices, _ = store.read("prices", symbol)
     data, knows_until = by_its_recipe(registered, prices), registered.tags["knows_until"]
     learned = rows_learned_from(data, knows_until)

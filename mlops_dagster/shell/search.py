@@ -180,9 +180,10 @@ class _Searching:
         store = store_of(settings)
         origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
+        reads: Any = {"store": store, "limits": settings.limits}
         for one in symbols:
             reports[one] = {
-                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store), settings, origin),
+                "prices": run_step(one, "prices", partial(steps.prices, one, where, **reads), settings, origin),
                 "training_set": run_step(
                     one, "training_set", partial(steps.training_set, one, split, store=store), settings, origin
                 ),
@@ -269,10 +270,7 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
 def _parse_one(text: str) -> dict[str, Any]:
     cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
     if text.lstrip().startswith("{"):
-        try:
-            values: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise pipelines.refuse("grid", text, f"it isn't JSON ({error}); {cure}") from None
+        values: dict[str, Any] = pipelines.json_given("grid", text, cure)
         return values
     name, equals, listed = text.partition("=")
     if not equals:
@@ -288,7 +286,7 @@ def _parse_one(text: str) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return json.loads(text.strip().lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
 
 

@@ -4,7 +4,6 @@ What belongs here: the command. What doesn't: which tools each step takes (`step
 have commands of their own.
 """
 
-import json
 from functools import partial
 from typing import Annotated, Any
 
@@ -49,10 +48,7 @@ def step(
 def _checked(name: str, given: str) -> dict[str, Any]:
     if name not in pipelines.STEPS:
         raise pipelines.refuse("step", name, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
-    try:
-        values = json.loads(given)
-    except ValueError as error:
-        raise pipelines.refuse("given", given, f"that is no JSON ({error}); give an object of parameters.") from None
+    values = pipelines.json_given("given", given, "give an object of parameters.")
     if not isinstance(values, dict):
         raise pipelines.refuse("given", given, "give an object of parameters.")
     return grids.check_step(pipelines.STEPS[name], values)

@@ -14,11 +14,15 @@ from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.report import StepReport, shown, step_code_version
 
 if TYPE_CHECKING:
+    from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
 
 
-def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+def prices(
+    symbol: str, given: Mapping[str, object], *, store: Store, limits: LimitSettings | None = None
+) -> StepReport:
     """Read a symbol's daily prices from their source, check them, and keep them as a table.
 
     Parameters
@@ -29,6 +33,8 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
         ``source``, ``path``, ``start``, ``end`` as in `pipelines.PRICES`.
     store : Store
         Where the table goes.
+    limits : LimitSettings, optional
+        How much is read at most.
 
     Raises
     ------
@@ -41,7 +47,7 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
     from mlops_dagster.ml.prices import validate_prices
     from mlops_dagster.stack.sources import read_prices
 
-    raw, origin = read_prices(symbol, **parameters)
+    raw, origin = read_prices(symbol, **parameters, limits=limits)
     frame = validate_prices(raw, source=origin)
     table = store.write("prices", symbol, frame, metadata={"origin": origin})
     return StepReport(
@@ -166,6 +172,7 @@ def trained_model(
     # The run is begun before the forest grows: a tracking server that is down costs seconds, not a training.
     with tracker.run(f"{symbol}-{data.recipe}", origin=origin, tags=tags) as run:
         run.log_params({"recipe": data.recipe, "horizon": data.horizon, "test_size": data.test_size, **parameters})
+        run.log_input(table, shown(frame)["columns"])
         model = fit_forest(data, parameters, n_jobs=n_jobs, engine=engine)
         digest = model_digest(model)
         evaluation = evaluate(model, data)
@@ -191,6 +198,7 @@ def trained_model(
                 "test_size": repr(data.test_size),
                 "knows_until": last_day_known(data),
             },
+            _model_card(symbol, data, parameters, evaluation.metrics, run.url),
         )
         run.set_tags({"model_version": registered})
         result = store.write(
@@ -227,4 +235,24 @@ def trained_model(
         mlflow_run_id=run.run_id,
         mlflow_url=run.url,
         model_uri=logged.uri,
+    )
+
+
+def _model_card(
+    symbol: str, data: TrainingSet, parameters: Mapping[str, object], metrics: Mapping[str, float], run_url: str | None
+) -> str:
+    """Say in Markdown what a registered version is, and how good."""
+    ahead = "on the next trading day" if data.horizon == 1 else f"{data.horizon} trading days ahead"
+    trained = f"[its run]({run_url})" if run_url else "its run"
+    rows = [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
+    settings = ", ".join(f"{name} {value}" for name, value in parameters.items())
+    return "\n".join(
+        [
+            f"Forecasts the price of {symbol} {ahead}. A random forest, trained by the recipe `{data.recipe}` on "
+            f"{len(data.X_train)} rows ({trained} has plots and the training set).",
+            "",
+            *("| On the test rows | |", "| --- | ---: |", *rows),
+            "",
+            f"Above 0, `skill_vs_persistence` is better than 'the price stays as it is'. Parameters: {settings}.",
+        ]
     )

@@ -59,7 +59,7 @@ def run_step(
         If the step fails, as its own function says.
     """
     if step == pipelines.PRICES.name:
-        return prices(symbol, deployment.price_parameters(dict(given)), store=store)
+        return prices(symbol, deployment.price_parameters(dict(given)), store=store, limits=deployment.limits)
     if step == pipelines.TRAINING_SET.name:
         return training_set(symbol, given, store=store)
     tracked: dict[str, Any] = {"store": store, "tracker": tracker, "origin": origin}

@@ -157,6 +157,7 @@ def _search(
     # The run is begun before the first tree grows: a tracking server that is down costs seconds, not a search.
     with tracker.run(f"{symbol}-{data.recipe}-search", origin=origin, tags=tags) as run:
         run.log_params({**about, **_grid_params(search)})
+        run.log_input(table, shown(data.frame)["columns"])
         run.log_json("grid.json", search.grid)
         estimator.fit(data.X_train, data.y_train)
         results = gather(estimator.cv_results_, search)
@@ -263,10 +264,15 @@ def _log(
     run.log_children(
         [
             ChildRun(
-                f"candidate {row['candidate']:0{width}}",
-                {**search.forest, **json.loads(row["params"])},
+                _child_name(f"{row['candidate']:0{width}}", params := json.loads(row["params"])),
+                {**search.forest, **params},
                 {name: row[name] for name in numbers},
             )
             for row in table.to_dict("records")
         ]
     )
+
+
+def _child_name(number: str, params: Mapping[str, Any]) -> str:
+    """Name a candidate by what it is; MLflow takes 250 characters."""
+    return f"{number}: {', '.join(f'{name}={value}' for name, value in params.items())}"[:250]
