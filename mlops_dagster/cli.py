@@ -45,7 +45,7 @@ from mlops_dagster.shell.output import (
     price_parameters,
     print_json,
     progress,
-    run_step,
+    run_steps,
     shell_tracker,
 )
 
@@ -126,7 +126,7 @@ def build_model(
                     "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
                     "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
-                reports[one] = {step: run_step(one, step, call, settings, origin) for step, call in calls.items()}
+                reports[one] = run_steps(one, calls, settings, origin)
         if as_json:
             print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
         else:

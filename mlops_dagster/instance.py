@@ -24,6 +24,7 @@ from filelock import FileLock
 from mlops_dagster import steps
 from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
+from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment import Deployment
@@ -179,7 +180,11 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         add_symbols(instance, [report.symbol])
         for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
-            there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
+            pin = report.inputs.get(parent.to_user_string())
+            if pin is None:  # who is champion is asked of the newest decision
+                there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
+            else:
+                there = event_of(instance, parent, report.symbol, pin)
             version = there and extract_data_version_from_entry(there.event_log_entry)
             tags[get_input_data_version_tag(parent)] = (version or DEFAULT_DATA_VERSION).value
             tags[get_input_event_pointer_tag(parent)] = str(there.storage_id) if there else NULL_EVENT_POINTER
