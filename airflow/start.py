@@ -11,6 +11,7 @@ import configparser
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -141,7 +142,7 @@ Airflow   {url}   user: admin   password: {password}
 Trigger a run in the browser (Dags / build_model_pipeline / Trigger), in another shell:
 
   export AIRFLOW_HOME={home} PYTHONPATH={project}
-  {bin}/airflow dags trigger build_model_pipeline --conf '{{"max_depth": 80, "n_estimators": 100}}'
+  {airflow} dags trigger build_model_pipeline --conf '{{"max_depth": 80, "n_estimators": 100}}'
 
 or over the REST API:
 
@@ -177,8 +178,9 @@ def main() -> None:
                 if process.poll() is not None:
                     sys.exit(f"Airflow ended with status {process.returncode}; {log} says why.")
                 time.sleep(1)
-            said = {"url": url, "password": password_of(home), "home": home, "project": PROJECT}
-            print(BANNER.format(**said, bin=BIN, log=log), flush=True)
+            paths = {"home": home, "project": PROJECT, "airflow": BIN / "airflow"}
+            pasted = {name: shlex.quote(str(path)) for name, path in paths.items()}
+            print(BANNER.format(url=url, password=password_of(home), log=log, **pasted), flush=True)
             process.wait()
             sys.exit(f"Airflow stopped; {log} says why.")
         except KeyboardInterrupt:

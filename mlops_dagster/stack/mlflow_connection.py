@@ -7,6 +7,7 @@ active run), which nothing here touches.
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -194,7 +195,7 @@ def ensure_experiment(tracking_uri: str, name: str, artifact_location: str | Non
         except Timeout:
             raise TrackingError(
                 f"mlflow_tracking_uri={tracking_uri!r}: another process has been holding {file}.lock for "
-                f"{SCHEMA_LOCK_SECONDS} seconds. Find it (`fuser {file}.lock`) and end it."
+                f"{SCHEMA_LOCK_SECONDS} seconds. Find it (`fuser {shlex.quote(str(file))}.lock`) and end it."
             ) from None
 
 
