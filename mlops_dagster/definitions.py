@@ -9,6 +9,7 @@ from mlops_dagster.checks import CHECKS
 from mlops_dagster.garbage import collect_rarely
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.resources import resources_of
+from mlops_dagster.run_workers import in_process_executor
 from mlops_dagster.schedules import schedules_of
 from mlops_dagster.sensors.conditions import keep_forecasts_current
 from mlops_dagster.sensors.failures import run_failed
@@ -51,7 +52,7 @@ def definitions_of(deployment: Deployment) -> dg.Definitions:
         resources=resources_of(deployment, refuse_bad_run),
         # A run is one symbol's chain of steps with nothing to do side by side: one process each is five times quicker
         # than one per step. Symbols still run beside each other, since each is a run of its own.
-        executor=dg.in_process_executor,
+        executor=in_process_executor,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +19,7 @@ from mlops_dagster.pipelines import (
     SEARCH,
     SEARCH_DEFAULTS,
     Parameter,
+    Step,
     check_parameters,
     refuse,
     resolve_forest,
@@ -95,6 +96,34 @@ class Search:
     def size(self) -> int:
         """The number of candidates."""
         return math.prod(len(values) for values in self.grid.values())
+
+
+def check_step(step: Step, given: Mapping[str, object], recipe: str = "honest") -> dict[str, Any]:
+    """Check all that a step is given, alone and together, as every tool does before the first step of a run works.
+
+    Parameters
+    ----------
+    step : Step
+        Which step.
+    given : mapping
+        Its parameters. None means: not given.
+    recipe : {"honest", "article"}
+        The recipe of the run, as far as it is known.
+
+    Returns
+    -------
+    dict
+        What was given, without what is None.
+
+    Raises
+    ------
+    mlops_dagster.pipelines.ParameterError
+        For any parameter that is unknown, bad, or contradicts another.
+    """
+    checked = check_parameters(step.parameters, given)
+    if step.parameters == SEARCH:
+        resolve_search(recipe, checked)
+    return checked
 
 
 def resolve_search(recipe: str, given: Mapping[str, object]) -> Search:
@@ -241,6 +270,4 @@ def _value(parameter: Parameter, value: object) -> Any:
 
 
 def _named(parameter: Parameter, name: str) -> Parameter:
-    return Parameter(
-        name, parameter.kind, parameter.description, parameter.minimum, parameter.maximum, parameter.choices
-    )
+    return replace(parameter, name=name)

@@ -39,6 +39,10 @@ run_queue:
     - key: dagster/schedule_name
       value: weekly_search
       limit: 1
+# Of a run that has started the daemon asks every few seconds whether its process lives: this launcher can tell.
+run_launcher:
+  module: mlops_dagster.run_workers
+  class: RunLauncher
 run_monitoring:
   enabled: true
   poll_interval_seconds: 5
@@ -54,7 +58,12 @@ retention:
 """
 
 # What earlier versions wrote, so that a file which nobody has changed can be told from one that somebody has.
-EARLIER_DAGSTER_YAML = frozenset({"3be8d329b03350b6246615c648ca64c65b644b3141ed7ead9b54a9d5ae7b6a81"})
+EARLIER_DAGSTER_YAML = frozenset(
+    {
+        "3be8d329b03350b6246615c648ca64c65b644b3141ed7ead9b54a9d5ae7b6a81",
+        "78afda7c8539e87dc9457b8c587f108aca5a6badae025b4789e157106327dd9a",
+    }
+)
 
 # The location keeps its name wherever Dagster is started from, so that sensors keep their state and links their aim.
 WORKSPACE_YAML = """\
@@ -94,8 +103,8 @@ def _write_settings(file: Path) -> None:
         file.write_text(DAGSTER_YAML)
     elif there != DAGSTER_YAML.encode():
         sys.stderr.write(
-            f"{file} was changed by somebody and stays as it is. To get the queue and the limits of this version, "
-            "move it away and run mlops init.\n"
+            f"{file} was changed by somebody and stays as it is. To get the queue, the limits and the launcher of this "
+            "version, move it away and run mlops init.\n"
         )
 
 

@@ -67,6 +67,8 @@ class Parameter:
         Inclusive bounds of a number.
     choices : tuple of str, optional
         What a text may be.
+    whole_above : float, optional
+        Above this a number has to be whole.
 
     Examples
     --------
@@ -84,6 +86,7 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
+    whole_above: float | None = None
 
     @property
     def domain(self) -> str:
@@ -95,6 +98,8 @@ class Parameter:
             words += f" from {_number(self.minimum)} to {_number(self.maximum)}"
         elif self.minimum is not None:
             words += f" of at least {_number(self.minimum)}"
+        if self.whole_above is not None:
+            words += f", above {_number(self.whole_above)} a whole one"
         return words
 
     def check(self, value: object) -> Any:
@@ -119,7 +124,8 @@ class Parameter:
         if isinstance(value, int | float) and not isinstance(value, bool):
             too_small = self.minimum is not None and value < self.minimum
             too_large = self.maximum is not None and value > self.maximum
-            if too_small or too_large:
+            broken = self.whole_above is not None and value > self.whole_above and value != int(value)
+            if too_small or too_large or broken:
                 raise refuse(self.name, value, f"give {self.domain}.")
         if self.choices is not None and value not in self.choices:
             raise refuse(self.name, value, f"give {self.domain}.")
@@ -254,6 +260,7 @@ FOREST = (
         "How many features a split looks at: a share of them up to 1.0 (1 means all), or a whole number from 2.",
         minimum=0.001,
         maximum=10_000,
+        whole_above=1,
     ),
     Parameter("bootstrap", "boolean", "Whether each tree sees its own random sample of the rows, or all of them."),
     Parameter(
@@ -482,21 +489,12 @@ def share_or_count(max_features: float) -> float | int:
 
     For scikit-learn 1.0 is a share and 1 is a count; in a config file nobody sees the difference.
 
-    Raises
-    ------
-    ParameterError
-        For a count that isn't whole.
-
     Examples
     --------
     >>> share_or_count(1), share_or_count(3.0)
     (1.0, 3)
     """
-    if max_features <= 1:
-        return float(max_features)
-    if float(max_features).is_integer():
-        return int(max_features)
-    raise refuse("max_features", max_features, "above 1 it is a number of features: give a whole one.")
+    return float(max_features) if max_features <= 1 else int(max_features)
 
 
 # -------------------------------------------------------------------------------------------------------- pipelines

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_dagster.resources import resources_of
+from mlops_dagster.run_workers import in_process_executor
 from mlops_dagster.sensors.mlflow_runs import MLFLOW_SENSORS
 from mlops_dagster.stack.deployment import Deployment, TrackingSettings
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
@@ -62,7 +63,7 @@ def definitions(client: str) -> dg.Definitions:
         ],
         sensors=MLFLOW_SENSORS,
         resources=resources_of(deployment),
-        executor=dg.in_process_executor,
+        executor=in_process_executor,
     )
 
 

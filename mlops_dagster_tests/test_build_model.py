@@ -151,6 +151,7 @@ def test_dagster_knows_what_is_stale_from_the_stores_versions(defs, instance, pr
         ({"max_depth": -1}, "max_depth=-1 (int)"),
         ({"max_depth": 10**9}, "max_depth=1000000000 (int)"),
         ({"n_estimators": 0}, "n_estimators=0 (int)"),
+        ({"max_features": 2.5}, "max_features=2.5 (float): give a number from 0.001 to 10000, above 1 a whole one"),
     ],
 )
 def test_a_value_out_of_bounds_fails_the_first_step_before_any_work(defs, instance, home, forest, said):

@@ -94,7 +94,7 @@ def test_no_error_adds_up_in_a_range_of_hundredths(start, more, step):
         ({"max_depth": [80, 0]}, "grid.max_depth=0 (int): give an integer from 1 to 1000"),
         ({"max_depth": [[80]]}, "grid.max_depth=[80] (list)"),
         ({"max_features": [math.nan]}, "grid.max_features=nan (float)"),
-        ({"max_features": [2.5]}, "max_features=2.5 (float): above 1 it is a number of features"),
+        ({"max_features": [2.5]}, "max_features=2.5 (float): give a number from 0.001 to 10000, above 1 a whole one"),
         ({"bootstrap": [1]}, "grid.bootstrap=1 (int): give true or false"),
         ({"max_deph": [80]}, "grid.max_deph=[80] (list): there is no such parameter; there are max_depth"),
         ({}, "grid={} (dict): give values for at least one of max_depth"),

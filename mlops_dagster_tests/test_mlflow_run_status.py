@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster.instance import DAGSTER_YAML
+from mlops_dagster.run_workers import hold, is_dead
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
@@ -120,6 +123,13 @@ def test_a_process_that_is_killed(dev):
         os.kill(pid_of(dev.home, run_id, "alone"), signal.SIGKILL)
     for location, run_id in runs.items():
         dev.assert_ends(location, run_id, "FAILURE", {("alone_how",): "FAILED"})
+    # No code server sees this one die; the daemon finds out by itself.
+    before = set(dev.home.glob("*-alone.pid"))
+    process = execute(dev.home, "ours", "hang")
+    run_id = run_id_of(dev.home, before)
+    process.kill()
+    process.communicate(timeout=300)
+    dev.assert_ends("ours", run_id, "FAILURE", {("alone_how",): "FAILED"})
 
 
 def test_parallel_steps(dev):
@@ -180,49 +190,65 @@ def test_backfills(dev):
 
 @pytest.fixture
 def shell(tmp_path):
-    """Start `dagster job execute` for an asset that behaves as told; no daemon and so no sensor is there to help."""
+    """A folder for runs from a shell; no daemon and so no sensor is there to help."""
     (tmp_path / "dagster").mkdir()
     (tmp_path / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
-
-    def execute(location, how):
-        command = [sys.executable, "-m", "dagster", "job", "execute", "-j", "one_process", "-a", location]
-        command += ["-m", "mlops_dagster_tests.run_status_definitions", "--tags", '{"dagster/partition": "A"}']
-        (tmp_path / "config.yaml").write_text(json.dumps({"ops": {"alone": {"config": {"how": how}}}}))
-        command += ["--config", str(tmp_path / "config.yaml")]
-        return subprocess.Popen(
-            command,
-            env={**os.environ, "DAGSTER_HOME": str(tmp_path / "dagster"), "RUN_STATUS_HOME": str(tmp_path)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return execute
+    return tmp_path
 
 
-def run_id_of(home):
-    (pid_file,) = eventually(lambda: list(home.glob("*-alone.pid")))
+def execute(home, location, how):
+    """Start `dagster job execute` for an asset that behaves as told."""
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-j", "one_process", "-a", location]
+    command += ["-m", "mlops_dagster_tests.run_status_definitions", "--tags", '{"dagster/partition": "A"}']
+    (home / "config.yaml").write_text(json.dumps({"ops": {"alone": {"config": {"how": how}}}}))
+    command += ["--config", str(home / "config.yaml")]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "DAGSTER_HOME": str(home / "dagster"), "RUN_STATUS_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_id_of(home, before=()):
+    (pid_file,) = eventually(lambda: set(home.glob("*-alone.pid")) - set(before))
     return pid_file.name.removesuffix("-alone.pid")
 
 
 @pytest.mark.parametrize("location", CLIENTS)
 @pytest.mark.parametrize(("how", "status"), [("succeed", "FINISHED"), ("fail", "FAILED")])
-def test_from_a_shell(shell, tmp_path, location, how, status):
-    process = shell(location, how)
+def test_from_a_shell(shell, location, how, status):
+    process = execute(shell, location, how)
     _, errors = process.communicate(timeout=300)
     assert (process.returncode == 0) == (how == "succeed"), errors
-    assert statuses(tmp_path, location, run_id_of(tmp_path)) == {("alone_how",): status}
+    assert statuses(shell, location, run_id_of(shell)) == {("alone_how",): status}
 
 
 @pytest.mark.parametrize("location", CLIENTS)
 @pytest.mark.parametrize(
     ("sent", "at_once", "reaped"), [("SIGINT", "KILLED", "KILLED"), ("SIGKILL", "RUNNING", "FAILED")]
 )
-def test_from_a_shell_and_interrupted(shell, tmp_path, location, sent, at_once, reaped):
-    process = shell(location, "hang")
-    run_id = run_id_of(tmp_path)
-    process.send_signal(signal.Signals[sent])
-    process.communicate(timeout=300)
-    assert statuses(tmp_path, location, run_id) == {("alone_how",): at_once}
-    reap_abandoned_runs(tmp_path / "open_runs")
-    assert statuses(tmp_path, location, run_id) == {("alone_how",): reaped}
+def test_from_a_shell_and_interrupted(shell, location, sent, at_once, reaped):
+    process = execute(shell, location, "hang")
+    run_id = run_id_of(shell)
+    with dg.DagsterInstance.from_config(str(shell / "dagster")) as instance:
+        assert not is_dead(instance, run_id)
+        process.send_signal(signal.Signals[sent])
+        process.communicate(timeout=300)
+        assert statuses(shell, location, run_id) == {("alone_how",): at_once}
+        reap_abandoned_runs(shell / "open_runs")
+        assert statuses(shell, location, run_id) == {("alone_how",): reaped}
+        assert is_dead(instance, run_id)
+        if sent == "SIGKILL":
+            # The machine was restarted; then somebody asks who shares the folder, from another machine.
+            (lock,) = (shell / "dagster" / "run_workers").iterdir()
+            restarted = lock.rename(lock.with_name(f"{run_id}@{platform.node()}@another-boot.lock"))
+            assert is_dead(instance, run_id)
+            elsewhere = restarted.rename(lock.with_name(f"{run_id}@elsewhere@another-boot.lock"))
+            assert not is_dead(instance, run_id)
+            elsewhere.rename(lock)
+            instance.run_launcher.terminate(run_id)  # nobody has to wait for what can't answer
+            assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.CANCELED
+            hold(instance, "the next run").release()
+            assert not lock.exists()

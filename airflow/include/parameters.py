@@ -83,13 +83,7 @@ def check_run(pipeline: pipelines.Pipeline, conf: Mapping[str, object], params: 
             raise pipelines.refuse(name, value, cure)
     pipelines.check_symbol(params["symbol"])
     for step in pipeline.steps:
-        given = given_to(step, params)
-        pipelines.check_parameters(step.parameters, given)
-        recipe = params.get("recipe") or pipelines.RECIPES[0]
-        if step.parameters == pipelines.FOREST:
-            pipelines.resolve_forest(recipe, given)
-        if step.parameters == pipelines.SEARCH:
-            grids.resolve_search(recipe, given)
+        grids.check_step(step, given_to(step, params), params.get("recipe") or pipelines.RECIPES[0])
 
 
 def given_to(step: pipelines.Step, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -182,11 +182,10 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
         ops: Any = run.run_config.get("ops") or {}
         given = {step: op.get("config") or {} for step, op in ops.items()}
         for step in pipelines.STEPS.values():
-            if step.name in given and step.parameters is pipelines.SEARCH:
+            if step.name in given:
+                its = given[step.name]
                 recipe = given.get(pipelines.TRAINING_SET.name, {}).get("recipe", "honest")
-                grids.resolve_search(recipe, search_parameters(given[step.name]))
-            elif step.name in given:
-                pipelines.check_parameters(step.parameters, given[step.name])
+                grids.check_step(step, search_parameters(its) if step.parameters is pipelines.SEARCH else its, recipe)
         path = given.get(pipelines.PRICES.name, {}).get("path")
         if path is not None and "dagster/backfill" in run.tags and "{symbol}" not in path:
             cure = "a backfill would give every symbol the same rows; write {symbol} where the symbol stands."

@@ -82,20 +82,14 @@ def forecast(
 
 def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
     """Return what there is to know about the newest forecast of each symbol, as JSON values."""
+    from mlops_dagster.steps import newest_as_json
+
     found = []
     for symbol in store.symbols("price_forecast") if symbols is None else symbols:
         frame, _ = store.read("price_forecast", symbol)
         newest = frame.sort_values("Date", kind="stable").iloc[-1]
-        found.append(
-            {
-                "symbol": symbol,
-                "made_on": str(newest["Date"].date()),
-                "target_date": str(newest["TargetDate"].date()),
-                **{name: float(newest[name]) for name in ("price", "forecast", "lower", "upper", "interval")},
-                "model_version": newest["model_version"],
-                "made_at": newest["made_at"].isoformat(timespec="seconds"),
-            }
-        )
+        made_at = newest["made_at"].isoformat(timespec="seconds")
+        found.append({**newest_as_json(symbol, newest), "made_at": made_at})
     return found
 
 

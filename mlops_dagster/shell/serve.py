@@ -1,17 +1,14 @@
-"""`mlops serve`: MLflow's own scoring server for a symbol's champion.
+"""`mlops serve`: a web server for a symbol's champion.
 
 What belongs here: from a champion that was verified to a server that answers. What doesn't: what is looked at before a
-model is opened (`stack/registry.py`), and the protocol, which is MLflow's.
+model is opened (`stack/registry.py`), and what the server answers (`scoring.py`).
 
 The server runs in this process: there is nothing to leave behind, and a signal that stops the command stops it.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +22,7 @@ from mlops_dagster.shell.output import (
     progress,
     refuse_taken_port,
 )
+from mlops_dagster.shell.scoring import Served, scoring_app
 
 
 def serve(
@@ -35,7 +33,7 @@ def serve(
     ] = "127.0.0.1",
     deployment: DeploymentName = None,
 ) -> None:
-    """Answer HTTP requests with the champion's predictions, by MLflow's scoring server. Stop it with Ctrl-C.
+    """Answer HTTP requests: the champion's next forecast, and its predictions by MLflow's protocol. Ctrl-C stops it.
 
     Example: mlops serve --symbol GSPC --port 5001
     """
@@ -49,41 +47,22 @@ def serve(
 
         settings = load_deployment(deployment)
         with progress.status(f"Verifying and loading the champion of {symbol}"):
-            model, registered = steps.load_champion(symbol, store_of(settings), open_tracker(settings).registry)
-            app = _scoring_app(model)
-        asked = ", ".join(model.feature_names_in_)
+            store = store_of(settings)
+            model, registered = steps.load_champion(symbol, store, open_tracker(settings).registry)
+        served = Served(model, registered, store, settings.schedules.exchange)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         out.print(
-            f"{symbol}: version {registered.version} ({registered.tags['recipe']} recipe, horizon "
-            f"{registered.tags['horizon']}) answers at http://{host}:{port}/invocations\n"
-            f"It asks for {asked}.\nStop it with Ctrl-C.",
+            f"{symbol}: version {registered.version} answers. How to ask: {url}\n"
+            f"The next forecast: {url}/forecast/{symbol}\nStop it with Ctrl-C.",
             soft_wrap=True,
             markup=False,
         )
-        _serve(app, host, port)
-
-
-def _scoring_app(model: Any) -> Any:
-    """Return MLflow's scoring server with a forest that was verified.
-
-    What MLflow reads is a copy that is made here of the forest in memory, in a folder that only this user can open, and
-    that is gone when the server starts: nobody can put another one in its place in between.
-    """
-    from mlflow import pyfunc
-    from mlflow.pyfunc import scoring_server
-
-    from mlops_dagster.stack.registry import save_forest
-
-    # MLflow asks for this even with skops, since a foreign MLmodel may trust any type. This one was written just now.
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"
-    with tempfile.TemporaryDirectory(prefix="mlops-serve-") as scratch:
-        folder = Path(scratch, "model")
-        save_forest(model, folder)
-        return scoring_server.init(pyfunc.load_model(folder.as_uri()))
+        _serve(scoring_app(served, host), host, port)
 
 
 def _serve(app: Any, host: str, port: int) -> None:
     import uvicorn
 
     with suppress(KeyboardInterrupt):
-        uvicorn.run(app, host=host, port=port, log_level="warning")
+        uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
     progress.print("Stopped.")

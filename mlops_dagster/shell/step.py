@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
+from mlops_dagster import grids, pipelines
 from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, print_json, run_step, shell_tracker
 
@@ -55,4 +55,4 @@ def _checked(name: str, given: str) -> dict[str, Any]:
         raise pipelines.refuse("given", given, f"that is no JSON ({error}); give an object of parameters.") from None
     if not isinstance(values, dict):
         raise pipelines.refuse("given", given, "give an object of parameters.")
-    return pipelines.check_parameters(pipelines.STEPS[name].parameters, values)
+    return grids.check_step(pipelines.STEPS[name], values)

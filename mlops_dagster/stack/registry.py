@@ -202,32 +202,6 @@ class Registry:
                 raise
 
 
-def save_forest(model: Any, folder: Path) -> None:
-    """Write a forest as a model of MLflow: in the skops format, with the types that this project trusts and no others.
-
-    Parameters
-    ----------
-    model : estimator
-        A fitted forest, as :meth:`Registry.load` returns it.
-    folder : Path
-        Where to; it mustn't exist yet.
-    """
-    import mlflow.sklearn
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, DataType, Schema
-
-    columns: list[Any] = [ColSpec(DataType.double, str(name)) for name in model.feature_names_in_]
-    mlflow.sklearn.save_model(
-        model,
-        str(folder),
-        serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-        skops_trusted_types=list(FOREST_TYPES),
-        # What isn't a number is then refused before the forest sees it.
-        signature=ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double)])),
-        pip_requirements=[],
-    )
-
-
 def _open(folder: Path, expected: RegisteredVersion) -> Any:
     import skops.io
     import yaml

@@ -10,7 +10,7 @@ All bad parameters are refused before anything is read, and a step that fails le
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.champion import champion_of, load_champion
 from mlops_dagster.steps.engines import training_engine
-from mlops_dagster.steps.forecast import forecast_quality, price_forecast
+from mlops_dagster.steps.forecast import forecast_quality, newest_as_json, next_forecast, price_forecast
 from mlops_dagster.steps.promotion import champion_model, rollback
 from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
 from mlops_dagster.steps.run import run_step
@@ -25,6 +25,8 @@ __all__ = [
     "forecast_quality",
     "grid_search_results",
     "load_champion",
+    "newest_as_json",
+    "next_forecast",
     "plan_search",
     "price_forecast",
     "prices",

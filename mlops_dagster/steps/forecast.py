@@ -15,14 +15,17 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
+from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.steps.champion import load_champion, training_set_of
 from mlops_dagster.steps.growing import grow
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
     import pandas as pd
+    from sklearn.ensemble import RandomForestRegressor
 
     from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.stack.registry import RegisteredVersion
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
 
@@ -65,10 +68,9 @@ def price_forecast(
     """
     pipelines.check_symbol(symbol)
     checked = pipelines.check_parameters(pipelines.PRICE_FORECAST.parameters, given)
-    wanted: dict[str, Any] = {**pipelines.FORECASTING_DEFAULTS, **checked}
+    wanted: dict[str, Any] = {**FORECASTING_DEFAULTS, **checked}
 
     from mlops_dagster.ml import forecast_plots
-    from mlops_dagster.ml.forecasting import make_forecasts
     from mlops_dagster.stack.exchanges import next_trading_days
 
     price_frame, _ = store.read("prices", symbol)
@@ -79,12 +81,8 @@ def price_forecast(
 
     def with_forecasts(earlier: pd.DataFrame | None) -> tuple[pd.DataFrame, tuple[pd.DataFrame, int]]:
         rows = _rows_to_forecast(data, earlier, catch_up=wanted["catch_up"], knows_until=knows_until)
-        made = make_forecasts(model, data, rows, knows_until=knows_until, interval=wanted["interval"])
+        made = _forecasts(model, champion, data, rows, ahead, wanted["interval"])
         made = made.assign(
-            TargetDate=_target_dates(data, rows, ahead),
-            late=rows["truth"].notna().to_numpy(),
-            model_version=champion.version,
-            model_digest=champion.model_digest,
             made_at=datetime.now(timezone.utc).replace(tzinfo=None),
             by=origin.orchestrator,
             run_id=origin.run_id,
@@ -170,7 +168,74 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
     )
 
 
+def next_forecast(
+    model: RandomForestRegressor,
+    champion: RegisteredVersion,
+    prices: pd.DataFrame,
+    *,
+    interval: float = FORECASTING_DEFAULTS["interval"],
+    exchange: str = "XNYS",
+) -> dict[str, Any]:
+    """Return what `price_forecast` would say of the newest price, as JSON values. Nothing is written.
+
+    Parameters
+    ----------
+    model, champion
+        As :func:`mlops_dagster.steps.load_champion` returns them.
+    prices : DataFrame
+        The table `prices`.
+    interval : float
+        The share of prices that the interval is meant to hold.
+    exchange : str
+        As of :func:`price_forecast`.
+
+    Raises
+    ------
+    ModelRefused, ParameterError, ForecastError
+        As :func:`price_forecast` does.
+    """
+    pipelines.check_parameters(pipelines.FORECASTING, {"interval": interval})
+
+    from mlops_dagster.stack.exchanges import next_trading_days
+
+    data = training_set_of(model, champion, prices)
+    ahead, _ = next_trading_days(prices["Date"], data.horizon, exchange)
+    newest = _forecasts(model, champion, data, data.frame.tail(1), ahead, interval).iloc[0]
+    return newest_as_json(champion.symbol, newest)
+
+
+def newest_as_json(symbol: str, newest: pd.Series[Any]) -> dict[str, Any]:
+    """Return what there is to know about a forecast, a row of the table, as JSON values."""
+    return {
+        "symbol": symbol,
+        "made_on": str(newest["Date"].date()),
+        "target_date": str(newest["TargetDate"].date()),
+        **{name: float(newest[name]) for name in ("price", "forecast", "lower", "upper", "interval")},
+        "model_version": newest["model_version"],
+    }
+
+
 # ------------------------------------------------------------------------------------------------------- the table
+
+
+def _forecasts(
+    model: RandomForestRegressor,
+    champion: RegisteredVersion,
+    data: TrainingSet,
+    rows: pd.DataFrame,
+    ahead: pd.DatetimeIndex,
+    interval: float,
+) -> pd.DataFrame:
+    """Forecast some rows; each says which day it is for, by which model, and whether the day had come already."""
+    from mlops_dagster.ml.forecasting import make_forecasts
+
+    made = make_forecasts(model, data, rows, knows_until=champion.tags["knows_until"], interval=interval)
+    return made.assign(
+        TargetDate=_target_dates(data, rows, ahead),
+        late=rows["truth"].notna().to_numpy(),
+        model_version=champion.version,
+        model_digest=champion.model_digest,
+    )
 
 
 def _rows_to_forecast(

@@ -1,6 +1,7 @@
 """`mlops forecast` and `mlops serve` as users run them: as processes of their own."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -59,10 +60,10 @@ def test_a_champion_forecasts_and_is_served(mlops, home, tmp_path, price_file, m
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     for sent in (signal.SIGINT, signal.SIGTERM):
-        serve_and_stop(home, tmp_path, store, sent)
+        serve_and_stop(home, tmp_path, store, newest, sent)
 
 
-def serve_and_stop(home, tmp_path, store, sent):
+def serve_and_stop(home, tmp_path, store, newest, sent):
     port = free_port()
     command = ["-m", "mlops_dagster.cli", "serve", "--symbol", "ACME", "--port", str(port)]
     with running(command, log=tmp_path / "serve.log") as process:
@@ -82,11 +83,26 @@ def serve_and_stop(home, tmp_path, store, sent):
             {"dataframe_split": rows.astype(object).assign(return_1d="much").to_dict("split")},
             {"rows": []},
         ):
-            assert post(port, bad)[0] == 400
+            status, refused = post(port, bad)
+            assert (status, list(refused)) == (400, ["error_code", "message"])
+        assert post(port, {"instances": [[1e-9] * 10] * 100_000})[0] == 413
+        # What price_forecast said of the same prices, without the time at which it said so.
+        status, forecast = get(port, "forecast/ACME?interval=0.5")
+        assert status == 200
+        assert (forecast["forecast"], forecast["interval"]) == (newest["forecast"], 0.5)
+        assert newest["lower"] < forecast["lower"] < forecast["upper"] < newest["upper"]
+        assert get(port, "forecast/ACME") == (200, {name: newest[name] for name in newest if name != "made_at"})
+        assert get(port, "forecast/OTHER")[0] == 404
+        assert get(port, "forecast/ACME?interval=1")[0] == 400
+        status, about = get(port, "")
+        example = re.search(r"/invocations' .*--data '(.*)'", about)[1]
+        assert post(port, json.loads(example))[0] == status == 200
+        assert get(port, "ping", Host="evil.example")[0] == 403
+        assert post(port, json.loads(example), Origin="http://evil.example")[0] == 403
         assert listens_on(process.pid) == {("127.0.0.1", port)}
         taken = refused_port(port, tmp_path)
         assert "can't be listened on" in taken
-        assert list((tmp_path / "scratch").iterdir()) == []  # the copy that MLflow read is gone
+        assert list((tmp_path / "scratch").iterdir()) == []
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(sent)
         process.wait(timeout=60)
@@ -95,15 +111,16 @@ def serve_and_stop(home, tmp_path, store, sent):
     assert "Traceback" not in (tmp_path / "serve.log").read_text()
 
 
-def post(port, body):
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
+def post(port, body, **headers):
+    return get(port, "invocations", json.dumps(body).encode(), **{"Content-Type": "application/json", **headers})
+
+
+def get(port, path, body=None, **headers):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", body, headers)
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
-            return answer.status, json.loads(answer.read())
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text.startswith("{") else text
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
 

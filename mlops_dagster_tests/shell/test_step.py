@@ -47,6 +47,7 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes(mlops, home, price_
         (["prices", "--symbol", "../x"], "symbol='../x' (str)"),
         (["trained_model", "-s", "ACME", "--given", '{"depth": 4}'], "depth=4 (int): there is no such parameter"),
         (["trained_model", "-s", "ACME", "--given", '{"max_depth": "4"}'], "max_depth='4' (str): give an integer"),
+        (["trained_model", "-s", "ACME", "--given", '{"max_features": 2.5}'], "above 1 a whole one"),
         (["trained_model", "-s", "ACME", "--given", "[4]"], "given='[4]' (str): give an object"),
         (["trained_model", "-s", "ACME", "--given", "max_depth=4"], "that is no JSON"),
     ],
