@@ -19,12 +19,15 @@ TEST_PROCESSES ?= 2
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s  %s\n", $$1, $$2}'
 
-# What pip writes into the first lines of commands can't say every path.
+# pip starts commands by a first line that names .venv/bin/python: as it is, between "" if there is a space, or to a
+# shell without quotes if it is long. Not every path can be said so.
 define COMMANDS_CAN_START
 import os, sys
 path = os.getcwd()
-strange = [one for one in '"$$`\\' if one in path]
-sys.exit(f"{path}: commands can't be installed below a folder with both a space and {' '.join(strange)} in its path; move the checkout." if " " in path and strange else 0)
+of_a_shell = "\t\n" if len(os.fsencode(path)) < 100 else "\t\n\"$$`'\\&;()<>|*?[]#~!"
+strange = [repr(one) for one in ("\n\"$$`\\" if " " in path else of_a_shell) if one in path]
+also = " and a space" if " " in path else ""
+sys.exit(f"{path}: no command that pip installs would start here, since the path has {' '.join(strange)}{also}; move the checkout." if strange else 0)
 endef
 export COMMANDS_CAN_START
 
@@ -35,8 +38,9 @@ $(VENV)/.ready: requirements.lock setup.cfg
 	@"$(PYTHON)" -c "$$COMMANDS_CAN_START"
 	@echo "Setting up $(VENV) (a few minutes, once)"
 	@"$(PYTHON)" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # pip compiles on one core; some packages hold files of Python 2
 	@$(BIN)/python -m compileall -q mlops_dagster mlops_dagster_tests
 	@touch $@
 
