@@ -172,10 +172,24 @@ def read_rows(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) ->
     return frame
 
 
-def data_files(table: deltalake.DeltaTable) -> list[str]:
-    """Return the files that hold the rows of the version that was opened, relative to the table."""
-    paths: Any = table.get_add_actions().column("path")
-    return [str(path) for path in paths.to_pylist()]
+def data_files(table: deltalake.DeltaTable) -> dict[str, int]:
+    """Return the files that hold the rows of the version that was opened, relative to the table, and their bytes."""
+    actions: Any = table.get_add_actions()
+    return dict(zip(actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist(), strict=True))
+
+
+def lost_files(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) -> list[str]:
+    """Say which files of the version that was opened aren't as the log has them. Looks at their sizes, reads none."""
+    from deltalake.fs import DeltaStorageHandler
+
+    wanted = data_files(table)
+    with explained(f"look at the files of {uri}"):
+        found = [(one.path, one.size) for one in DeltaStorageHandler(uri, options).get_file_info([*wanted])]
+    return [
+        f"{uri}/{path} " + ("is gone" if size is None else f"has {size} bytes instead of {wanted[path]}")
+        for path, size in found
+        if size != wanted[path]
+    ]
 
 
 def list_tables(folder: str, options: dict[str, str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import pipelines
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.steps.champion import load_champion, training_set_of
-from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.growing import grow, read_grown
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
     from mlops_dagster.ml import forecast_plots
     from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics, score
 
-    forecasts, _ = store.read(TABLE, symbol)
+    forecasts, _ = read_grown(TABLE, symbol, store)
     price_frame, _ = store.read("prices", symbol)
     scored = score(forecasts, price_frame)
     table = store.write("forecast_quality", symbol, scored)
