@@ -1,4 +1,4 @@
-"""Airflow on this machine, for trying it out: one folder of state, `airflow standalone`, and how to trigger a run.
+"""Airflow on this machine, for trying it out: one folder of state, the four processes, and how to trigger a run.
 
 What belongs here: settings of a local Airflow, start and stop. What doesn't: what a deployment of Airflow needs, since
 Astro, Helm and others bring their own, and the DAGs. Standard library only.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import ctypes
 import json
 import os
 import secrets
@@ -21,10 +22,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+# What `airflow standalone` starts, but without its servers of logs, which listen on every address of the machine. The
+# pages read the log files themselves.
+COMMANDS = (("api-server",), ("scheduler", "--skip-serve-logs"), ("triggerer", "--skip-serve-logs"), ("dag-processor",))
 
 
 def prepare(home: Path, *, port: int, command: str, **more: Mapping[str, str]) -> None:
@@ -42,6 +47,7 @@ def prepare(home: Path, *, port: int, command: str, **more: Mapping[str, str]) -
         Further options, by section.
     """
     home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # Airflow lets everybody read the password, its database and its logs
     file = home / "airflow.cfg"
     url = f"http://127.0.0.1:{port}"
     drawn: dict[str, dict[str, str]] = {
@@ -74,26 +80,37 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def standalone(home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `airflow standalone` and, at the end, stop it with all that it has started."""
+def standalone(home: Path, log: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run Airflow's processes and, at the end, stop them with all that they have started."""
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [str(BIN / "airflow"), "standalone"],
-            env=environment(home),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        how: dict[str, Any] = {
+            "env": environment(home),
+            "stdin": subprocess.DEVNULL,
+            "stdout": output,
+            "stderr": subprocess.STDOUT,
+        }
+        airflow = str(BIN / "airflow")
+        subprocess.run([airflow, "db", "migrate"], check=True, **how)  # noqa: S603 - our own command
+        processes = [
+            subprocess.Popen([airflow, *command], start_new_session=True, preexec_fn=_die_with_parent, **how)  # noqa: S603
+            for command in COMMANDS
+        ]
     try:
-        yield process
+        yield processes
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _die_with_parent() -> None:
+    """End when the one who started it is killed, which can't stop anything any more (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def healthy(url: str) -> bool:
@@ -138,6 +155,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 BANNER = """
 Airflow   {url}   user: admin   password: {password}
+MLflow    in another shell: make ui   (tasks have a link into it, which opens then)
 
 Trigger a run in the browser (Dags / build_model_pipeline / Trigger), in another shell:
 
@@ -172,16 +190,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"Starting Airflow (about a minute); its log: {log}", flush=True)
-    with standalone(home, log) as process:
+    with standalone(home, log) as processes:
         try:
             while not ready(url, home):
-                if process.poll() is not None:
-                    sys.exit(f"Airflow ended with status {process.returncode}; {log} says why.")
+                if any(process.poll() is not None for process in processes):
+                    sys.exit(f"Airflow stopped while it started; {log} says why.")
                 time.sleep(1)
             paths = {"home": home, "project": PROJECT, "airflow": BIN / "airflow"}
             pasted = {name: shlex.quote(str(path)) for name, path in paths.items()}
             print(BANNER.format(url=url, password=password_of(home), log=log, **pasted), flush=True)
-            process.wait()
+            while all(process.poll() is None for process in processes):
+                time.sleep(1)
             sys.exit(f"Airflow stopped; {log} says why.")
         except KeyboardInterrupt:
             print("Stopping ...", flush=True)

@@ -7,17 +7,12 @@ when they run.
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 
-import json
-import os
+import io
 import shlex
 import signal
-import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +20,7 @@ from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
 from mlops_dagster.garbage import collect_rarely
-from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, search, serve
+from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, report, search, serve, ui
 from mlops_dagster.shell import step as one_step
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
@@ -51,8 +46,7 @@ from mlops_dagster.shell.output import (
     price_parameters,
     print_json,
     progress,
-    refuse_taken_port,
-    run_step,
+    run_steps,
     shell_tracker,
 )
 
@@ -127,16 +121,13 @@ def build_model(
         with steps.training_engine(settings) as engine:
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
             for one in symbol:
-                reports[one] = {
-                    "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
-                    "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
-                    "trained_model": run_step(
-                        one, "trained_model", partial(steps.trained_model, one, forest, **tracked, engine=engine)
-                    ),
-                    "champion_model": run_step(
-                        one, "champion_model", partial(steps.champion_model, one, rules, **tracked)
-                    ),
+                calls = {
+                    "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
+                    "training_set": partial(steps.training_set, one, split, store=store),
+                    "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
+                    "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
+                reports[one] = run_steps(one, calls, settings, origin)
         if as_json:
             print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
         else:
@@ -152,49 +143,7 @@ app.command()(serve.serve)
 app.command("search-model")(search.search_model)
 app.command("cluster-search-model")(search.cluster_search_model)
 app.command()(one_step.step)
-
-
-@app.command()
-def report(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
-    """Show the latest model, the newest forecast and the latest search of each symbol."""
-    with errors_said_well(as_json):
-        from mlops_dagster import steps
-        from mlops_dagster.stack.deployment_files import load_deployment
-        from mlops_dagster.stack.store import store_of
-
-        settings = load_deployment(deployment)
-        store = store_of(settings)
-        models = []
-        for symbol in store.symbols("trained_model"):
-            table = store.current("trained_model", symbol)
-            if table is not None:
-                models.append(
-                    {
-                        "symbol": symbol,
-                        "recipe": table.metadata["recipe"],
-                        "trained_at": table.written_at.isoformat(timespec="seconds"),
-                        "parameters": json.loads(table.metadata["parameters"]),
-                        "metrics": json.loads(table.metadata["metrics"]),
-                        "model_uri": table.metadata["model_uri"],
-                        "model_digest": table.metadata["model_digest"],
-                        "mlflow_run_id": table.metadata["mlflow_run_id"],
-                        "model_version": table.metadata.get("model_version"),
-                        "champion": steps.champion_of(symbol, store),
-                    }
-                )
-        forecasts = forecast.latest_forecasts(store)
-        searches = search.latest_searches(store)
-        if as_json:
-            print_json({"models": models, "forecasts": forecasts, "searches": searches})
-            return
-        if models:
-            _print_models(models)
-        else:
-            out.print("No model yet. Build one: mlops build-model --symbol GSPC")
-        if forecasts:
-            forecast.print_forecasts(forecasts)
-        if searches:
-            search.print_searches(searches)
+app.command()(report.report)
 
 
 @app.command()
@@ -207,7 +156,7 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         with progress.status("MLflow's database"):
             open_tracker(settings).connect()
         with progress.status("Dagster's home"):
-            dagster_home = _prepare_dagster(settings)
+            dagster_home = ui.prepare_dagster(settings)
         if as_json:
             print_json({"home": str(settings.home), "dagster_home": str(dagster_home), "symbols": settings.symbols})
         else:
@@ -215,32 +164,7 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
             out.print(f"Ready: {settings.home}\nFor Dagster's own commands: {export}", soft_wrap=True, markup=False)
 
 
-@app.command()
-def ui(
-    port: Annotated[int, typer.Option(help="Dagster's port.", min=1, max=65535)] = 3000,
-    mlflow_port: Annotated[int, typer.Option(help="MLflow's port.", min=1, max=65535)] = 5000,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    deployment: DeploymentName = None,
-) -> None:
-    """Open Dagster and MLflow together. Stop both with Ctrl-C."""
-    with errors_said_well(as_json=False):
-        from mlops_dagster.stack.deployment_files import load_deployment
-
-        settings = load_deployment(deployment)
-        # A server, or Databricks, has a UI of its own; a database needs ours.
-        own_mlflow = not str(settings.tracking.mlflow_tracking_uri).startswith(("http", "databricks"))
-        # Dagster would silently take another port, and every link from MLflow would lead nowhere.
-        refuse_taken_port("port", host, port)
-        if own_mlflow:
-            refuse_taken_port("mlflow_port", host, mlflow_port)
-        with progress.status("Making the state folder ready"):
-            open_tracker(settings).connect()
-            dagster_home = _prepare_dagster(settings)
-        if deployment:
-            os.environ["MLOPS_DEPLOYMENT"] = deployment  # for the processes that load it again
-        _serve_uis(settings, dagster_home, host=host, port=port, mlflow_port=mlflow_port if own_mlflow else None)
-
-
+app.command()(ui.ui)
 app.command()(parity.parity)
 app.add_typer(cache.app, name="cache")
 app.add_typer(deployments.app, name="deployments")
@@ -261,60 +185,6 @@ def _before_the_command(
         take_orders(environment, secrets, caller)
 
 
-def _prepare_dagster(settings: Any) -> Path:
-    try:
-        from mlops_dagster.instance import prepare_instance
-    except ModuleNotFoundError as error:
-        raise pipelines.MlopsError(
-            f'Dagster is not installed ({error}): pip install "mlops_dagster[dagster]".'
-        ) from None
-    return prepare_instance(settings)
-
-
-def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflow_port: int | None) -> None:
-    dagster_url = f"http://{host}:{port}"
-    mlflow_url = settings.tracking.mlflow_tracking_uri if mlflow_port is None else f"http://{host}:{mlflow_port}"
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(dagster_home),
-        "MLOPS_HOME": str(settings.home),
-        "MLOPS_DAGSTER_URL": dagster_url,
-        # The server's job runners are for GenAI; without them it starts in half the time, with fewer processes.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    python = [sys.executable, "-m"]
-    workspace = str(dagster_home / "workspace.yaml")
-    commands = [[*python, "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]]
-    if mlflow_port is not None:
-        environment["MLOPS_TRACKING__UI_URL"] = mlflow_url
-        server = [*python, "mlflow", "server", "--host", host, "--port", str(mlflow_port), "--workers", "1"]
-        server += ["--backend-store-uri", settings.tracking.mlflow_tracking_uri]
-        if settings.tracking.artifact_location:
-            server += ["--default-artifact-root", settings.tracking.artifact_location]
-        commands.append(server)
-    out.print(f"Dagster  {dagster_url}\nMLflow   {mlflow_url}\nStop both with Ctrl-C.")
-    # Each gets a session of its own, so that whatever it has started can be stopped with it.
-    processes = [
-        subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 - our own commands
-        for command in commands
-    ]
-    try:
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.5)
-        raise pipelines.MlopsError("Dagster or MLflow stopped; the lines above say why. Is the port taken?")
-    except KeyboardInterrupt:
-        progress.print("Stopping ...")
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 def _print_model(model: dict[str, Any]) -> None:
     table = Table(title=f"{model['symbol']}: {model['recipe']} recipe", title_justify="left", show_header=False)
     for name, value in model["metrics"].items():
@@ -324,41 +194,13 @@ def _print_model(model: dict[str, Any]) -> None:
     out.print(table)
 
 
-def _print_models(models: list[dict[str, Any]]) -> None:
-    table = Table(title="The latest model of each symbol", title_justify="left")
-    for column in ("symbol", "recipe", "depth", "trees"):
-        table.add_column(column)
-    for column in ("rmse", "r2", "vs persistence", "vs mean"):
-        table.add_column(column, justify="right")
-    for model in models:
-        metrics, parameters = model["metrics"], model["parameters"]
-        table.add_row(
-            model["symbol"],
-            model["recipe"],
-            str(parameters["max_depth"]),
-            str(parameters["n_estimators"]),
-            f"{metrics['rmse']:.3f}",
-            f"{metrics['r2']:.4f}",
-            f"{metrics['skill_vs_persistence']:+.2%}",
-            f"{metrics['skill_vs_training_mean']:+.2%}",
-        )
-    out.print(table)
-    out.print(
-        "Measured on test rows that the model has never seen. The last two columns say by how much its squared error\n"
-        "is smaller than that of 'the price stays as it is', and of the training rows' mean.",
-        soft_wrap=True,
-    )
-    for model in models:
-        champion_version = model["champion"]
-        who = f"version {champion_version} is champion" if champion_version else "there is no champion yet"
-        out.print(f"{model['symbol']}: {who}, the latest model is version {model['model_version']}.")
-
-
 def main() -> None:
     """Run the command line; a polite kill ends the MLflow run as KILLED instead of leaving it open."""
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     collect_rarely()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:
         app(args=plain_arguments(sys.argv[1:]))
     except SystemExit as exiting:

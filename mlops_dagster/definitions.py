@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mlops_dagster.assets import build_model, forecast, search
+from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.config import refuse_bad_run
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
@@ -25,18 +25,7 @@ from mlops_dagster.stack.deployment_files import load_deployment
 def definitions_of(deployment: Deployment) -> dg.Definitions:
     """Wire everything for one deployment; nothing is connected yet."""
     return dg.Definitions(
-        assets=with_code_and_tags(
-            [
-                build_model.prices,
-                build_model.training_set,
-                build_model.trained_model,
-                build_model.champion_model,
-                search.grid_search_results,
-                search.spark_grid_search_results,
-                forecast.price_forecast,
-                forecast.forecast_quality,
-            ]
-        ),
+        assets=with_code_and_tags(ASSETS),
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=schedules_of(deployment),

@@ -39,7 +39,7 @@ LEFT_OUT_HERE = {
     "docs/parity.md": {r"mlops parity": "it needs two stacks: shell/test_parity.py makes them"},
     "docs/performance.md": {r"\.venv/bin/python (-m benchmarks\.|benchmarks/)": "benchmarks, minutes to hours"},
     "docs/spark.md": {
-        r"spark-(class|submit)": "the tutorial starts master and worker, contracts/spark_servers.py the Connect server"
+        r"SPARK_LOCAL_IP=": "the tutorial starts master and worker, contracts/spark_servers.py the Connect server"
     },
 }
 # What Python blocks take for granted.
@@ -94,6 +94,17 @@ def test_what_is_left_out_is_there():
     for name, patterns in LEFT_OUT_HERE.items():
         lines = shell_lines(ROOT / name)
         assert all(any(re.match(pattern, line) for line in lines) for pattern in patterns), name
+
+
+def test_every_spark_of_the_documents_is_for_this_machine_only():
+    """A master or a Connect server runs anybody's code. Those that stories start are looked at while they listen."""
+    started = [
+        line for document in DOCUMENTS for line in shell_lines(document) if re.search(r"spark-(class|submit)", line)
+    ]
+    assert len(started) == 5
+    for line in started:
+        assert line.startswith("SPARK_LOCAL_IP=127.0.0.1 "), line
+        assert re.search(r"--host 127\.0\.0\.1 |spark\.connect\.grpc\.binding\.address=127\.0\.0\.1 ", line), line
 
 
 def test_ci_runs_the_two_commands_of_the_readme():

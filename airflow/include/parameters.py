@@ -46,10 +46,9 @@ def params_of(pipeline: pipelines.Pipeline) -> dict[str, Param]:
 
 def _param(parameter: pipelines.Parameter, section: str | None) -> Param:
     said: dict[str, Any] = {"type": ["null", _TYPES[parameter.kind]], "title": parameter.name}
-    if parameter.minimum is not None:
-        said["minimum"] = parameter.minimum
-    if parameter.maximum is not None:
-        said["maximum"] = parameter.maximum
+    if rules := _rules(parameter):
+        # Not beside the type: there the form would turn what is out of bounds into the bound, without a word.
+        said["allOf"] = rules
     if parameter.choices is not None:
         said["enum"] = [None, *parameter.choices]
     if section is not None:
@@ -57,6 +56,19 @@ def _param(parameter: pipelines.Parameter, section: str | None) -> Param:
     # The form shows a switch, which has no place for null: it stands as it is if nobody touches it.
     default = _SWITCHES[parameter.name] if parameter.kind == "boolean" else None
     return Param(default, description=pipelines.explain(parameter.name), **said)
+
+
+def _rules(parameter: pipelines.Parameter) -> list[dict[str, Any]]:
+    """Return what a JSON schema can say of a parameter's values."""
+    if parameter.kind == "grid":
+        values = {"type": ["array", "object"], "minItems": 1, "minProperties": 1}
+        named = {one.name: values for one in pipelines.FOREST}
+        return [{"properties": named, "additionalProperties": False}]
+    bounds = {"minimum": parameter.minimum, "maximum": parameter.maximum}
+    rules: list[dict[str, Any]] = [{name: bound} for name, bound in bounds.items() if bound is not None]
+    if parameter.whole_above is not None:
+        rules.append({"anyOf": [{"maximum": parameter.whole_above}, {"multipleOf": 1}]})
+    return rules
 
 
 def check_run(pipeline: pipelines.Pipeline, conf: Mapping[str, object], params: Mapping[str, Any]) -> None:

@@ -7,8 +7,9 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mlops_dagster import pipelines
+from mlops_dagster.shell.telling import tell_dagster
 
 # People read standard output, scripts read it with --json; progress goes to the other stream.
 out = Console(highlight=False)
@@ -56,17 +58,34 @@ AllowLeaks = Annotated[bool | None, option("allow_leaks", panel="Who becomes cha
 RandomState = Annotated[int | None, option("random_state")]
 
 
-def run_step(symbol: str, step: str, call: Callable[[], Any]) -> dict[str, Any]:
-    """Run one step with a spinner, and say when it is done."""
+def run_step(symbol: str, step: str, call: Callable[[], Any], settings: Any, origin: Any) -> dict[str, Any]:
+    """Run one step with a spinner, say when it is done, and tell the deployment's Dagster."""
     began = time.monotonic()
     with progress.status(f"{symbol}  {step}"):
         made = call()
-    return step_done(symbol, step, made, began)
+    return step_done(symbol, step, made, began, settings, origin)
 
 
-def step_done(symbol: str, step: str, made: Any, began: float) -> dict[str, Any]:
-    """Say that a step is done, and return its report."""
+def run_steps(
+    symbol: str, steps: Mapping[str, Callable[..., Any]], settings: Any, origin: Any
+) -> dict[str, dict[str, Any]]:
+    """Run steps one after the other, each on what those before it have made, whatever else is written meanwhile."""
+    reports: dict[str, dict[str, Any]] = {}
+    for name, call in steps.items():
+        made = outputs_of(reports)
+        reports[name] = run_step(symbol, name, partial(call, inputs=made) if made else call, settings, origin)
+    return reports
+
+
+def outputs_of(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the tables that steps have made, as the next step takes them."""
+    return {table: version for report in reports.values() for table, version in report["outputs"].items()}
+
+
+def step_done(symbol: str, step: str, made: Any, began: float, settings: Any, origin: Any) -> dict[str, Any]:
+    """Say that a step is done, tell the deployment's Dagster, and return the step's report."""
     progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
+    tell_dagster(settings, made, origin, lambda text: progress.print(text, soft_wrap=True, markup=False))
     result: dict[str, Any] = made.as_dict()
     return result
 

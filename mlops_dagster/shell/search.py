@@ -33,17 +33,17 @@ from mlops_dagster.shell.output import (
     errors_said_well,
     option,
     out,
+    outputs_of,
     price_parameters,
     print_json,
     progress,
-    run_step,
+    run_steps,
     shell_tracker,
     step_done,
 )
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.grid_search import Progress as SearchProgress
-    from mlops_dagster.stack.store import Store
 
 Preset = Annotated[str | None, option("preset")]
 Grid = Annotated[
@@ -182,20 +182,23 @@ class _Searching:
         origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
         for one in symbols:
-            reports[one] = {
-                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store)),
-                "training_set": run_step(one, "training_set", partial(steps.training_set, one, split, store=store)),
+            calls = {
+                "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
+                "training_set": partial(steps.training_set, one, split, store=store),
             }
+            reports[one] = run_steps(one, calls, settings, origin)
+        made = {one: outputs_of(reports[one]) for one in symbols}
         if plan_only:
-            self._print_plans({one: steps.plan_search(one, given, store=store) for one in symbols})
+            plans = {one: steps.plan_search(one, given, store=store, inputs=made[one]) for one in symbols}
+            self._print_plans(plans)
             return
         how: Any = {"store": store, "tracker": tracker, "origin": origin, "cache": cache_folder(settings)}
         with self._stepping(settings) as step:
             for one in symbols:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
-                    made = step(one, given, **how, progress=tell)
-                reports[one][self.step] = step_done(one, self.step, made, began)
+                    report = step(one, given, **how, inputs=made[one], progress=tell)
+                reports[one][self.step] = step_done(one, self.step, report, began, settings, origin)
         if self.as_json:
             print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
         else:
@@ -268,10 +271,7 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
 def _parse_one(text: str) -> dict[str, Any]:
     cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
     if text.lstrip().startswith("{"):
-        try:
-            values: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise pipelines.refuse("grid", text, f"it isn't JSON ({error}); {cure}") from None
+        values: dict[str, Any] = pipelines.json_given("grid", text, cure)
         return values
     name, equals, listed = text.partition("=")
     if not equals:
@@ -287,7 +287,7 @@ def _parse_one(text: str) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return json.loads(text.strip().lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
 
 
@@ -320,46 +320,4 @@ def _print_search(report: dict[str, Any]) -> None:
     grown = f"{work['trees_grown']:,} grown, {work['trees_reused']:,} from the cache, {work['trees_asked']:,} asked for"
     table.add_row("trees", grown)
     table.add_row("MLflow run", report["mlflow_run_id"])
-    out.print(table)
-
-
-def latest_searches(store: "Store") -> list[dict[str, Any]]:
-    """Return what there is to know about the latest search of each symbol, as JSON values."""
-    found = []
-    for pipeline in (pipelines.SEARCH_MODEL, pipelines.CLUSTER_SEARCH_MODEL):
-        step = pipeline.steps[-1].name
-        for symbol in store.symbols(step):
-            table = store.current(step, symbol)
-            if table is not None:
-                found.append(
-                    {
-                        "symbol": symbol,
-                        "pipeline": pipeline.name,
-                        "recipe": table.metadata["recipe"],
-                        "searched_at": table.written_at.isoformat(timespec="seconds"),
-                        "candidates": int(table.metadata["candidates"]),
-                        "best_parameters": json.loads(table.metadata["best_parameters"]),
-                        "best_score": float(table.metadata["best_score"]),
-                        "scoring": table.metadata["scoring"],
-                        "work": json.loads(table.metadata["work"]),
-                        "mlflow_run_id": table.metadata["mlflow_run_id"],
-                    }
-                )
-    return found
-
-
-def print_searches(searches: list[dict[str, Any]]) -> None:
-    """Print the latest searches."""
-    table = Table(title="The latest search of each symbol", title_justify="left")
-    for column in ("symbol", "recipe", "candidates", "best parameters", "score", "trees grown"):
-        table.add_column(column)
-    for one in searches:
-        table.add_row(
-            one["symbol"],
-            one["recipe"],
-            f"{one['candidates']:,}" + (" (Spark)" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else ""),
-            "\n".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
-            f"{one['best_score']:.5g}",
-            f"{one['work']['trees_grown']:,}\nof {one['work']['trees_asked']:,}",
-        )
     out.print(table)

@@ -46,23 +46,32 @@ SERVERS = {
     "mlops serve": Server("--port 5001", "curl --silent --fail --output /dev/null http://127.0.0.1:5001/ping"),
     "mlflow server": Server("", "curl --silent --fail --output /dev/null http://127.0.0.1:5050/health"),
     "moto_server": Server("", "curl --silent --fail --output /dev/null http://127.0.0.1:5055/moto-api/data.json"),
-    "spark-class org.apache.spark.deploy.master.Master": Server("--webui-port 8080", "grep --quiet ALIVE $log"),
-    "spark-class org.apache.spark.deploy.worker.Worker": Server(
-        "--host 127.0.0.1 --webui-port 8081", "grep --quiet 'registered with master' $log"
+    "SPARK_LOCAL_IP=127.0.0.1 spark-class org.apache.spark.deploy.master.Master": Server("", "grep --quiet ALIVE $log"),
+    "SPARK_LOCAL_IP=127.0.0.1 spark-class org.apache.spark.deploy.worker.Worker": Server(
+        "", "grep --quiet 'registered with master' $log"
     ),
 }
-PORTS = ("3000", "5000", "5001", "5050", "5055", "7077", "8080", "8081")
+PORTS = ("3000", "5000", "5001", "5050", "5055", "7077", "8090", "8091")
 
 PRELUDE = """\
 set -eo pipefail
 trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT
 in_another_terminal() {
   log=$(mktemp "$PWD/server.XXXX")
-  eval "exec $1" > "$log" 2>&1 &
+  eval "exec env $1" > "$log" 2>&1 &
   until eval "$2"; do
     kill -0 $! 2> /dev/null || { cat "$log"; exit 1; }
     sleep 0.5
   done
+  only_for_this_machine $!
+}
+only_for_this_machine() {
+  python -c "
+import sys, psutil
+server = psutil.Process($1)
+heard = {one.laddr.ip for process in [server, *server.children(recursive=True)]
+         for one in process.net_connections('tcp') if one.status == psutil.CONN_LISTEN}
+sys.exit(bool(heard - {'127.0.0.1', '::1', '::ffff:127.0.0.1'}) and f'{server.cmdline()} listens on {heard}')"
 }
 """
 

@@ -17,6 +17,7 @@ from mlops_dagster_tests.contracts.servers import answers, eventually, free_port
 from mlops_dagster_tests.standin import processes
 
 TOKEN = "standin-token-of-a-test"
+CLIENT_SECRET = "standin-secret-of-a-test"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,15 @@ def workspace(
     port = port or free_port()
     options = {"pending_seconds": 0.05, "terminating_seconds": 0.05, "kill_seconds": 2, **options}
     command = ["-m", "mlops_dagster_tests.standin", "--root", str(folder), "--port", str(port)]
-    command += ["--token", TOKEN, "--engine", engine, *(["--isolated"] if isolated else [])]
+    command += [
+        "--token",
+        TOKEN,
+        "--client-secret",
+        CLIENT_SECRET,
+        "--engine",
+        engine,
+        *(["--isolated"] if isolated else []),
+    ]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:

@@ -53,6 +53,18 @@ def test_a_champion_forecasts_and_is_served(mlops, home, tmp_path, price_file, m
     assert f"by version {made['champion']}; 90% of the prices" in shown.stdout
     (newest,) = json.loads(mlops("report", "--json").stdout)["forecasts"]
     assert newest["forecast"] == made["metrics"]["forecast"]
+    done = mlops("report", "--html", "state.html")
+    assert done.stdout.strip() == f"Written: {(tmp_path / 'state.html').as_uri()}"
+    page = (tmp_path / "state.html").read_text()
+    assert f"<span>{newest['forecast']:#,.6g}</span>" in page  # the forecast
+    assert "<span>5 days are scored, 20 are needed</span>" in page  # drift
+    assert "of the last 20 values of" in page
+    assert "<span>There was no champion before.</span>" in page  # champion and builds
+    assert "Nothing yet. Search: mlops search-model" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert not re.search(r"(src|href)=.(?!data:)", page)  # it needs no server
+    refused = mlops("report", "--html", "nowhere/state.html")
+    assert (refused.returncode, "in a folder that exists" in refused.stderr) == (2, True)
     refused = mlops("forecast", *where, "--interval", "1")
     assert refused.returncode == 2
     assert "interval=1.0 (float): give a number from 0.5 to 0.99" in " ".join(refused.stderr.split())

@@ -25,9 +25,10 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
     parser = argparse.ArgumentParser("python -m mlops_dagster_tests.standin", description=DISCLAIMER)
     parser.add_argument("--root", type=Path, required=True, help="folder for all of the workspace's state")
     parser.add_argument("--port", type=int, default=default.port)
-    parser.add_argument("--token", default=default.token, help="the access token that it accepts")
+    drawn = "not given: drawn anew at each start"
+    parser.add_argument("--token", help=f"the access token that it accepts; {drawn}")
     parser.add_argument("--client-id", default=default.client_id, help="OAuth for machines")
-    parser.add_argument("--client-secret", default=default.client_secret)
+    parser.add_argument("--client-secret", help=drawn)
     parser.add_argument("--engine", choices=["classic", "connect", "none"], default=default.engine)
     parser.add_argument(
         "--map", choices=["auto", "namespace", "patch"], default="auto", help="how a task sees /Volumes"
@@ -51,9 +52,9 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
     return Settings(
         root=root,
         port=given.port,
-        token=given.token,
+        token=given.token or default.token,
         client_id=given.client_id,
-        client_secret=given.client_secret,
+        client_secret=given.client_secret or default.client_secret,
         engine=given.engine,
         mapping=mapping,
         isolated=given.isolated,
@@ -74,6 +75,7 @@ def banner(settings: Settings) -> str:
         [
             f"Stand-in workspace at {settings.url}",
             f"  DATABRICKS_HOST={settings.url} DATABRICKS_TOKEN={settings.token}",
+            f"  or DATABRICKS_CLIENT_ID={settings.client_id} DATABRICKS_CLIENT_SECRET={settings.client_secret}",
             f"  root {settings.root}",
             f"  engine {settings.engine}, mapping {settings.mapping}, clusters {', '.join(settings.clusters)}"
             f"{', isolated' if settings.isolated else ''}{'' if settings.dbfs else ', no DBFS'}",

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from mlops_dagster.stack.same_site import why_foreign
 from mlops_dagster_tests.standin import pages
 from mlops_dagster_tests.standin.access import Access
 from mlops_dagster_tests.standin.answers import Answer
@@ -53,7 +54,9 @@ class Workspace:
     def answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
     ) -> Answer:
-        """Carry one request out."""
+        """Carry one request out, if no web page of another site has sent it."""
+        if foreign := why_foreign({name.lower(): value for name, value in headers.items()}, "127.0.0.1"):
+            raise ApiError(403, "PERMISSION_DENIED", foreign)
         if path.startswith("/oidc/"):
             return self.access.oidc(path, headers.get("Authorization"), body)
         if method == "GET" and (found := re.fullmatch(r"/jobs/\d+/runs/(\d+)(/\d+)?", path)):

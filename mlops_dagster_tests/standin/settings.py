@@ -5,8 +5,9 @@ What belongs here: one field per option, with its default. What doesn't: the com
 
 from __future__ import annotations
 
+import secrets
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
@@ -18,9 +19,10 @@ class Settings:
 
     root: Path
     port: int = 8765
-    token: str = "standin-token"
+    # Drawn at each start if they aren't given: a run is anybody's code, run as the user who started this.
+    token: str = field(default_factory=lambda: f"standin-{secrets.token_hex(16)}", repr=False)
     client_id: str = "standin-client"
-    client_secret: str = "standin-client-secret"
+    client_secret: str = field(default_factory=lambda: f"standin-{secrets.token_hex(16)}", repr=False)
     # classic: Spark with `sc`; connect: Spark Connect, as on serverless; none: no Spark, for tests of the protocol.
     engine: str = "classic"
     # namespace: /dbfs and /Volumes are real paths in the task; patch: Python's own I/O is redirected.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import DatabricksError, Unauthenticated
 from databricks.sdk.service import iam
 
-from mlops_dagster_tests.contracts.workspace import Workspace
+from mlops_dagster_tests.contracts.workspace import CLIENT_SECRET, Workspace
+from mlops_dagster_tests.standin.__main__ import settings_from
 from mlops_dagster_tests.standin.settings import Settings
 
 pytestmark = pytest.mark.xdist_group("standin_access")
@@ -19,8 +25,25 @@ def test_a_wrong_token(ws: Workspace) -> None:
     assert ws.requests("/Me")[-1]["status"] == 401
 
 
+def test_what_is_not_given_is_drawn_at_each_start(tmp_path: Path) -> None:
+    """A fixed token would be a door: a run is anybody's code."""
+    drawn = [settings_from(["--root", str(tmp_path)]) for _ in range(2)]
+    assert len({secret for one in drawn for secret in (one.token, one.client_secret)}) == 4
+    assert settings_from(["--root", str(tmp_path), "--token", "mine"]).token == "mine"
+
+
+@pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}], ids=str)
+def test_other_web_pages_may_not_ask(ws: Workspace, header: dict[str, str]) -> None:
+    for path in ("/", "/api/2.0/preview/scim/v2/Me"):
+        asking = urllib.request.Request(f"{ws.url}{path}", headers={"Authorization": f"Bearer {ws.token}", **header})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(asking)
+        assert refused.value.code == 403
+        assert "evil.example" in json.load(refused.value)["message"]
+
+
 def test_oauth_for_machines(ws: Workspace) -> None:
-    secret = Settings.client_secret
+    secret = CLIENT_SECRET
     client = WorkspaceClient(host=ws.url, client_id=Settings.client_id, client_secret=secret, auth_type="oauth-m2m")
     assert client.current_user.me().user_name == "standin@example.com"
     with pytest.raises(ValueError, match="invalid_client"):

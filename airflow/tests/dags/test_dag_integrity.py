@@ -100,6 +100,7 @@ def test_the_lock_has_hashes_and_no_addresses():
         ("n_estimators", [100], "not of type"),
         ("bootstrap", "yes", "not of type"),
         ("recipe", "best", "not one of"),
+        ("max_features", 2.5, "not valid under any"),
         ("symbol", "../x", "does not match"),
         ("symbol", "", "does not match"),
         ("symbol", "a..b", "does not match"),
@@ -113,12 +114,21 @@ def test_a_bad_value_is_refused_by_the_schema(bag, name, value, said):
         params.update({name: value})
 
 
+@pytest.mark.parametrize("grid", [{"n_estimators": 100}, {"max_depht": [4]}, {"max_depth": []}, [4]], ids=str)
+def test_a_grid_that_is_none_is_refused_by_the_schema(bag, grid):
+    params = copy.deepcopy(bag.dags["search_model_pipeline"].params)
+    for good in ({"n_estimators": [100]}, {"n_estimators": {"start": 1, "stop": 3, "step": 1}}, {}, None):
+        params.update({"grid": good})
+    with pytest.raises(ParamValidationError):
+        params.update({"grid": grid})
+
+
 @pytest.mark.parametrize(
     ("pipeline", "conf", "said"),
     [
         (pipelines.BUILD_MODEL, {"n_estimator": 5}, "has no such parameter; there are symbol, max_depth, n_estimators"),
         (pipelines.BUILD_MODEL, {"max_depth": 4.0}, "give an integer"),
-        (pipelines.BUILD_MODEL, {"max_features": 2.5}, "give a whole one"),
+        (pipelines.BUILD_MODEL, {"max_features": 2.5}, "above 1 a whole one"),
         (pipelines.SEARCH_MODEL, {"grid": {"max_depht": [4]}}, "there is no such parameter"),
         (pipelines.SEARCH_MODEL, {"grid": {"max_depth": []}}, "the list is empty"),
         (pipelines.SEARCH_MODEL, {"grid": {"max_depth": [4]}, "preset": "small"}, "give one of them"),
@@ -137,7 +147,9 @@ def test_every_parameter_has_the_words_and_bounds_of_the_pipeline():
             if name != "symbol":
                 said = pipelines.PARAMETERS[name]
                 assert param.description == pipelines.explain(name)
-                assert (param.schema.get("minimum"), param.schema.get("maximum")) == (said.minimum, said.maximum)
+                rules = {key: value for rule in param.schema.get("allOf", ()) for key, value in rule.items()}
+                assert (rules.get("minimum"), rules.get("maximum")) == (said.minimum, said.maximum)
+                assert not {"minimum", "maximum"} & set(param.schema)  # the form would clip to them
                 assert param.value is None or said.kind == "boolean"
 
 

@@ -94,10 +94,12 @@ def airflow(database, standin, mlflow, mlops):
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        with start.standalone(home, home / "standalone.log") as process:
+        with start.standalone(home, home / "standalone.log") as processes:
 
             def there():
-                assert process.poll() is None, (home / "standalone.log").read_text()[-5000:]
+                assert all(process.poll() is None for process in processes), (home / "standalone.log").read_text()[
+                    -5000:
+                ]
                 if not start.healthy(url):
                     return False
                 made = Airflow(url, start.token_of(url, home), home)

@@ -18,7 +18,7 @@ from mlops_dagster.stack.databricks.workspace import (
     credential_state,
     credentials,
 )
-from mlops_dagster_tests.contracts.workspace import Workspace
+from mlops_dagster_tests.contracts.workspace import CLIENT_SECRET, Workspace
 
 pytestmark = [pytest.mark.usefixtures("no_credentials"), pytest.mark.xdist_group("stack_databricks")]
 HOST = "https://example.cloud.databricks.com"
@@ -89,7 +89,7 @@ def test_a_real_call(ws: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         monkeypatch.setenv("DATABRICKS_TOKEN", ws.token)
     else:
         monkeypatch.setenv("DATABRICKS_CLIENT_ID", "standin-client")
-        monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "standin-client-secret")
+        monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", CLIENT_SECRET)
     assert connect().current_user.me().user_name
 
 
