@@ -92,13 +92,17 @@ def redacted(text: str) -> str:
     """
     text = _USER.sub("***", text)
     text = _PARAMETER.sub(lambda one: f"{one[1]}{one[2]}=***" if _is_secret(one) else one[0], text)
-    text = _OPTION.sub(
-        lambda one: re.sub(r":.*", f": {one[3]}***{one[3]}", one[0], flags=re.S) if is_secret_name(one[2]) else one[0],
-        text,
-    )
+    text = _OPTION.sub(_option_redacted, text)
     for _, shape in _TOKENS:
         text = shape.sub("***", text)
     return text
+
+
+def _option_redacted(option: re.Match[str]) -> str:
+    name, quote = option[2], option[3]
+    if name.lower() in ("key", "keys") or not is_secret_name(name):  # of a pair's two halves, `key` is the name
+        return option[0]
+    return f"{option[1]}{name}{option[1]}: {quote}***{quote}"
 
 
 def as_cause(error: BaseException) -> BaseException | None:
