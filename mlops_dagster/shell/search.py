@@ -33,10 +33,11 @@ from mlops_dagster.shell.output import (
     errors_said_well,
     option,
     out,
+    outputs_of,
     price_parameters,
     print_json,
     progress,
-    run_step,
+    run_steps,
     shell_tracker,
     step_done,
 )
@@ -181,22 +182,23 @@ class _Searching:
         origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
         for one in symbols:
-            reports[one] = {
-                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store), settings, origin),
-                "training_set": run_step(
-                    one, "training_set", partial(steps.training_set, one, split, store=store), settings, origin
-                ),
+            calls = {
+                "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
+                "training_set": partial(steps.training_set, one, split, store=store),
             }
+            reports[one] = run_steps(one, calls, settings, origin)
+        made = {one: outputs_of(reports[one]) for one in symbols}
         if plan_only:
-            self._print_plans({one: steps.plan_search(one, given, store=store) for one in symbols})
+            plans = {one: steps.plan_search(one, given, store=store, inputs=made[one]) for one in symbols}
+            self._print_plans(plans)
             return
         how: Any = {"store": store, "tracker": tracker, "origin": origin, "cache": cache_folder(settings)}
         with self._stepping(settings) as step:
             for one in symbols:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
-                    made = step(one, given, **how, progress=tell)
-                reports[one][self.step] = step_done(one, self.step, made, began, settings, origin)
+                    report = step(one, given, **how, inputs=made[one], progress=tell)
+                reports[one][self.step] = step_done(one, self.step, report, began, settings, origin)
         if self.as_json:
             print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
         else:
@@ -269,10 +271,7 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
 def _parse_one(text: str) -> dict[str, Any]:
     cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
     if text.lstrip().startswith("{"):
-        try:
-            values: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise pipelines.refuse("grid", text, f"it isn't JSON ({error}); {cure}") from None
+        values: dict[str, Any] = pipelines.json_given("grid", text, cure)
         return values
     name, equals, listed = text.partition("=")
     if not equals:
@@ -288,7 +287,7 @@ def _parse_one(text: str) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return json.loads(text.strip().lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack import limited_yaml
 from mlops_dagster.stack.tracked_run import FOREST_TYPES
 
 DESCRIPTION = "MLmodel"
@@ -42,7 +43,6 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
         If it isn't.
     """
     import skops.io
-    import yaml
 
     from mlops_dagster.ml.model import model_digest as digest_of
 
@@ -53,11 +53,11 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
         if (folder / name).is_symlink() or not (folder / name).is_file():
             raise refuse(f"there is no file {name}")
     try:
-        described = yaml.safe_load((folder / DESCRIPTION).read_text())
+        described = limited_yaml.load(limited_yaml.text_of(folder / DESCRIPTION))
         flavors = described["flavors"]
         loader, path = flavors["python_function"]["loader_module"], flavors["python_function"]["model_path"]
         how, other = flavors["sklearn"]["serialization_format"], flavors["sklearn"]["pickled_model"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise refuse(f"its MLmodel file can't be understood ({short(error)})") from None
     if loader != "mlflow.sklearn":
         raise refuse(f"it names the loader {loader!r}, which could run anything")
