@@ -194,7 +194,7 @@ class _Served:
         if self.token:
             out.print(f"Dagster asks for a password, with any user name: {self.token}", soft_wrap=True, markup=False)
         # MLflow's first page is that for language models.
-        experiments = f"/#/experiments?{MODEL_TRAINING}" if self.mlflow_url.startswith("http") else ""
+        experiments = f"/#/experiments?{MODEL_TRAINING}" if str(self.mlflow_url).startswith("http") else ""
         out.print(
             f"Dagster  {self.dagster_url}\nMLflow   {self.mlflow_url}{experiments}\nStop both with Ctrl-C.",
             soft_wrap=True,
