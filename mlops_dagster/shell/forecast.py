@@ -26,7 +26,7 @@ from mlops_dagster.shell.output import (
     out,
     price_parameters,
     print_json,
-    run_step,
+    run_steps,
     shell_tracker,
 )
 
@@ -68,10 +68,9 @@ def forecast(
         tools: Any = {"deployment": settings, "store": store, "tracker": shell_tracker(settings), "origin": origin}
         reports: dict[str, dict[str, Any]] = {}
         for one in symbol:
-            reports[one] = {
-                step: run_step(one, step, partial(steps.run_step, step, one, its, **tools), settings, origin)
-                for step, its in (("prices", where), ("price_forecast", given), ("forecast_quality", {}))
-            }
+            its = {"prices": where, "price_forecast": given, "forecast_quality": {}}
+            calls = {step: partial(steps.run_step, step, one, its[step], **tools) for step in its}
+            reports[one] = run_steps(one, calls, settings, origin)
         if as_json:
             print_json({"pipeline": pipelines.FORECAST.name, "run_id": origin.run_id, "symbols": reports})
             return

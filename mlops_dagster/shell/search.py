@@ -33,10 +33,11 @@ from mlops_dagster.shell.output import (
     errors_said_well,
     option,
     out,
+    outputs_of,
     price_parameters,
     print_json,
     progress,
-    run_step,
+    run_steps,
     shell_tracker,
     step_done,
 )
@@ -180,24 +181,24 @@ class _Searching:
         store = store_of(settings)
         origin = shell_origin()
         reports: dict[str, dict[str, Any]] = {}
-        reads: Any = {"store": store, "limits": settings.limits}
         for one in symbols:
-            reports[one] = {
-                "prices": run_step(one, "prices", partial(steps.prices, one, where, **reads), settings, origin),
-                "training_set": run_step(
-                    one, "training_set", partial(steps.training_set, one, split, store=store), settings, origin
-                ),
+            calls = {
+                "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
+                "training_set": partial(steps.training_set, one, split, store=store),
             }
+            reports[one] = run_steps(one, calls, settings, origin)
+        made = {one: outputs_of(reports[one]) for one in symbols}
         if plan_only:
-            self._print_plans({one: steps.plan_search(one, given, store=store) for one in symbols})
+            plans = {one: steps.plan_search(one, given, store=store, inputs=made[one]) for one in symbols}
+            self._print_plans(plans)
             return
         how: Any = {"store": store, "tracker": tracker, "origin": origin, "cache": cache_folder(settings)}
         with self._stepping(settings) as step:
             for one in symbols:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
-                    made = step(one, given, **how, progress=tell)
-                reports[one][self.step] = step_done(one, self.step, made, began, settings, origin)
+                    report = step(one, given, **how, inputs=made[one], progress=tell)
+                reports[one][self.step] = step_done(one, self.step, report, began, settings, origin)
         if self.as_json:
             print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.provenance import git_commit
+from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, shown, step_code_version
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def prices(
     )
 
 
-def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+def training_set(symbol: str, given: Mapping[str, object], *, store: Store, inputs: Pins | None = None) -> StepReport:
     """Make features, target and split from the symbol's prices, and keep them as a table.
 
     Parameters
@@ -75,6 +76,8 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> S
         ``recipe``, ``horizon``, ``test_size`` as in `pipelines.TRAINING_SET`.
     store : Store
         Holds the table `prices`; gets the table `training_set`.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -83,11 +86,12 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> S
     """
     pipelines.check_symbol(symbol)
     parameters = pipelines.check_parameters(pipelines.TRAINING_SET.parameters, given)
+    tables = Inputs(symbol, store, inputs)
 
     from mlops_dagster.ml.evaluation import find_leaks
     from mlops_dagster.ml.recipes import make_training_set
 
-    price_frame, price_table = store.read("prices", symbol)
+    price_frame, price_table = tables.read("prices")
     made = make_training_set(price_frame, **parameters)
     table = store.write(
         "training_set", symbol, made.frame, metadata={**made.metadata(), "prices_digest": price_table.digest}
@@ -105,8 +109,8 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> S
             "features": list(made.features),
             "rows_per_split": {str(split): int(count) for split, count in counts.items()},
             "leaks": find_leaks(made),
-            "prices_version": price_table.version,
         },
+        inputs=tables.used,
     )
 
 
@@ -117,6 +121,7 @@ def trained_model(
     store: Store,
     tracker: Tracker,
     origin: Origin,
+    inputs: Pins | None = None,
     n_jobs: int = -1,
     engine: Any = None,
 ) -> StepReport:
@@ -136,6 +141,8 @@ def trained_model(
         model: the challenger.
     origin : Origin
         Who is calling, for the tags.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     n_jobs : int, default=-1
         Threads to fit with; the model doesn't depend on it. -1 means all cores.
     engine : Engine, optional
@@ -149,6 +156,7 @@ def trained_model(
     """
     pipelines.check_symbol(symbol)
     pipelines.check_parameters(pipelines.FOREST, given)
+    tables = Inputs(symbol, store, inputs)
 
     from mlops_dagster.ml import plots
     from mlops_dagster.ml.evaluation import evaluate
@@ -156,7 +164,7 @@ def trained_model(
     from mlops_dagster.ml.model import fit_forest, model_digest
     from mlops_dagster.ml.recipes import TrainingSet
 
-    frame, table = store.read("training_set", symbol)
+    frame, table = tables.read("training_set")
     data = TrainingSet.from_table(frame, table.metadata)
     parameters = pipelines.resolve_forest(data.recipe, given)
     version = step_code_version("trained_model")
@@ -227,9 +235,9 @@ def trained_model(
             "parameters": parameters,
             "model_digest": digest,
             "model_version": registered,
-            "training_set_version": table.version,
             "code_version": version,
         },
+        inputs=tables.used,
         metrics=evaluation.metrics,
         plots=images,
         mlflow_run_id=run.run_id,

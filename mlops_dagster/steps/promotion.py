@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from mlops_dagster.steps.champion import (
     training_set_of,
 )
 from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
@@ -39,7 +41,13 @@ if TYPE_CHECKING:
 
 
 def champion_model(
-    symbol: str, given: Mapping[str, object], *, store: Store, tracker: Tracker, origin: Origin
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    inputs: Pins | None = None,
 ) -> StepReport:
     """Let the symbol's newest model take the champion's place if it is better, and write down why or why not.
 
@@ -55,6 +63,8 @@ def champion_model(
         Whose registry holds the models.
     origin : Origin
         Who is calling.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -66,11 +76,13 @@ def champion_model(
     pipelines.check_symbol(symbol)
     rules = {**pipelines.GATE_DEFAULTS, **pipelines.check_parameters(pipelines.GATE, given)}
     registry = tracker.registry
+    tables = Inputs(symbol, store, inputs)
 
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
-        return _judge(symbol, rules, history, store, registry)
+        return _judge(symbol, rules, history, tables, registry)
 
-    return _write(symbol, decide_on, store=store, registry=registry, origin=origin)
+    report = _write(symbol, decide_on, store=store, registry=registry, origin=origin)
+    return replace(report, inputs=tables.used)
 
 
 def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: Tracker, origin: Origin) -> StepReport:
@@ -126,21 +138,22 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
 
 
 def _judge(
-    symbol: str, rules: Mapping[str, Any], history: pd.DataFrame | None, store: Store, registry: Registry
+    symbol: str, rules: Mapping[str, Any], history: pd.DataFrame | None, tables: Inputs, registry: Registry
 ) -> dict[str, Any]:
     from mlops_dagster.ml import gate
     from mlops_dagster.ml.evaluation import find_leaks
     from mlops_dagster.ml.prices import PriceDataError, validate_prices
     from mlops_dagster.ml.recipes import TrainingSet
 
-    _, trained = store.read("trained_model", symbol)
+    _, trained = tables.read("trained_model")
     challenger = trained.metadata["model_version"]
     model, registered = registry.load(symbol, challenger)
-    frame, table = store.read("training_set", symbol, version=int(registered.tags["training_set_version"]))
+    frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     data = TrainingSet.from_table(frame, table.metadata)
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
         raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model speaks of: train again.")
-    prices, _ = store.read("prices", symbol)
+    # Those that its training set was made of, so that both models are judged by the same.
+    prices, _ = tables.read("prices", digest=table.metadata["prices_digest"])
     price_problem = None
     try:
         validate_prices(prices, source="the table prices")
@@ -206,7 +219,7 @@ def _judge(
 def _champion(
     symbol: str, champion: VersionKey | None, data: TrainingSet, prices: pd.DataFrame, registry: Registry
 ) -> tuple[tuple[Any, RegisteredVersion] | None, TrainingSet | None, str | None]:
-    """Load the champion with a training set of today's prices by its own recipe, or say why it can't be used."""
+    """Load the champion with a training set of these prices by its own recipe, or say why it can't be used."""
     if champion is None:
         return None, None, None
     try:
