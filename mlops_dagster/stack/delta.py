@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack.secrets import as_cause, redacted
 
 if TYPE_CHECKING:
     import deltalake
@@ -70,14 +71,14 @@ def explained(doing: str, *passed: type[Exception]) -> Iterator[None]:
             raise
         cause = one_line(error)
         cures = [cure for words, cure in _CURES if re.search(words, cause, re.IGNORECASE)]
-        raise StoreError(f"could not {doing}: {cause}. {''.join(cures[:1])}".strip()) from error
+        raise StoreError(f"could not {redacted(doing)}: {cause}. {''.join(cures[:1])}".strip()) from as_cause(error)
 
 
 def one_line(error: object) -> str:
     """Say what deltalake said without its colours, arrows, line breaks and stack traces."""
     text = re.sub(r"\x1b\[\d+m|↳", "", str(error))
     text = re.split(r"\n\s+0: ", text)[0]
-    return re.sub(r"\s*\n\s*", ": ", text.strip()).rstrip(".")
+    return redacted(re.sub(r"\s*\n\s*", ": ", text.strip()).rstrip("."))
 
 
 def open_table(uri: str, options: dict[str, str], version: int | None = None) -> deltalake.DeltaTable | None:
