@@ -73,7 +73,7 @@ def test_the_metadata_are_what_people_look_at(defs, instance, home):
     assert metadata["rmse"].value > 0
     assert metadata["mlflow"].value.startswith("http://127.0.0.1:5000/")
     assert json.loads(json.dumps(metadata["parameters"].value))["max_depth"] == 4
-    run_id = metadata["mlflow"].value.rpartition("/")[2]
+    run_id = metadata["mlflow"].value.partition("?")[0].rpartition("/")[2]
     for plot in ("forecast", "residuals", "feature_importance"):
         link = f"http://127.0.0.1:5000/get-artifact?path=plots/{plot}.png&run_uuid={run_id}"
         assert metadata[plot].value == f"![{plot}: in MLflow, or below `plots`]({link})"

@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.stack.secrets import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,7 +37,7 @@ def tell_dagster(settings: Any, report: Any, origin: Origin, warn: Callable[[str
         try:
             tell_instance(home, report, origin)
         except Exception as error:  # noqa: BLE001 - a broken database, settings of another version, anything
-            said.append(f"{type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0][:200]}")
+            said.append(f"{type(error).__name__}: {(redacted(str(error)) or 'no reason given').splitlines()[0][:200]}")
 
     # A database that is locked is asked again for half a minute; nobody has to wait for that.
     asking = threading.Thread(target=tell, daemon=True)
