@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mlops_dagster.stack.tracking import Origin
 
-PATIENCE = 30  # seconds; a busy machine takes several to open the database, and nobody should wait for a locked one
+PATIENCE = 20  # seconds; on a busy machine it takes several to open the database
 _silent: set[Path] = set()  # the homes that couldn't be told: once said is enough
 
 
