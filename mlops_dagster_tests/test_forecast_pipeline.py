@@ -6,6 +6,7 @@ import pytest
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.store import Store
+from mlops_dagster_tests.conftest import embedded_plot
 from mlops_dagster_tests.test_build_model import SMALL, failure
 
 ASSETS = ("prices", "price_forecast", "forecast_quality")
@@ -64,7 +65,10 @@ def test_forecasts_are_made_scored_and_checked(champion, defs, instance, home):
     for name in ("days_scored", "skill_vs_persistence_20", "coverage_20", "rmse_60"):
         assert isinstance(quality[name].value, float)  # poor_forecasts reads them
     for asset, plot in (("price_forecast", "forecast_and_price"), ("forecast_quality", "quality")):
-        assert "data:image/png" in metadata(instance, asset)[plot].value
+        # A picture out of MLflow, where the run that trained the model keeps it, and below `plots` the same for good.
+        assert f"/get-artifact?path=plots/{asset}-0/{plot}.png&run_uuid=" in metadata(instance, asset)[plot].value
+        assert embedded_plot(metadata(instance, asset), plot).startswith(b"\x89PNG")
+        assert "/#/models/mlops_dagster.ACME/versions/1" in metadata(instance, asset)["mlflow"].value
         columns = metadata(instance, asset)["dagster/column_schema"].value.columns
         assert [column.name for column in columns if not column.description] == []
     frame, _ = Store(home / "store").read("price_forecast", "ACME")
