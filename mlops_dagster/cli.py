@@ -31,6 +31,7 @@ from mlops_dagster.shell.output import (
     AsJson,
     BeatPersistence,
     DeploymentName,
+    EachSymbol,
     End,
     Horizon,
     Margin,
@@ -51,11 +52,13 @@ from mlops_dagster.shell.output import (
     progress,
     refuse_taken_port,
     run_step,
+    say_next,
     shell_tracker,
 )
 
 app = typer.Typer(
     name="mlops",
+    suggest_commands=False,  # click does it, too
     help="Train scikit-learn models on daily prices. Every command runs the same steps as the Dagster assets.",
     no_args_is_help=True,
     add_completion=False,
@@ -121,23 +124,28 @@ def build_model(
         )
         store = store_of(settings)
         origin = shell_origin()
-        reports: dict[str, dict[str, Any]] = {}
+        each = EachSymbol(symbol)
         with steps.training_engine(settings) as engine:
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
-            for one in symbol:
+
+            def build(one: str) -> dict[str, Any]:
                 calls = {
                     "prices": partial(steps.prices, one, where, store=store),
                     "training_set": partial(steps.training_set, one, split, store=store),
                     "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
                     "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
-                reports[one] = {step: run_step(one, step, call, settings, origin) for step, call in calls.items()}
-        if as_json:
-            print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
-        else:
-            for one in symbol:
-                _print_model(reports[one]["trained_model"])
-                champion.say_decision(reports[one]["champion_model"])
+                return {step: run_step(one, step, call, settings, origin) for step, call in calls.items()}
+
+            reports = each.do(build)
+
+        def show() -> None:
+            for made in reports.values():
+                _print_model(made["trained_model"])
+                champion.say_decision(made["champion_model"])
+            champion.say_what_follows([made["champion_model"] for made in reports.values()])
+
+        each.say(as_json, {"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports}, show)
 
 
 app.command()(champion.promote)
@@ -166,8 +174,8 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         else:
             out.print(
                 f"Ready: {settings.home}\nFor Dagster's own commands: export DAGSTER_HOME={dagster_home}",
-                soft_wrap=True,
             )
+            say_next("mlops build-model --symbol GSPC, or mlops ui")
 
 
 @app.command()

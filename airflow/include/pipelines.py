@@ -192,7 +192,7 @@ SOURCE = Parameter(
     "source",
     "text",
     "Where the prices come from: the bundled files, your own CSV or Parquet files, or Yahoo Finance. "
-    "Not given: as the deployment says.",
+    "Default: as the deployment says.",
     choices=PRICE_SOURCES,
 )
 PATH = Parameter(
@@ -204,10 +204,10 @@ SHA256 = Parameter(
     "sha256",
     "text",
     "For source 'files': the SHA-256 of the bytes that are meant, of several files in the order of their names. Other "
-    "bytes are refused. Not given: whatever is there.",
+    "bytes are refused. Default: whatever is there.",
 )
-START = Parameter("start", "text", "For source 'yahoo': the first day, YYYY-MM-DD. Not given: all there is.")
-END = Parameter("end", "text", "For source 'yahoo': the day after the last, YYYY-MM-DD. Not given: today.")
+START = Parameter("start", "text", "For source 'yahoo': the first day, YYYY-MM-DD. Default: all there is.")
+END = Parameter("end", "text", "For source 'yahoo': the day after the last, YYYY-MM-DD. Default: today.")
 
 RECIPE = Parameter(
     "recipe",
@@ -219,14 +219,14 @@ RECIPE = Parameter(
 HORIZON = Parameter(
     "horizon",
     "integer",
-    "How many trading days ahead the forecast looks. Not given: 1 (honest), 1 % of the rows (article).",
+    "How many trading days ahead the forecast looks. Default: 1 (honest), 1 % of the rows (article).",
     minimum=1,
     maximum=250,
 )
 TEST_SIZE = Parameter(
     "test_size",
     "number",
-    "The share of the rows that is kept for testing. Not given: 0.33.",
+    "The share of the rows that is kept for testing. Default: 0.33.",
     minimum=0.05,
     maximum=0.5,
 )
@@ -323,14 +323,14 @@ SEARCH = (
         "cv",
         "text",
         "How candidates are scored. 'chronological': on rows that come after those they learn from, with a gap. "
-        "'shuffled': on random parts, as the article does. Not given: chronological (honest), shuffled (article).",
+        "'shuffled': on random parts, as the article does. Default: chronological (honest), shuffled (article).",
         choices=CV_SCHEMES,
     ),
     Parameter("folds", "integer", "How many times each candidate is fitted and scored.", minimum=2, maximum=50),
     Parameter(
         "gap",
         "integer",
-        "For cv 'chronological': how many rows to leave out before those that are scored. Not given: the horizon, "
+        "For cv 'chronological': how many rows to leave out before those that are scored. Default: the horizon, "
         "with which nothing leaks.",
         minimum=0,
         maximum=1000,
@@ -423,7 +423,7 @@ def explain(name: str) -> str:
     Examples
     --------
     >>> explain("n_estimators")
-    'How many trees the forest has. Give an integer from 1 to 10000. Not given: 100 (article), 200 (honest).'
+    'How many trees the forest has. Give an integer from 1 to 10000. Default: 100 (article), 200 (honest).'
     """
     said = PARAMETERS[name]
     words = [said.description]
@@ -434,9 +434,9 @@ def explain(name: str) -> str:
         if name in step_defaults:
             defaults = dict.fromkeys(RECIPES, step_defaults[name])
     if len(set(defaults.values())) == 1:
-        words.append(f"Not given: {next(iter(defaults.values()))}.")
+        words.append(f"Default: {next(iter(defaults.values()))}.")
     elif defaults:
-        words.append("Not given: " + ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items()) + ".")
+        words.append("Default: " + ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items()) + ".")
     return " ".join(words)
 
 

@@ -147,7 +147,7 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
         if isinstance(error, Unanswered | ParameterError):
             return refused(getattr(error, "status", 400), str(error))
         # Its message may name paths of this machine: whoever serves reads it, who asks needn't.
-        progress.print(f"{type(error).__name__}: {error}", markup=False, soft_wrap=True)
+        progress.print(f"{type(error).__name__}: {error}", markup=False)
         return refused(503, f"The forecast can't be made ({type(error).__name__}); the server's own output says why.")
 
     def broken(request: Request, error: Exception) -> Response:
