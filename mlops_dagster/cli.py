@@ -7,15 +7,11 @@ when they run.
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 
-import os
+import io
 import signal
-import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +19,7 @@ from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
 from mlops_dagster.garbage import collect_rarely
-from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, report, search, serve
+from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, report, search, serve, ui
 from mlops_dagster.shell import step as one_step
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
@@ -50,8 +46,7 @@ from mlops_dagster.shell.output import (
     price_parameters,
     print_json,
     progress,
-    refuse_taken_port,
-    run_step,
+    run_steps,
     say_next,
     shell_tracker,
 )
@@ -130,12 +125,12 @@ def build_model(
 
             def build(one: str) -> dict[str, Any]:
                 calls = {
-                    "prices": partial(steps.prices, one, where, store=store),
+                    "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
                     "training_set": partial(steps.training_set, one, split, store=store),
                     "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
                     "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
-                return {step: run_step(one, step, call, settings, origin) for step, call in calls.items()}
+                return run_steps(one, calls, settings, origin)
 
             reports = each.do(build)
 
@@ -168,7 +163,7 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         with progress.status("MLflow's database"):
             open_tracker(settings).connect()
         with progress.status("Dagster's home"):
-            dagster_home = _prepare_dagster(settings)
+            dagster_home = ui.prepare_dagster(settings)
         if as_json:
             print_json({"home": str(settings.home), "dagster_home": str(dagster_home), "symbols": settings.symbols})
         else:
@@ -178,32 +173,7 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
             say_next("mlops build-model --symbol GSPC, or mlops ui")
 
 
-@app.command()
-def ui(
-    port: Annotated[int, typer.Option(help="Dagster's port.", min=1, max=65535)] = 3000,
-    mlflow_port: Annotated[int, typer.Option(help="MLflow's port.", min=1, max=65535)] = 5000,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    deployment: DeploymentName = None,
-) -> None:
-    """Open Dagster and MLflow together. Stop both with Ctrl-C."""
-    with errors_said_well(as_json=False):
-        from mlops_dagster.stack.deployment_files import load_deployment
-
-        settings = load_deployment(deployment)
-        # A server, or Databricks, has a UI of its own; a database needs ours.
-        own_mlflow = not str(settings.tracking.mlflow_tracking_uri).startswith(("http", "databricks"))
-        # Dagster would silently take another port, and every link from MLflow would lead nowhere.
-        refuse_taken_port("port", host, port)
-        if own_mlflow:
-            refuse_taken_port("mlflow_port", host, mlflow_port)
-        with progress.status("Making the state folder ready"):
-            open_tracker(settings).connect()
-            dagster_home = _prepare_dagster(settings)
-        if deployment:
-            os.environ["MLOPS_DEPLOYMENT"] = deployment  # for the processes that load it again
-        _serve_uis(settings, dagster_home, host=host, port=port, mlflow_port=mlflow_port if own_mlflow else None)
-
-
+app.command()(ui.ui)
 app.command()(parity.parity)
 app.add_typer(cache.app, name="cache")
 app.add_typer(deployments.app, name="deployments")
@@ -224,60 +194,6 @@ def _before_the_command(
         take_orders(environment, secrets, caller)
 
 
-def _prepare_dagster(settings: Any) -> Path:
-    try:
-        from mlops_dagster.instance import prepare_instance
-    except ModuleNotFoundError as error:
-        raise pipelines.MlopsError(
-            f'Dagster is not installed ({error}): pip install "mlops_dagster[dagster]".'
-        ) from None
-    return prepare_instance(settings)
-
-
-def _serve_uis(settings: Any, dagster_home: Path, *, host: str, port: int, mlflow_port: int | None) -> None:
-    dagster_url = f"http://{host}:{port}"
-    mlflow_url = settings.tracking.mlflow_tracking_uri if mlflow_port is None else f"http://{host}:{mlflow_port}"
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(dagster_home),
-        "MLOPS_HOME": str(settings.home),
-        "MLOPS_DAGSTER_URL": dagster_url,
-        # The server's job runners are for GenAI; without them it starts in half the time, with fewer processes.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    python = [sys.executable, "-m"]
-    workspace = str(dagster_home / "workspace.yaml")
-    commands = [[*python, "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]]
-    if mlflow_port is not None:
-        environment["MLOPS_TRACKING__UI_URL"] = mlflow_url
-        server = [*python, "mlflow", "server", "--host", host, "--port", str(mlflow_port), "--workers", "1"]
-        server += ["--backend-store-uri", settings.tracking.mlflow_tracking_uri]
-        if settings.tracking.artifact_location:
-            server += ["--default-artifact-root", settings.tracking.artifact_location]
-        commands.append(server)
-    out.print(f"Dagster  {dagster_url}\nMLflow   {mlflow_url}\nStop both with Ctrl-C.")
-    # Each gets a session of its own, so that whatever it has started can be stopped with it.
-    processes = [
-        subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 - our own commands
-        for command in commands
-    ]
-    try:
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.5)
-        raise pipelines.MlopsError("Dagster or MLflow stopped; the lines above say why. Is the port taken?")
-    except KeyboardInterrupt:
-        progress.print("Stopping ...")
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 def _print_model(model: dict[str, Any]) -> None:
     table = Table(title=f"{model['symbol']}: {model['recipe']} recipe", title_justify="left", show_header=False)
     for name, value in model["metrics"].items():
@@ -292,6 +208,8 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     collect_rarely()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:
         app(args=plain_arguments(sys.argv[1:]))
     except SystemExit as exiting:

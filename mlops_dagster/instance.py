@@ -24,7 +24,9 @@ from filelock import FileLock
 from mlops_dagster import steps
 from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
+from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
+from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps import StepReport
@@ -102,6 +104,7 @@ def prepare_instance(deployment: Deployment) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     # Dagster creates its databases on first use, and two processes that do so at once break each other.
     with FileLock(home.with_suffix(".lock")):
+        _refuse_broken_databases(home)
         _write_settings(home / "dagster.yaml")
         if not (home / "workspace.yaml").exists():
             (home / "workspace.yaml").write_text(WORKSPACE_YAML)
@@ -110,6 +113,27 @@ def prepare_instance(deployment: Deployment) -> Path:
     if deployment.inbox.path is not None and Path(deployment.inbox.path).is_relative_to(deployment.home):
         Path(deployment.inbox.path).mkdir(parents=True, exist_ok=True)
     return home
+
+
+def _refuse_broken_databases(home: Path) -> None:
+    """Refuse what Dagster would answer with tables that are missing: a disk that was full leaves such files."""
+    for name in ("history/runs.db", "history/runs/index.db", "schedules/schedules.db"):
+        file = home / name
+        if not file.exists():
+            continue
+        with file.open("rb") as stream:
+            head, size = stream.read(32), file.stat().st_size
+        # https://www.sqlite.org/fileformat.html#the_database_header: pages of bytes 16-17, as many as bytes 28-31 say
+        page = int.from_bytes(head[16:18], "big")
+        whole = (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
+        if not head.startswith(b"SQLite format 3\0") or size < whole:
+            what = "is empty" if not size else "was cut off" if head.startswith(b"SQLite") else "is no SQLite database"
+            folder = file.parents[len(Path(name).parts) - 2]
+            raise MlopsError(
+                f"{file} {what} ({size} bytes). Restore {folder} from a backup, or move it away and start again: the "
+                f"{'history of runs' if 'history' in name else 'state of schedules and sensors'} then begins anew, and "
+                "tables, models and MLflow's runs stay."
+            )
 
 
 def _write_settings(file: Path) -> None:
@@ -156,7 +180,11 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         add_symbols(instance, [report.symbol])
         for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
-            there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
+            pin = report.inputs.get(parent.to_user_string())
+            if pin is None:  # who is champion is asked of the newest decision
+                there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
+            else:
+                there = event_of(instance, parent, report.symbol, pin)
             version = there and extract_data_version_from_entry(there.event_log_entry)
             tags[get_input_data_version_tag(parent)] = (version or DEFAULT_DATA_VERSION).value
             tags[get_input_event_pointer_tag(parent)] = str(there.storage_id) if there else NULL_EVENT_POINTER

@@ -88,6 +88,7 @@ def _run(orders: dict[str, Any], pipes: PipesContext) -> StepReport:
         store=store_of(deployment),
         tracker=MlflowTracker(**deployment.tracker_settings()),
         origin=Origin(**orders["origin"]),
+        inputs=orders["inputs"],
         progress=ProgressLines(pipes.log.info),
     )
     if report.metrics:
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--step", help="for example trained_model")
     parser.add_argument("--symbol", help="for example GSPC")
     parser.add_argument("--given", type=json.loads, help="the step's parameters, as JSON")
+    parser.add_argument("--inputs", type=json.loads, help="tables that the run has made, as JSON: the reports' outputs")
     parser.add_argument("--environment", type=json.loads, help="environment variables of the deployment, as JSON")
     parser.add_argument("--secrets", type=json.loads, help="JSON: [{name: variable, scope: ..., key: ...}]")
     parser.add_argument("--expected", type=json.loads, help="versions of the machine that sends the step, as JSON")
@@ -116,7 +118,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _orders(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, Any]:
     """Return what is to be done: from the command line or, since its length is limited, from the session's extras."""
-    orders: dict[str, Any] = {"given": {}, "environment": {}, "secrets": [], "expected": {}, **pipes.extras}
+    orders: dict[str, Any] = {
+        "given": {},
+        "inputs": {},
+        "environment": {},
+        "secrets": [],
+        "expected": {},
+        **pipes.extras,
+    }
     orders |= {name: value for name, value in vars(arguments).items() if value is not None}
     if missing := [name for name in ("step", "symbol", "origin") if not orders.get(name)]:
         raise TaskError(f"{', '.join(f'--{name}' for name in missing)} isn't given.")

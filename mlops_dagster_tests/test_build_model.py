@@ -8,18 +8,23 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.utils import make_new_run_id
 from mlflow import MlflowClient
 
+from mlops_dagster import steps
 from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.stack.deployment_files import load_deployment
+from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.conftest import embedded_plot
 
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 KEYS = {name: dg.AssetKey([name]) for name in ("prices", "training_set", "trained_model", "champion_model")}
 
 
-def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=None):
+def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=None, run_id=None):
     return defs.resolve_job_def("build_model_pipeline").execute_in_process(
         run_config={
             "ops": {
@@ -31,6 +36,7 @@ def launch(defs, instance, symbol="ACME", forest=SMALL, recipe="honest", prices=
         partition_key=symbol,
         instance=instance,
         raise_on_error=False,
+        run_id=run_id,
     )
 
 
@@ -115,6 +121,66 @@ def test_the_articles_recipe_fails_the_leak_check_as_a_warning(defs, instance):
     assert not leaks.passed
     assert leaks.severity == dg.AssetCheckSeverity.WARN
     assert "test" in leaks.description
+
+
+def test_a_run_reads_what_it_has_made_while_another_makes_the_same(defs, instance, home):
+    """Run B makes another training set between two steps of run A, whose last step is then executed again."""
+    any_asset = defs.resolve_implicit_global_asset_job_def()
+    rival = {"ops": {"training_set": {"config": {"recipe": "article", "horizon": 20}}}}
+    run_id = make_new_run_id()
+
+    def between_its_steps(entry):
+        event = entry.dagster_event
+        if event is not None and event.is_step_success and event.step_key == "training_set":
+            its = {"instance": instance, "partition_key": "ACME", "asset_selection": [KEYS["training_set"]]}
+            assert any_asset.execute_in_process(run_config=rival, **its).success
+
+    instance.add_event_listener(run_id, between_its_steps)
+    result = launch(defs, instance, run_id=run_id)
+    assert result.success
+    checks = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert checks["training_set_leaks_nothing"].metadata["recipe"].value == "honest"
+
+    def made(name, run):
+        records = instance.fetch_materializations(KEYS[name], limit=10).records
+        return next(one for one in records if one.run_id == run)
+
+    def assert_made_from_the_runs_own(run):
+        ours, model = made("training_set", run_id), made("trained_model", run).asset_materialization
+        assert model.metadata["recipe"].value == "honest"
+        assert model.metadata["training_set_version"] == ours.asset_materialization.metadata["table_version"]
+        # Dagster itself records the same input, though another is newer.
+        assert model.tags["dagster/input_event_pointer/training_set"] == str(ours.storage_id)
+
+    newest = instance.fetch_materializations(KEYS["training_set"], limit=1).records[0]
+    assert newest.storage_id > made("training_set", run_id).storage_id
+    assert_made_from_the_runs_own(run_id)
+    again = execute_again(defs, instance, run_id, "trained_model")
+    assert_made_from_the_runs_own(again)
+    # A run that has made no training set reads the newest of which Dagster knows, though the store has a newer one.
+    steps.training_set("ACME", {"horizon": 2}, store=Store(home / "store"))
+    alone = any_asset.execute_in_process(
+        run_config={"ops": {"trained_model": {"config": SMALL}}},
+        instance=instance,
+        partition_key="ACME",
+        asset_selection=[KEYS["trained_model"]],
+    )
+    assert made("trained_model", alone.run_id).asset_materialization.metadata["recipe"].value == "article"
+
+
+def execute_again(defs, instance, run_id, step):
+    """Execute a step of a run again, as the UI does, and return the new run's id."""
+    job = defs.resolve_job_def("build_model_pipeline").get_subset(asset_selection={KEYS[step]})
+    run = instance.create_run_for_job(
+        job,
+        run_config={"ops": {step: {"config": SMALL}}},
+        tags={"dagster/partition": "ACME"},
+        parent_run_id=run_id,
+        root_run_id=run_id,
+        asset_selection=frozenset({KEYS[step]}),
+    )
+    assert execute_run(InMemoryJob(job), run, instance).success
+    return run.run_id
 
 
 def stale(defs, instance):
@@ -205,8 +271,6 @@ def test_where_prices_come_from_can_be_said_at_launch(defs, instance, price_rows
 
 
 def test_a_check_can_be_run_alone_and_finds_what_was_broken_since(defs, instance, home):
-    from mlops_dagster.stack.store import Store
-
     launch(defs, instance)
     store = Store(home / "store")
     frame, _ = store.read("prices", "ACME")

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import psutil
 import pytest
@@ -13,6 +15,7 @@ from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
 from mlops_dagster_tests.conftest import ARTICLE_PRECISION, mlflow_runs
+from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
 
 SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
@@ -147,20 +150,51 @@ def test_a_model_grown_on_spark_is_the_same_model(mlops, price_file, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("dagster dev")
-def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(home, tmp_path):
+def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, tmp_path):
     dagster, mlflow = free_port(), free_port()
     (tmp_path / "mine.yaml").write_text("symbols: [MINE]")
-    command = ["-m", "mlops_dagster.cli", "ui", "--port", str(dagster), "--mlflow-port", str(mlflow)]
-    with running([*command, "--deployment", "mine.yaml"], log=tmp_path / "ui.log") as process:
-        eventually(lambda: answers(f"http://127.0.0.1:{dagster}/server_info"))
-        eventually(lambda: answers(f"http://127.0.0.1:{mlflow}/health"))
-        started = psutil.Process(process.pid).children(recursive=True)
-        assert len(started) > 3
-        assert all(child.environ()["MLOPS_DEPLOYMENT"] == "mine.yaml" for child in started)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-        _, alive = psutil.wait_procs(started, timeout=20)
+    given = ["ui", "--port", str(dagster), "--mlflow-port", str(mlflow), "--deployment", "mine.yaml"]
+    said = tmp_path / "said"
+
+    def started(process):
+        """Everything that runs once the daemon does, which comes last."""
+        children = psutil.Process(process.pid).children(recursive=True)
+        return any("dagster._daemon" in child.cmdline() for child in children) and children
+
+    with running(["-m", "mlops_dagster.cli", *given], log=tmp_path / "killed") as process:
+        children = eventually(lambda: started(process))
+        process.kill()
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, [child.cmdline() for child in alive]
+    with running(["-m", "mlops_dagster.cli", *given], log=said) as process:
+        eventually(lambda: "Ctrl-C" in said.read_text())
+        server = DagsterDev(f"http://127.0.0.1:{dagster}", home)
+        eventually(server.has_loaded)
+        assert answers(f"http://127.0.0.1:{mlflow}/health")
+        children = eventually(lambda: started(process))
+        assert len(children) > 4
+        assert all(child.environ()["MLOPS_DEPLOYMENT"] == "mine.yaml" for child in children)
+        # Arguments are for all to read, and a database's URI may hold a password.
+        assert not [child.cmdline() for child in children if "sqlite:" in " ".join(child.cmdline())]
+        request = urllib.request.Request(server.url, headers={"Origin": "http://evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request)
+        second = mlops("ui", "--port", str(free_port()))
+        assert (second.returncode, second.stdout) == (1, "")
+        assert f"has an mlops ui already: {server.url} (process {process.pid})" in " ".join(second.stderr.split())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive, [child.cmdline() for child in alive]
+    lines = said.read_text().splitlines()
+    assert lines[-5:] == [
+        f"What they log: {home / 'ui.log'}",
+        f"Dagster  {server.url}",
+        f"MLflow   http://127.0.0.1:{mlflow}",
+        "Stop both with Ctrl-C.",
+        "Stopping ...",
+    ]
+    assert "Uvicorn running on" in (home / "ui.log").read_text()
 
 
 @pytest.mark.slow

@@ -1,7 +1,12 @@
 """The gate, the registry and the way back, on real tables and a real MLflow database."""
 
 import hashlib
+import json
+import shutil
+import sqlite3
+import tempfile
 import threading
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -9,8 +14,10 @@ import pytest
 import skops.io
 import yaml
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from mlops_dagster import steps
+from mlops_dagster.cli import app
 from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.stack.registry import CHALLENGER, CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound
@@ -69,6 +76,10 @@ def files_of(tracker, version):
     return Path(urlparse(client.get_model_version_download_uri("mlops_dagster.ACME", version)).path)
 
 
+def holder(tracker, alias):
+    return tracker.registry.holder("ACME", alias).version
+
+
 def make_newest(store, tracker, version):
     """Let the table speak of an earlier version, as if it had been trained last."""
     found = tracker.registry.get("ACME", version)
@@ -80,18 +91,34 @@ def make_newest(store, tracker, version):
 def test_a_training_registers_its_own_version_as_challenger(train, tracker):
     versions = [train(), train(n_estimators=5)]
     assert versions == ["1", "2"]
-    assert tracker.registry.holder("ACME", CHALLENGER) == "2"
+    assert holder(tracker, CHALLENGER) == "2"
     assert tracker.registry.holder("ACME", CHAMPION) is None
     first = tracker.registry.get("ACME", "1")
     assert first.tags["recipe"] == "honest"
     assert first.model_digest != tracker.registry.get("ACME", "2").model_digest
 
 
+def test_people_find_their_way_in_mlflow(train, store, tracker):
+    train()
+    client, experiment = tracker.connect()
+    assert client.get_experiment(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
+    version = client.get_model_version("mlops_dagster.ACME", "1")
+    assert "| skill_vs_persistence | -" in version.description or "| skill_vs_persistence | 0." in version.description
+    (learned_from,) = client.get_run(version.run_id).inputs.dataset_inputs
+    table = store.current("training_set", "ACME")
+    assert (learned_from.dataset.name, learned_from.dataset.digest) == ("training_set ACME", table.digest[:36])
+    assert tracker.version_url("ACME", "1") is None  # a database has no pages
+    tracker.ui_url = "http://127.0.0.1:5000"
+    assert tracker.version_url("ACME", "1") == (
+        "http://127.0.0.1:5000/#/models/mlops_dagster.ACME/versions/1?workflowType=machine_learning"
+    )
+
+
 def test_the_first_version_becomes_champion_and_the_table_says_why(train, judge, store, tracker):
     train()
     facts = judge()
     assert (facts["outcome"], facts["champion"], facts["champion_before"]) == ("first", "1", None)
-    assert tracker.registry.holder("ACME", CHAMPION) == "1"
+    assert holder(tracker, CHAMPION) == "1"
     rows, _ = store.read("champion_model", "ACME")
     assert rows[["challenger", "champion", "promoted", "outcome", "by", "run_id"]].values.tolist() == [
         ["1", "1", True, "first", "test", "run-1"]
@@ -110,7 +137,7 @@ def test_only_a_better_one_takes_the_place(better_and_worse, judge, store, track
     make_newest(store, tracker, worse)
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("not_better", better)
-    assert tracker.registry.holder("ACME", CHAMPION) == better
+    assert holder(tracker, CHAMPION) == better
     rows, _ = store.read("champion_model", "ACME")
     assert list(rows["promoted"]) == [True, False, True, False]
     last = rows.iloc[-1]
@@ -133,7 +160,7 @@ def test_models_of_other_horizons_are_not_compared(train, judge, store):
     train()
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("not_comparable", "1")
-    assert "5 days ahead, champion version 1 1" in facts["reason"]
+    assert "forecasts 5 days ahead, champion version 1 forecasts 1 day ahead." in facts["reason"]
 
 
 def test_models_of_other_recipes_are_compared_on_days_new_to_both(train, judge, store):
@@ -211,10 +238,25 @@ BAD = {
 def test_a_model_that_isnt_what_was_registered_is_never_opened(train, tracker, judge, monkeypatch, change, said):
     train()
     change(files_of(tracker, "1"))
-    monkeypatch.setattr(skops.io, "load", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr(skops.io, "loads", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(ModelRefused, match=said):
         judge()
     assert tracker.registry.holder("ACME", CHAMPION) is None
+
+
+def test_a_version_that_points_elsewhere_is_neither_copied_nor_opened(train, tracker, tmp_path, monkeypatch):
+    """Somebody has moved it to a folder full of other people's files, or even to a copy of the model."""
+    train()
+    copy = shutil.copytree(files_of(tracker, "1"), tmp_path / "copy")
+    (scratch := tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(skops.io, "loads", lambda *_, **__: pytest.fail("it was opened"))
+    for place in ("/etc", copy.as_uri()):
+        with closing(sqlite3.connect(tracker.tracking_uri.removeprefix("sqlite:///"))) as database, database:
+            database.execute("update model_versions set source = ?, storage_location = ?", (place, place))
+        with pytest.raises(ModelRefused, match=rf"its files are in {place}, but its run \w+ wrote them to file://"):
+            tracker.registry.load("ACME", "1")
+    assert not list(scratch.iterdir())
 
 
 def test_types_that_arent_trusted_are_refused_before_the_file_is_opened(train, tracker, monkeypatch):
@@ -225,7 +267,7 @@ def test_types_that_arent_trusted_are_refused_before_the_file_is_opened(train, t
     skops.io.dump(model, folder / "model.skops")
     sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
     MlflowClient(tracker.tracking_uri).set_model_version_tag("mlops_dagster.ACME", "1", "model_file_sha256", sha256)
-    monkeypatch.setattr(skops.io, "load", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr(skops.io, "loads", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(ModelRefused, match=r"aren't trusted: threading\.Event"):
         tracker.registry.load("ACME", "1")
 
@@ -251,7 +293,68 @@ def test_a_champion_that_no_longer_loads_makes_way(train, judge, tracker, how):
         MlflowClient(tracker.tracking_uri).delete_model_version("mlops_dagster.ACME", "1")
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("champion_unusable", "2")
-    assert tracker.registry.holder("ACME", CHAMPION) == "2"
+    assert holder(tracker, CHAMPION) == "2"
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_home_without_models_is_named(home, command):
+    said = CliRunner().invoke(app, [command, "--symbol", "ACME", "--json"])
+    assert said.exit_code == 2
+    message = json.loads(said.stdout)["message"]
+    assert f"symbol='ACME' (str): no model of it was built in the home {home} (store {home}/store" in message
+    assert "mlops build-model --symbol ACME. Or set MLOPS_HOME" in message
+
+
+# ------------------------------------------------------------------------------- numbers that are given another time
+
+
+@pytest.fixture(params=["the registered model was deleted", "another MLflow"])
+def begin_anew(request, tracker, home):
+    """Make versions count from 1 again, as they do for two reasons."""
+
+    def begin_anew():
+        if request.param == "another MLflow":
+            tracker.tracking_uri = f"sqlite:///{home}/another/mlflow.db"
+        else:
+            MlflowClient(tracker.tracking_uri).delete_registered_model("mlops_dagster.ACME")
+
+    return begin_anew
+
+
+def test_a_number_that_was_the_champions_makes_no_champion(train, judge, store, tracker, begin_anew):
+    train()
+    champion = judge()["champion"]
+    begin_anew()
+    assert train(n_estimators=6) == champion == "1"
+
+    facts = judge(beat_persistence=True)
+    assert (facts["outcome"], facts["promoted"]) == ("not_better_than_persistence", False)
+    assert "Champion version 1 can't be used: mlops_dagster.ACME version 1 at " in facts["reason"]
+    assert "is another model" in facts["reason"]
+    assert tracker.registry.holder("ACME", CHAMPION) is None
+    with pytest.raises(ModelRefused, match=r"another model .* deleted, or is in another MLflow.*mlops build-model"):
+        steps.load_champion("ACME", store, tracker.registry)
+    with pytest.raises(ParameterError, match="no champion before 1"):
+        steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+
+    before = steps.champion_model("ACME", LENIENT, store=store, tracker=tracker, origin=TEST)
+    assert (before.facts["outcome"], before.facts["champion"]) == ("champion_unusable", "1")
+    assert holder(tracker, CHAMPION) == "1"
+    with pytest.raises(ModelRefused, match="another model"):
+        steps.rollback("ACME", "1", store=store, tracker=tracker, origin=TEST)
+    # The same forest, trained once more, is the champion of before; nobody has rolled it back.
+    assert train() == "2"
+    assert judge()["outcome"] in ("better", "not_better")
+
+
+def test_a_model_that_was_rolled_back_is_the_same_under_another_number(better_and_worse, judge, train, store, tracker):
+    better, worse = better_and_worse
+    for version in (worse, better):
+        make_newest(store, tracker, version)
+        judge()
+    steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+    train(random_state=int(better) - 1)
+    assert judge()["outcome"] == "rolled_back_before"
 
 
 # ---------------------------------------------------------------------------------------------- races and the way back
@@ -264,7 +367,7 @@ def test_an_alias_that_was_moved_by_hand_is_moved_back(train, judge, tracker):
     tracker.registry.set_alias("ACME", CHAMPION, "2")
     facts = judge(margin=1.0)
     assert facts["champion"] == "1"
-    assert tracker.registry.holder("ACME", CHAMPION) == "1"
+    assert holder(tracker, CHAMPION) == "1"
 
 
 def test_of_two_promotions_at_once_one_decides_again(better_and_worse, store, tracker):
@@ -288,10 +391,10 @@ def test_rollback_brings_the_champion_before_back_and_the_gate_leaves_it_there(b
         judge()
     report = steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
     assert report.facts["champion"] == worse
-    assert tracker.registry.holder("ACME", CHAMPION) == worse
+    assert holder(tracker, CHAMPION) == worse
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("rolled_back_before", worse)
-    assert steps.champion_of("ACME", store) == worse
+    assert steps.champion_of("ACME", store).version == worse
     # And back again, by name.
     assert steps.rollback("ACME", better, store=store, tracker=tracker, origin=TEST).facts["champion"] == better
 
@@ -316,5 +419,5 @@ def test_rollback_to_a_damaged_model_changes_nothing(better_and_worse, judge, st
     damage(files_of(tracker, worse))
     with pytest.raises(ModelRefused, match="SHA-256"):
         steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
-    assert steps.champion_of("ACME", store) == better
-    assert tracker.registry.holder("ACME", CHAMPION) == better
+    assert steps.champion_of("ACME", store).version == better
+    assert holder(tracker, CHAMPION) == better

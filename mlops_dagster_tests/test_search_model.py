@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -204,6 +205,7 @@ def test_children_are_runs_below_the_search(defs, instance, home):
     assert {run.info.status for run in runs} == {"FINISHED"}
     best = min(children, key=lambda run: run.data.metrics["rank_test_score"])
     assert best.data.metrics["mean_test_score"] == parent.data.metrics["best_score"]
+    assert re.fullmatch(r"\d\d: max_depth=\d+, .*n_estimators=\d+.*", best.info.run_name)
 
 
 def test_progress_is_a_line_now_and_then(monkeypatch):

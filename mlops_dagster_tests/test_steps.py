@@ -1,6 +1,8 @@
 """The steps, called as plain functions, on real tables and a real MLflow database."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -96,6 +98,73 @@ def test_the_tracked_model_forecasts_what_the_table_says(prepared, tracker):
     returns = model.predict(test_rows[list(model.feature_names_in_)])
     assert list(kept["forecast"]) == pytest.approx(list(test_rows["price"] * (1 + returns)), rel=1e-12)
     assert json.loads(table.metadata["metrics"]) == pytest.approx(report.metrics)
+
+
+def test_a_run_keeps_to_what_it_has_made_while_another_writes_the_same_tables(store, tracker, price_rows, tmp_path):
+    """Run A, with run B between each two of its steps: B has other prices, another recipe and another horizon."""
+    files = {"A": tmp_path / "A.csv", "B": tmp_path / "B.csv"}
+    price_rows.to_csv(files["A"], index=False)
+    price_rows.head(300).to_csv(files["B"], index=False)
+    splits = {"A": {"recipe": "honest"}, "B": {"recipe": "article", "horizon": 20}}
+    forest = {"max_depth": 2, "n_estimators": 2, "min_samples_leaf": 50}
+    grid = {"grid": {"max_depth": [2], "n_estimators": [2]}, "folds": 2}
+    tracked = {"store": store, "tracker": tracker, "origin": TEST}
+    made = {"A": {}, "B": {}}
+    said = {}
+
+    def run(who, step, *given, **tools):
+        said[who, step.__name__] = report = step("ACME", *given, **tools, inputs=made[who])
+        made[who] |= report.outputs
+        assert {name: made[who].get(name, its) for name, its in report.inputs.items()} == report.inputs
+        return report
+
+    for who in made:
+        made[who] |= steps.prices("ACME", {"source": "files", "path": str(files[who])}, store=store).outputs
+    for who in made:
+        run(who, steps.training_set, splits[who], store=store)
+    for who in made:
+        run(who, steps.grid_search_results, grid, **tracked)
+        run(who, steps.trained_model, forest, **tracked)
+    run("A", steps.champion_model, {"beat_persistence": False}, **tracked)
+    assert made["A"].keys() == made["B"].keys() | {"champion_model"}
+    assert all(made["A"][table] != its for table, its in made["B"].items())
+    model = said["A", "trained_model"]
+    assert model.facts["recipe"] == "honest"
+    assert said["A", "grid_search_results"].facts["horizon"] == 1
+    assert said["A", "champion_model"].facts["model_digest"] == model.facts["model_digest"]
+    assert said["A", "champion_model"].inputs == {
+        name: made["A"][name] for name in ("trained_model", "training_set", "prices")
+    }
+    # What is written down says the same.
+    training_set = made["A"]["training_set"]
+    tags = MlflowClient(tracker.tracking_uri).get_run(model.mlflow_run_id).data.tags
+    assert (tags["data_version"], tags["training_set_version"]) == (
+        training_set["digest"],
+        str(training_set["version"]),
+    )
+    assert model.table.metadata["training_set_digest"] == training_set["digest"]
+    assert said["A", "training_set"].table.metadata["prices_digest"] == made["A"]["prices"]["digest"]
+
+    # Prices of B come between the forecast and how good it was.
+    run("A", steps.price_forecast, {}, **tracked)
+    steps.prices("ACME", {"source": "files", "path": str(files["B"])}, store=store)
+    assert run("A", steps.forecast_quality, {}, store=store).inputs["prices"] == made["A"]["prices"]
+
+
+def test_a_step_that_is_handed_nothing_says_what_it_took(prepared):
+    table = prepared.current("prices", "ACME")
+    report = steps.training_set("ACME", {}, store=prepared)
+    assert report.inputs == {"prices": {"version": table.version, "digest": table.digest}}
+
+
+def test_a_version_that_was_given_away_again_is_refused(prepared, price_rows, tmp_path):
+    made = steps.training_set("ACME", {}, store=prepared).inputs
+    shutil.rmtree(Path(prepared.root) / "prices")
+    price_rows.head(300).to_csv(tmp_path / "other.csv", index=False)
+    again = steps.prices("ACME", {"source": "files", "path": str(tmp_path / "other.csv")}, store=prepared)
+    assert again.table.version == made["prices"]["version"]
+    with pytest.raises(TableNotFound, match=r"version 0 is [0-9a-f]{12} and not [0-9a-f]{12}, which is asked for"):
+        steps.training_set("ACME", {}, store=prepared, inputs=made)
 
 
 def test_both_hyper_parameters_reach_the_model_exactly_as_given(prepared, tracker):

@@ -22,7 +22,7 @@ with DAG(
     schedule=None,
     params=params_of(SEARCH_MODEL),
     default_args=DEFAULTS,
-    max_active_runs=1,  # runs of one symbol would overwrite each other's training set
+    max_active_runs=1,  # a run uses all cores of this machine
     dagrun_timeout=timedelta(hours=12),
     is_paused_upon_creation=False,
     tags=["mlops", "search"],

@@ -37,8 +37,17 @@ def orders(pipeline: pipelines.Pipeline, step: pipelines.Step, context: Any) -> 
     if base := conf.get("api", "base_url", fallback=""):
         origin["url"] = f"{base.rstrip('/')}/dags/{context['dag_run'].dag_id}/runs/{quote(run_id, safe='')}"
     given = json.dumps(given_to(step, params))
-    command = ["step", step.name, f"--symbol={params['symbol']}", f"--given={given}", "--json"]
-    return f"--origin={json.dumps(origin)}", command
+    command = ["step", step.name, f"--symbol={params['symbol']}", f"--given={given}"]
+    if made := made_by_run(context):
+        command.append(f"--inputs={json.dumps(made)}")
+    return f"--origin={json.dumps(origin)}", [*command, "--json"]
+
+
+def made_by_run(context: Any) -> dict[str, Any]:
+    """Return the versions of the tables that this run's earlier tasks have made: another run may write the same."""
+    earlier = sorted(context["task"].get_flat_relative_ids(upstream=True))
+    reports = context["ti"].xcom_pull(task_ids=earlier) if earlier else []
+    return {table: version for report in reports for table, version in (report or {}).get("outputs", {}).items()}
 
 
 def hand_on(report: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ standard library, since an orchestrator's machine may have nothing else.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -29,11 +30,50 @@ class MlopsError(Exception):
 
     exit_status = 1  # of the command line: 1 the work failed, 2 refused before any work
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class ParameterError(MlopsError, ValueError):
     """A parameter is unknown, of the wrong type or out of bounds; the message says which, and the cure."""
 
     exit_status = 2
+
+
+def printable(text: str) -> str:
+    r"""Return a text that every tool can write: the bytes of a file's name that isn't UTF-8 as escapes.
+
+    Examples
+    --------
+    >>> printable("K\udcfcrse.csv")
+    'K\\udcfcrse.csv'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def json_given(name: str, text: str, cure: str) -> Any:
+    """Return what somebody has given as JSON.
+
+    Raises
+    ------
+    ParameterError
+        If it isn't JSON, or nested too deeply. The text isn't repeated: it may hold a secret.
+
+    Examples
+    --------
+    >>> json_given("grid", '{"max_depth": [80]}', "give an object.")
+    {'max_depth': [80]}
+    >>> json_given("grid", "[" * 9999, "give an object.")
+    Traceback (most recent call last):
+    ...
+    mlops_dagster.pipelines.ParameterError: grid: that is no JSON (it is nested too deeply); give an object.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ParameterError(f"{name}: that is no JSON (it is nested too deeply); {cure}") from None
+    except ValueError as error:
+        raise ParameterError(f"{name}: that is no JSON ({error}); {cure}") from None
 
 
 def refuse(name: str, value: object, cure: str) -> ParameterError:
@@ -42,7 +82,10 @@ def refuse(name: str, value: object, cure: str) -> ParameterError:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "..."
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
@@ -127,6 +170,8 @@ class Parameter:
             broken = self.whole_above is not None and value > self.whole_above and value != int(value)
             if too_small or too_large or broken:
                 raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, str) and printable(value) != value:
+            raise refuse(self.name, value, "it has bytes that aren't UTF-8; rename the file or folder.")
         if self.choices is not None and value not in self.choices:
             raise refuse(self.name, value, f"give {self.domain}.")
         return value

@@ -11,6 +11,7 @@ import dagster as dg
 
 from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
 from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
 
@@ -25,7 +26,7 @@ def prices_keep_the_contract(
     """The stored prices satisfy the contract that they were written under, read back from the table."""
     from mlops_dagster.ml.prices import PriceDataError, validate_prices
 
-    frame, table = store.read("prices", context.partition_key)
+    frame, table = tables_of_run(context, store).read("prices")
     try:
         validate_prices(frame, source=f"table {table.uri}, version {table.version}")
     except PriceDataError as error:
@@ -38,7 +39,7 @@ def prices_have_no_long_gap(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
     """No two neighbouring trading days lie more than a week apart."""
-    frame, _ = store.read("prices", context.partition_key)
+    frame, _ = tables_of_run(context, store).read("prices")
     gaps = frame["Date"].diff().dt.days.fillna(0)
     longest = int(gaps.max())
     before = frame["Date"].iloc[int(gaps.argmax())].date()
@@ -55,7 +56,7 @@ def prices_have_no_wild_day(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
     """No price moves by a quarter in a day, as it does when a split wasn't adjusted for."""
-    frame, _ = store.read("prices", context.partition_key)
+    frame, _ = tables_of_run(context, store).read("prices")
     moves = frame["AdjClose"].pct_change().abs().fillna(0)
     wildest = float(moves.max())
     day = frame["Date"].iloc[int(moves.argmax())].date()
@@ -75,7 +76,7 @@ def training_set_leaks_nothing(
     from mlops_dagster.ml.evaluation import find_leaks
     from mlops_dagster.ml.recipes import TrainingSet
 
-    frame, table = store.read("training_set", context.partition_key)
+    frame, table = tables_of_run(context, store).read("training_set")
     data = TrainingSet.from_table(frame, table.metadata)
     leaks = find_leaks(data)
     return dg.AssetCheckResult(
@@ -86,10 +87,8 @@ def training_set_leaks_nothing(
     )
 
 
-def _skill(store: Store, symbol: str, metric: str, rival: str) -> dg.AssetCheckResult:
-    table = store.current("trained_model", symbol)
-    if table is None:
-        return dg.AssetCheckResult(passed=False, description=f"There is no trained model of {symbol}.")
+def _skill(context: dg.AssetCheckExecutionContext, store: Store, metric: str, rival: str) -> dg.AssetCheckResult:
+    _, table = tables_of_run(context, store).read("trained_model")
     skill = json.loads(table.metadata["metrics"])[metric]
     verdict = "smaller" if skill > 0 else "no smaller"
     return dg.AssetCheckResult(
@@ -105,7 +104,7 @@ def model_beats_persistence(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
     """The model forecasts better than "the price stays as it is"."""
-    return _skill(store, context.partition_key, "skill_vs_persistence", "'the price stays as it is'")
+    return _skill(context, store, "skill_vs_persistence", "'the price stays as it is'")
 
 
 @check_of_each_symbol(trained_model)
@@ -113,7 +112,7 @@ def model_beats_training_mean(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
     """The model forecasts better than the training rows' mean."""
-    return _skill(store, context.partition_key, "skill_vs_training_mean", "the training rows' mean")
+    return _skill(context, store, "skill_vs_training_mean", "the training rows' mean")
 
 
 @check_of_each_symbol(champion_model)
@@ -129,18 +128,19 @@ def champion_is_what_was_registered(
     if champion is None:
         description = "There is no champion: no model has been good enough so far."
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=description)
-    holder = registry.holder(symbol, CHAMPION)
-    if holder != champion:
-        description = f"The table says version {champion}, the alias has version {holder}: decide again, or roll back."
-        return dg.AssetCheckResult(passed=False, description=description)
     try:
-        _, found = registry.load(symbol, champion)
+        registry.load(symbol, *champion)
     except ModelRefused as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
+    holder = registry.holder(symbol, CHAMPION)
+    if holder != champion:
+        other = "nobody has the alias" if holder is None else f"the alias has version {holder.version}"
+        description = f"The table says version {champion.version}, {other}: decide again, or roll back."
+        return dg.AssetCheckResult(passed=False, description=description)
     return dg.AssetCheckResult(
         passed=True,
-        description=f"Version {champion} was loaded.",
-        metadata={"model_version": champion, "model_digest": found.model_digest},
+        description=f"Version {champion.version} was loaded.",
+        metadata={"model_version": champion.version, "model_digest": champion.model_digest},
     )
 
 

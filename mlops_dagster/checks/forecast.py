@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlops_dagster.assets.forecast import forecast_quality, price_forecast
 from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
 
@@ -20,8 +21,8 @@ def _warning(passed: bool, description: str, **metadata: dg.MetadataValue | str 
 @check_of_each_symbol(price_forecast)
 def forecast_is_fresh(context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]) -> dg.AssetCheckResult:
     """The newest forecast was made for the newest day that there is a price of."""
-    forecasts, _ = store.read("price_forecast", context.partition_key)
-    prices, _ = store.read("prices", context.partition_key)
+    tables = tables_of_run(context, store)
+    (forecasts, _), (prices, _) = tables.read("price_forecast"), tables.read("prices")
     made, newest = forecasts["Date"].max(), prices["Date"].iloc[-1]
     late = int((prices["Date"] > made).sum())
     behind = f": {late} day{'s' if late != 1 else ''} behind; run forecast_pipeline." if late else "."
@@ -47,8 +48,8 @@ def features_have_not_drifted(
     champion = champion_of(symbol, store)
     if champion is None:
         return _warning(False, f"There is no champion of {symbol}: nothing to compare with.")
-    registered = tracker.registry.get(symbol, champion)
-    prices, _ = store.read("prices", symbol)
+    registered = tracker.registry.get(symbol, *champion)
+    prices, _ = tables_of_run(context, store).read("prices")
     data, knows_until = by_its_recipe(registered, prices), registered.tags["knows_until"]
     learned = rows_learned_from(data, knows_until)
     if learned.empty:
@@ -72,7 +73,7 @@ def forecast_error_has_not_drifted(
     from mlops_dagster.ml.drift import MOST_ERROR, RECENT_ROWS, error_drift
     from mlops_dagster.ml.forecast_quality import of_newest_horizon
 
-    scored, _ = store.read("forecast_quality", context.partition_key)
+    scored, _ = tables_of_run(context, store).read("forecast_quality")
     drift = error_drift(of_newest_horizon(scored))
     if drift.days < RECENT_ROWS:
         return _too_few(drift.days, RECENT_ROWS)
@@ -97,7 +98,7 @@ def interval_covers_the_truth(
     from mlops_dagster.ml.drift import COVERAGE_DAYS, RECENT_ROWS, UNLIKELY, chance_of_so_few_inside
     from mlops_dagster.ml.forecast_quality import of_newest_horizon
 
-    scored, _ = store.read("forecast_quality", context.partition_key)
+    scored, _ = tables_of_run(context, store).read("forecast_quality")
     last = of_newest_horizon(scored).tail(COVERAGE_DAYS)
     if len(last) < RECENT_ROWS:
         return _too_few(len(last), RECENT_ROWS)

@@ -4,6 +4,7 @@ import dagster as dg
 
 from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
 from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
 
 
@@ -16,7 +17,7 @@ def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]
         context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
     ) -> dg.AssetCheckResult:
         """Every candidate of the grid could be fitted and scored on every fold."""
-        frame, _ = store.read(table_name, context.partition_key)
+        frame, _ = tables_of_run(context, store).read(table_name)
         failed = frame[frame["mean_test_score"].isna()]
         return dg.AssetCheckResult(
             passed=failed.empty,
@@ -34,7 +35,7 @@ def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]
         """The best value of no parameter is the smallest or largest that was tried, where a better may lie beyond."""
         from mlops_dagster.ml.search import best_at_the_edge
 
-        frame, _ = store.read(table_name, context.partition_key)
+        frame, _ = tables_of_run(context, store).read(table_name)
         edges = best_at_the_edge(frame)
         return dg.AssetCheckResult(
             passed=not edges,

@@ -10,6 +10,7 @@ from typing import Protocol
 import dagster as dg
 
 from mlops_dagster import steps
+from mlops_dagster.compute.inputs import handed_on, inputs_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
@@ -45,6 +46,7 @@ class Here:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
+        its = context.get_step_execution_context()
         report = steps.run_step(
             step,
             context.partition_key,
@@ -53,6 +55,7 @@ class Here:
             store=self.store,
             tracker=self.tracker,
             origin=dagster_origin(context, self.deployment),
+            inputs=handed_on(context.run) if self.deployment.inside else inputs_of(its, self.store.root),
             progress=ProgressLines(context.log.info),
         )
         if report.metrics:

@@ -17,6 +17,7 @@ import dagster as dg
 
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.here import dagster_origin
+from mlops_dagster.compute.inputs import inputs_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.compute.submission import URL, Errand, Log, libraries, machines, make_way, warn_of_what_stays
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
@@ -24,6 +25,7 @@ from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.wheel import NAME, build_wheel, requirements_of
 from mlops_dagster.stack.databricks.workspace import connect
+from mlops_dagster.stack.store import store_of
 from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, gather
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Pipes:
         """Return what the task finds in its context: the length of a task's parameters is limited, this isn't."""
         origin = dagster_origin(context, self.deployment)
         return {
+            "inputs": inputs_of(context.get_step_execution_context(), store_of(self.deployment).root),
             "given": {name: value for name, value in given.items() if value is not None},
             "environment": self.environment,
             "secrets": [secret.model_dump() for secret in self.settings.secrets],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_dagster import pipelines
+from mlops_dagster.compute.inputs import DIGEST, URI, VERSION
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 
@@ -105,10 +106,12 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     if report.last_rows:
         metadata["last_rows"] = dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in report.last_rows])
     metadata |= {
-        "table_version": report.table.version,
+        VERSION: report.table.version,
+        DIGEST: report.table.digest,
+        **{f"{table}_version": its["version"] for table, its in report.inputs.items()},
         "dagster/row_count": report.table.rows,
         "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
-        "dagster/uri": report.table.uri,
+        URI: report.table.uri,
         "dagster/column_schema": dg.TableSchema(
             columns=[
                 dg.TableColumn(name, type=dtype, description=_description(name, sources))

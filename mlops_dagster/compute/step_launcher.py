@@ -40,6 +40,7 @@ from dagster_databricks.databricks_pyspark_step_launcher import (
 
 from mlops_dagster.compute import step_main
 from mlops_dagster.compute.failures import to_failure
+from mlops_dagster.compute.inputs import hand_on, inputs_of
 from mlops_dagster.compute.step_events import RemoteStepError, StepEvents
 from mlops_dagster.compute.submission import (
     URL,
@@ -56,6 +57,7 @@ from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.wheel import build_wheel, requirements_of
 from mlops_dagster.stack.databricks.workspace import connect
+from mlops_dagster.stack.store import store_of
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -120,7 +122,9 @@ class StepLauncher(DatabricksPySparkStepLauncher):
     def _launch(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
         run, step_key, log = step_context.dagster_run, step_context.step.key, step_context.log
         self.refuse_bad_run(run, step_context.partition_key)
-        step_run_ref = portable(step_context_to_step_run_ref(step_context))
+        # Its own instance there will know of no run but this, and of no event before the step's.
+        inputs = inputs_of(step_context, store_of(self.deployment).root)
+        step_run_ref = portable(step_context_to_step_run_ref(step_context), inputs)
         errand = Errand(step_key, step_context.partition_key, run, step_context.previous_attempt_count)
         warn_of_what_stays(self.deployment, log.warning)
         make_way(self.client, errand, log.info)
@@ -250,8 +254,15 @@ class _Client(DatabricksClient):
         self._workspace_client = client
 
 
-def portable(step_run_ref: StepRunRef) -> StepRunRef:
+def portable(step_run_ref: StepRunRef, inputs: dict[str, dict[str, Any]]) -> StepRunRef:
     """Return a reference that holds nothing of this machine: no paths, and no settings of its containers.
+
+    Parameters
+    ----------
+    step_run_ref : StepRunRef
+        As Dagster makes it.
+    inputs : dict
+        What the step is to read, see :func:`mlops_dagster.compute.inputs.inputs_of`.
 
     Raises
     ------
@@ -272,5 +283,5 @@ def portable(step_run_ref: StepRunRef) -> StepRunRef:
             allow_retries=False,
         )
     repository = ReconstructableRepository(elsewhere, repository_load_data=job.repository.repository_load_data)
-    run = step_run_ref.dagster_run._replace(remote_job_origin=None, job_code_origin=None)
+    run = hand_on(step_run_ref.dagster_run, inputs)._replace(remote_job_origin=None, job_code_origin=None)
     return step_run_ref._replace(recon_job=job._replace(repository=repository), dagster_run=run)

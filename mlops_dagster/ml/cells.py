@@ -18,7 +18,8 @@ import pandas as pd
 UNREADABLE = {
     "is not a number": "write it as a plain number such as 1234.5",
     "is not a date": "write it as YYYY-MM-DD",
-    "has a time zone": "give the trading day itself, such as 2020-01-31 (pandas: Date.dt.tz_localize(None))",
+    "has a time zone": "give the trading day itself: convert to the exchange's zone first, then drop the zone (pandas: "
+    "Date.dt.tz_convert('America/New_York').dt.tz_localize(None))",
 }
 """What can be wrong with a cell, and the cure."""
 

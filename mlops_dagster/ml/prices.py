@@ -8,6 +8,7 @@ one to be filled in.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,13 @@ NUMBER_COLUMNS = PRICE_COLUMNS[1:]
 MIN_ROWS = 250
 """About one trading year: with less, neither a look-back of 20 days nor a test set says anything."""
 
+# What later steps can compute with: pandas' nanoseconds end in 2262, and scikit-learn's trees have 32-bit floats.
+FIRST_DAY, LAST_DAY = pd.Timestamp("1678-01-01"), pd.Timestamp("2260-12-31")
+SMALLEST, LARGEST = 1e-12, 1e18
+
 _YAHOO_ADJ_CLOSE = "Adj Close"
+# What pandas calls a column without a name: in its own file, read again by itself, and after reset_index().
+_NAMELESS = ("", "Unnamed: 0", "index")
 # The other prices of the day, which its extremes have to enclose. High and Low are compared once, under High.
 _ENCLOSED = {"High": ["Open", "Low", "Close"], "Low": ["Open", "Close"]}
 _REMOVE = "correct it at the source or remove the row"
@@ -110,16 +117,35 @@ _DATE = pa.Column(
             error="has a time of day, but daily prices have one row per date",
             description="give dates only",
         ),
+        pa.Check(
+            lambda dates: ~((dates < FIRST_DAY) | (dates > LAST_DAY)),
+            error=f"is not between {FIRST_DAY.date()} and {LAST_DAY.date()}",
+            description="correct the century",
+        ),
     ],
 )
 _FINITE = pa.Check(lambda values: ~np.isinf(values), error="is infinite", description=_REMOVE)
+_LARGE = pa.Check(
+    lambda values: ~((values > LARGEST) & (values < np.inf)),
+    error=f"is above {LARGEST:g}, too large to compute with",
+    description=_REMOVE,
+)
 _PRICE = pa.Column(
     float,
-    checks=[_FINITE, pa.Check(lambda prices: ~(prices <= 0), error="is not above zero", description=_REMOVE)],
+    checks=[
+        _FINITE,
+        _LARGE,
+        pa.Check(lambda prices: ~(prices <= 0), error="is not above zero", description=_REMOVE),
+        pa.Check(
+            lambda prices: ~((prices > 0) & (prices < SMALLEST)),
+            error=f"is below {SMALLEST:g}, too small to compute with",
+            description=_REMOVE,
+        ),
+    ],
 )
 _VOLUME = pa.Column(
     float,
-    checks=[_FINITE, pa.Check(lambda volumes: ~(volumes < 0), error="is negative", description=_REMOVE)],
+    checks=[_FINITE, _LARGE, pa.Check(lambda volumes: ~(volumes < 0), error="is negative", description=_REMOVE)],
 )
 PRICE_SCHEMA = pa.DataFrameSchema(
     {"Date": _DATE, **dict.fromkeys(("Open", "High", "Low", "Close", "AdjClose"), _PRICE), "Volume": _VOLUME},
@@ -144,8 +170,10 @@ def validate_prices(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
     Parameters
     ----------
     frame : pandas.DataFrame
-        The columns of `PRICE_COLUMNS`, in any order; ``Adj Close`` is accepted for ``AdjClose``, other columns are
-        ignored. Dates may be texts (``YYYY-MM-DD``), dates or datetimes without a time zone; numbers may be texts, as
+        The columns of `PRICE_COLUMNS`, in any order, in upper or lower case; ``Adj Close`` is accepted for
+        ``AdjClose``, a first column without a name that holds dates for ``Date``, and yfinance's two levels of columns
+        if they are of one ticker. Other columns are ignored. Dates may be texts (``YYYY-MM-DD``), dates or datetimes
+        without a time zone, from `FIRST_DAY` to `LAST_DAY`; numbers may be texts, as
         a CSV file has them.
     source : str
         Where the rows come from, in words, for the error message.
@@ -198,27 +226,56 @@ def validate_prices(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
 
 def _pick_columns(frame: pd.DataFrame) -> tuple[list[Violation], pd.DataFrame]:
     """Take the contract's columns, in its order, and say which are missing or there twice."""
-    names = [str(name) for name in frame.columns]
+    names, tickers = _names_of(frame)
     found = ", ".join(names) if names else "none"
-    cure = f"add it (the columns found: {found if len(found) <= 200 else found[:200] + ' ...'})"
+    listed = f" (the columns found: {found if len(found) <= 200 else found[:200] + ' ...'})"
     violations, picked = [], {}
+    if len(tickers) > 1:
+        what = f"there are prices of {len(tickers)} tickers, {', '.join(tickers[:5])}"
+        cure = f"give one file per symbol (pandas: frame.xs({tickers[0]!r}, axis=1, level='Ticker'))"
+        return [Violation("Date", what, cure)], pd.DataFrame(index=pd.RangeIndex(len(frame)))
     for column in PRICE_COLUMNS:
-        places = [
-            place
-            for place, name in enumerate(names)
-            if name == column or (column == "AdjClose" and name == _YAHOO_ADJ_CLOSE)
-        ]
+        places = _places(column, names, frame)
         if len(places) == 1:
             picked[column] = frame.iloc[:, places[0]].reset_index(drop=True)
         elif places:
             twice = " and ".join(repr(names[place]) for place in places)
             violations.append(Violation(column, f"there are {twice}", "keep one of them"))
         else:
+            cure = f"add it{listed}"
             if column == "Date" and isinstance(frame.index, pd.DatetimeIndex):
                 cure = "the dates are the frame's index: call reset_index() on it"
+            elif column == "AdjClose":
+                cure += (
+                    ": Yahoo has it as Adj Close (yfinance: auto_adjust=False); if Close is adjusted for dividends and "
+                    "splits already, or there were none, copy Close"
+                )
             violations.append(Violation(column, "the column is missing", cure))
-            cure = "add it"
+            listed = ""
     return violations, pd.DataFrame(picked, index=pd.RangeIndex(len(frame)))
+
+
+def _names_of(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return the columns' names and, if they have two levels as yfinance makes them, the tickers of the other one."""
+    if frame.columns.nlevels != 2:
+        return [str(name) for name in frame.columns], []
+    levels = [[str(name) for name in frame.columns.get_level_values(level)] for level in (0, 1)]
+    at = 0 if "Close" in levels[0] else 1
+    names = [name or other for name, other in zip(levels[at], levels[1 - at], strict=True)]
+    return names, list(dict.fromkeys(one for one, name in zip(levels[1 - at], levels[at], strict=True) if one and name))
+
+
+def _places(column: str, names: Sequence[str], frame: pd.DataFrame) -> list[int]:
+    """Return which columns are the one that the contract means: by its exact name, else by one that is spelt alike."""
+    exact = (column, _YAHOO_ADJ_CLOSE) if column == "AdjClose" else (column,)
+    if places := [place for place, name in enumerate(names) if name in exact]:
+        return places
+    alike = [place for place, name in enumerate(names) if re.sub("[ _]", "", name).lower() == column.lower()]
+    if column == "Date" and not alike and names and names[0] in _NAMELESS:
+        # A table's index, which pandas writes without a name: dates, or the rows' numbers.
+        values, problems = read_dates(frame.iloc[:3, 0])
+        return [0] if not problems and not pd.isna(values).all() else []
+    return alike
 
 
 @dataclass(frozen=True)

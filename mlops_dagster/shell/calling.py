@@ -94,10 +94,7 @@ def take_orders(environment: str | None, secrets: str | None, caller: str | None
 def _json(name: str, text: str | None, kind: type, form: str) -> Any:
     if text is None:
         return kind()
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise pipelines.ParameterError(f"{name}: that is no JSON ({error}); give {form}.") from None
+    value = pipelines.json_given(name, text, f"give {form}.")
     if not isinstance(value, kind):
         raise pipelines.ParameterError(f"{name}: give {form}.")
     return value

@@ -44,7 +44,7 @@ def promote(
         pipelines.check_parameters(pipelines.GATE, given)
         from mlops_dagster import steps
 
-        _decide(symbol, lambda one: partial(steps.champion_model, one, given), deployment, as_json)
+        _decide(symbol, lambda one: partial(steps.champion_model, one, given), "trained_model", deployment, as_json)
 
 
 def rollback(
@@ -63,7 +63,7 @@ def rollback(
     with errors_said_well(as_json):
         from mlops_dagster import steps
 
-        _decide(symbol, lambda one: partial(steps.rollback, one, version), deployment, as_json)
+        _decide(symbol, lambda one: partial(steps.rollback, one, version), "champion_model", deployment, as_json)
 
 
 def say_decision(report: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def say_what_follows(decisions: list[dict[str, Any]]) -> None:
 
 
 def _decide(
-    symbols: list[str], deciding: Callable[[str], Callable[..., Any]], deployment: str | None, as_json: bool
+    symbols: list[str], deciding: Callable[[str], Callable[..., Any]], needs: str, deployment: str | None, as_json: bool
 ) -> None:
     for one in symbols:
         pipelines.check_symbol(one)
@@ -90,8 +90,17 @@ def _decide(
     from mlops_dagster.stack.store import store_of
 
     settings = load_deployment(deployment)
+    store = store_of(settings)
+    for one in symbols:
+        if store.current(needs, one) is None:
+            others = ", ".join(store.symbols(needs)) or "none"
+            cure = (
+                f"no model of it was built in the home {settings.home} (store {store.root}; symbols with models there: "
+                f"{others}). Build one: mlops build-model --symbol {one}. Or set MLOPS_HOME to the home that has it."
+            )
+            raise pipelines.refuse("symbol", one, cure)
     tools: dict[str, Any] = {
-        "store": store_of(settings),
+        "store": store,
         "tracker": shell_tracker(settings),
         "origin": shell_origin(),
     }

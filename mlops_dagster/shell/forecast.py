@@ -26,7 +26,7 @@ from mlops_dagster.shell.output import (
     option,
     out,
     price_parameters,
-    run_step,
+    run_steps,
     say_next,
     shell_tracker,
 )
@@ -67,13 +67,14 @@ def forecast(
         )
         store, origin = store_of(settings), shell_origin()
         tools: Any = {"deployment": settings, "store": store, "tracker": shell_tracker(settings), "origin": origin}
+
+        def forecast_one(one: str) -> dict[str, Any]:
+            its = {"prices": where, "price_forecast": given, "forecast_quality": {}}
+            calls = {step: partial(steps.run_step, step, one, its[step], **tools) for step in its}
+            return run_steps(one, calls, settings, origin)
+
         each = EachSymbol(symbol)
-        reports = each.do(
-            lambda one: {
-                step: run_step(one, step, partial(steps.run_step, step, one, its, **tools), settings, origin)
-                for step, its in (("prices", where), ("price_forecast", given), ("forecast_quality", {}))
-            }
-        )
+        reports = each.do(forecast_one)
 
         def show() -> None:
             if reports:

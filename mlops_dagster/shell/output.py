@@ -7,8 +7,9 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -77,6 +78,22 @@ def run_step(symbol: str, step: str, call: Callable[[], Any], settings: Any, ori
     with progress.status(f"{symbol}  {step}"):
         made = call()
     return step_done(symbol, step, made, began, settings, origin)
+
+
+def run_steps(
+    symbol: str, steps: Mapping[str, Callable[..., Any]], settings: Any, origin: Any
+) -> dict[str, dict[str, Any]]:
+    """Run steps one after the other, each on what those before it have made, whatever else is written meanwhile."""
+    reports: dict[str, dict[str, Any]] = {}
+    for name, call in steps.items():
+        made = outputs_of(reports)
+        reports[name] = run_step(symbol, name, partial(call, inputs=made) if made else call, settings, origin)
+    return reports
+
+
+def outputs_of(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the tables that steps have made, as the next step takes them."""
+    return {table: version for report in reports.values() for table, version in report["outputs"].items()}
 
 
 def step_done(symbol: str, step: str, made: Any, began: float, settings: Any, origin: Any) -> dict[str, Any]:

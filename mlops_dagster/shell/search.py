@@ -34,9 +34,10 @@ from mlops_dagster.shell.output import (
     errors_said_well,
     option,
     out,
+    outputs_of,
     price_parameters,
     progress,
-    run_step,
+    run_steps,
     say_next,
     shell_tracker,
     step_done,
@@ -181,17 +182,19 @@ class _Searching:
         tracker = shell_tracker(settings)
         store = store_of(settings)
         origin = shell_origin()
-        each = EachSymbol(symbols)
-        reports = each.do(
-            lambda one: {
-                "prices": run_step(one, "prices", partial(steps.prices, one, where, store=store), settings, origin),
-                "training_set": run_step(
-                    one, "training_set", partial(steps.training_set, one, split, store=store), settings, origin
-                ),
+
+        def prepare(one: str) -> dict[str, Any]:
+            calls = {
+                "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
+                "training_set": partial(steps.training_set, one, split, store=store),
             }
-        )
+            return run_steps(one, calls, settings, origin)
+
+        each = EachSymbol(symbols)
+        reports = each.do(prepare)
+        inputs = {one: outputs_of(report) for one, report in reports.items()}
         if plan_only:
-            plans = each.do(lambda one: steps.plan_search(one, given, store=store))
+            plans = each.do(lambda one: steps.plan_search(one, given, store=store, inputs=inputs[one]))
             planned = {one: plan.as_dict() for one, plan in plans.items()}
             each.say(self.as_json, planned, partial(_print_plans, plans))
             return
@@ -200,7 +203,7 @@ class _Searching:
         def search(one: str) -> dict[str, Any]:
             began = time.monotonic()
             with _bar(one, self.step) as tell:
-                made = step(one, given, **how, progress=tell)
+                made = step(one, given, **how, inputs=inputs[one], progress=tell)
             return step_done(one, self.step, made, began, settings, origin)
 
         with self._stepping(settings) as step:
@@ -295,10 +298,7 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
 def _parse_one(text: str) -> dict[str, Any]:
     cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
     if text.lstrip().startswith("{"):
-        try:
-            values: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise pipelines.refuse("grid", text, f"it isn't JSON ({error}); {cure}") from None
+        values: dict[str, Any] = pipelines.json_given("grid", text, cure)
         return values
     name, equals, listed = text.partition("=")
     if not equals:
@@ -314,7 +314,7 @@ def _parse_one(text: str) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return json.loads(text.strip().lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
 
 

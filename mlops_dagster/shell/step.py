@@ -4,7 +4,6 @@ What belongs here: the command. What doesn't: which tools each step takes (`step
 have commands of their own.
 """
 
-import json
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,7 +11,15 @@ import typer
 
 from mlops_dagster import grids, pipelines
 from mlops_dagster.shell.calling import shell_origin
-from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, print_json, run_step, shell_tracker
+from mlops_dagster.shell.output import (
+    AsJson,
+    DeploymentName,
+    errors_said_well,
+    print_json,
+    progress,
+    run_step,
+    shell_tracker,
+)
 
 
 def step(
@@ -21,6 +28,13 @@ def step(
     given: Annotated[
         str,
         typer.Option(help="The step's parameters as JSON, for example '{\"max_depth\": 80}'. Null is not given."),
+    ] = "{}",
+    inputs: Annotated[
+        str,
+        typer.Option(
+            help="The tables that earlier steps of this run have made, as JSON: the `outputs` of their reports. The "
+            "step reads these versions, and of a table that isn't among them the current one."
+        ),
     ] = "{}",
     deployment: DeploymentName = None,
     as_json: AsJson = False,
@@ -32,16 +46,23 @@ def step(
     with errors_said_well(as_json):
         pipelines.check_symbol(symbol)
         checked = _checked(name, given)
+        made = _object("inputs", inputs, "tables with version and digest")
 
         from mlops_dagster import steps
         from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
+        from mlops_dagster.steps.inputs import check_pins
 
+        made = check_pins(made)
         settings = load_deployment(deployment)
         tracker = shell_tracker(settings)
         origin = shell_origin()
         tools: Any = {"deployment": settings, "store": store_of(settings), "tracker": tracker, "origin": origin}
-        report = run_step(symbol, name, partial(steps.run_step, name, symbol, checked, **tools), settings, origin)
+        call = partial(steps.run_step, name, symbol, checked, **tools, inputs=made)
+        report = run_step(symbol, name, call, settings, origin)
+        for table, its in report["inputs"].items():
+            if table not in made:
+                progress.print(f"{symbol}  {name}  [dim]read {table} version {its['version']}, which is current[/dim]")
         if as_json:
             print_json({"run_id": origin.run_id, **report})
 
@@ -49,10 +70,11 @@ def step(
 def _checked(name: str, given: str) -> dict[str, Any]:
     if name not in pipelines.STEPS:
         raise pipelines.refuse("step", name, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
-    try:
-        values = json.loads(given)
-    except ValueError as error:
-        raise pipelines.refuse("given", given, f"that is no JSON ({error}); give an object of parameters.") from None
+    return grids.check_step(pipelines.STEPS[name], _object("given", given, "parameters"))
+
+
+def _object(option: str, text: str, of: str) -> dict[str, Any]:
+    values = pipelines.json_given(option, text, f"give an object of {of}.")
     if not isinstance(values, dict):
-        raise pipelines.refuse("given", given, "give an object of parameters.")
-    return grids.check_step(pipelines.STEPS[name], values)
+        raise pipelines.refuse(option, text, f"give an object of {of}.")
+    return values

@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.stack.open_runs import set_status
+from mlops_dagster.stack.open_runs import remove_twins, set_status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -150,16 +150,17 @@ def _send_to_server(
         finished = RunStatus.from_string("FINISHED")
         client._tracking_client.store.update_run_info(created.info.run_id, finished, now, child.name)
 
+    mine = f"tags.mlflow.parentRunId = '{parent_id}' and attributes.status = 'RUNNING'"
     threads = ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="mlflow")
     try:
         sent = [threads.submit(send, child) for child in children]
         done, _ = wait(sent, return_when=FIRST_EXCEPTION)
         for future in done:
             future.result()
+        remove_twins(client, experiment_id, mine)
     except BaseException as error:
         threads.shutdown(cancel_futures=True)
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
-        mine = f"tags.mlflow.parentRunId = '{parent_id}' and attributes.status = 'RUNNING'"
         with contextlib.suppress(Exception):  # what went wrong first is what the caller has to see
             for run in client.search_runs([experiment_id], mine, max_results=1000):
                 set_status(client, run.info.run_id, status)

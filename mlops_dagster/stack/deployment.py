@@ -24,6 +24,7 @@ from pydantic_settings import (
 from mlops_dagster import pipelines
 from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
+from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.spark import SparkSettings
 
 
@@ -105,6 +106,7 @@ class Deployment(BaseSettings):
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()
+    limits: LimitSettings = LimitSettings()
     spark: SparkSettings = SparkSettings()
     compute: Literal["here", "databricks_step", "databricks_pipes"] = Field(
         default="here",

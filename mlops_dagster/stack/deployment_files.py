@@ -15,7 +15,7 @@ from pydantic_settings import SettingsError
 from mlops_dagster import pipelines
 from mlops_dagster.stack import deployment_rules
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.deployment_reading import read_file, wrong_settings
+from mlops_dagster.stack.deployment_reading import read_file, unreadable_variables, wrong_settings
 
 
 class DeploymentError(pipelines.MlopsError):
@@ -96,8 +96,11 @@ def load_deployment(name: str | None = None) -> Deployment:
         deployment = DeploymentOfFile()
         problems += deployment_rules.problems(deployment)
     except ValidationError as error:
-        problems += wrong_settings(error.errors(), Deployment, prefix="MLOPS_", said_already=problems)
-    except (SettingsError, ValueError) as error:  # an environment variable that should be JSON
+        problems += wrong_settings(error.errors(), Deployment, prefix="MLOPS_", said_already=problems, file=file)
+    except (SettingsError, RecursionError) as error:
+        wrong = unreadable_variables(os.environ, Deployment, "MLOPS_") or [f"a variable can't be read: {error}"]
+        raise DeploymentError(f"the environment: {' '.join(wrong)}", wrong) from None
+    except ValueError as error:
         problems.append(f"can't be read: {error}")
     if problems:
         several = len(problems) > 1

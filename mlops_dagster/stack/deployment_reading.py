@@ -7,16 +7,19 @@ and cure. What doesn't: the settings (`deployment.py`), and what can't go togeth
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
+import types
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from mlops_dagster.stack import limited_yaml
 from mlops_dagster.stack.deployment_words import say
 from mlops_dagster.stack.secrets import is_secret_name
 
@@ -26,35 +29,17 @@ _NOT_REPEATED = frozenset(
 )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a setting can't be given twice: of two, PyYAML would silently drop the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: set[str] = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in names:
-                raise ValueError(f"{name} is given twice (line {key.start_mark.line + 1}); remove one of the two.")
-            names.add(name)
-        return super().construct_mapping(node, deep)
-
-
 def read_file(file: Path) -> dict[str, Any]:
     """Return a file's settings.
 
     Raises
     ------
     ValueError
-        If it isn't YAML, isn't UTF-8, holds no settings, or gives one twice.
+        If it isn't YAML, isn't UTF-8, holds no settings, gives one twice, or is larger than any settings are.
     OSError
         If it can't be read.
     """
-    try:
-        said = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise ValueError(f"it isn't YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    said = limited_yaml.load(limited_yaml.text_of(file))
     if said is None:
         return {}
     if not isinstance(said, dict):
@@ -63,6 +48,19 @@ def read_file(file: Path) -> dict[str, Any]:
     for name in _names_that_are_no_texts(said):
         raise ValueError(f"the name {name!r} is no text; YAML reads on, off, yes and no as true and false: quote it")
     return said
+
+
+def as_written(file: Path, place: Sequence[str | int]) -> tuple[str, int] | None:
+    """Return how a value stands in a file, before YAML made true of ON, and in which line; None if it isn't there."""
+    node: Any = limited_yaml.compose(limited_yaml.text_of(file))
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for key, value in node.value if key.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        else:
+            return None
+    return (node.value, node.start_mark.line + 1) if isinstance(node, yaml.ScalarNode) else None
 
 
 def _names_that_are_no_texts(said: Any) -> Iterator[Any]:
@@ -77,7 +75,12 @@ def _names_that_are_no_texts(said: Any) -> Iterator[Any]:
 
 
 def wrong_settings(
-    errors: list[Any], model: type[BaseModel], *, prefix: str, said_already: Collection[str] = ()
+    errors: list[Any],
+    model: type[BaseModel],
+    *,
+    prefix: str,
+    said_already: Collection[str] = (),
+    file: Path | None = None,
 ) -> list[str]:
     """Put pydantic's findings into sentences.
 
@@ -91,16 +94,18 @@ def wrong_settings(
         That of the environment variables which override a file.
     said_already : collection of str
         Sentences about the same settings. Of an unknown one nothing more needs to be said.
+    file : Path, optional
+        Where the settings stand that no environment variable says.
     """
     known = {said.split(":")[0] for said in said_already}
     return [
-        _wrong(error, model, prefix)
+        _wrong(error, model, prefix, file)
         for error in errors
         if error["type"] != "extra_forbidden" or ".".join(map(str, error["loc"])) not in known
     ]
 
 
-def _wrong(error: Any, model: type[BaseModel], prefix: str) -> str:
+def _wrong(error: Any, model: type[BaseModel], prefix: str, file: Path | None) -> str:
     place = tuple(str(part) for part in error["loc"] if part != "[key]")
     name = ".".join(place) or "deployment"
     if error["type"] == "extra_forbidden":
@@ -113,11 +118,19 @@ def _wrong(error: Any, model: type[BaseModel], prefix: str) -> str:
         choices = re.findall(r"'([^']*)'", expected)
         meant = difflib.get_close_matches(str(error["input"]), choices)
         what = f"give {expected}." + (f" Did you mean {meant[0]}?" if meant else "")
-    variable = prefix + "__".join(part.upper() for part in place)
-    if variable in os.environ:
-        what += f" (It comes from the environment variable {variable}.)"
     value = error["input"]
-    if _NOT_REPEATED & set(place) or any(is_secret_name(part) for part in place) or isinstance(value, dict | list):
+    secret = bool(_NOT_REPEATED & set(place)) or any(is_secret_name(part) for part in place)
+    variable = variable_of(tuple(part for part in place if not part.isdigit()), prefix, os.environ)
+    if variable is not None:
+        what += f" (It comes from the environment variable {variable}.)"
+    elif error["type"] == "string_type" and file and (written := as_written(file, error["loc"])):
+        text, line = written
+        read = "a number" if isinstance(value, int | float) else "nothing" if value is None else "a date"
+        read = str(value).lower() if isinstance(value, bool) else read
+        what = f"YAML takes it for {read} (line {line}); quote it."
+        if not secret:
+            return f"{name}: YAML takes {text} for {read} (line {line}); quote it: '{text}'."
+    if secret or isinstance(value, dict | list):
         return f"{name}: {what}"
     return say(name, value, what)
 
@@ -169,6 +182,47 @@ def variable_of(place: tuple[str, ...], prefix: str, given: Mapping[str, str]) -
         if name in known:
             return known[name]
     return None
+
+
+def unreadable_variables(given: Mapping[str, str], model: type[BaseModel], prefix: str) -> list[str]:
+    r"""Return what is wrong with the environment variables that should be JSON, a sentence each.
+
+    Examples
+    --------
+    >>> from mlops_dagster.stack.deployment import Deployment
+    >>> unreadable_variables({"MLOPS_SYMBOLS": "GSPC,IXIC"}, Deployment, "MLOPS_")
+    ['MLOPS_SYMBOLS=\'GSPC,IXIC\' is no list; write MLOPS_SYMBOLS=\'["GSPC", "IXIC"]\'.']
+    """
+    found = []
+    for path in _paths(model):
+        name = variable_of(path, prefix, given)
+        field = _field(model, path)
+        if name is None or len(name.removeprefix(prefix).split("__")) != len(path) or field is None:
+            continue
+        either = isinstance(field.annotation, types.UnionType)
+        said = typing.get_args(field.annotation) if either else (field.annotation,)
+        kinds = {typing.get_origin(one) or one for one in said}
+        try:
+            is_json = isinstance(json.loads(given[name]), dict | list) or str in kinds
+        except (ValueError, RecursionError):
+            is_json = False
+        if is_json or (str in kinds and list not in kinds):
+            continue
+        if list in kinds:
+            meant = json.dumps([part.strip() for part in given[name][:200].strip("[]").split(",")])
+            found.append(f"{name}={given[name][:200]!r} is no list; write {name}='{meant}'.")
+        elif dict in kinds or _model_in(field.annotation) is not None:
+            found.append(f'{name} is no object; write it as JSON: {name}=\'{{"name": "value"}}\'.')
+    return found
+
+
+def _field(model: type[BaseModel], path: tuple[str, ...]) -> Any:
+    for part in path[:-1]:
+        inner = _model_in(model.model_fields[part].annotation)
+        if inner is None:
+            return None
+        model = inner
+    return model.model_fields.get(path[-1])
 
 
 def unknown_variables(given: Collection[str], model: type[BaseModel], prefix: str) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.pipelines import printable
 from mlops_dagster.stack.databricks import rules
 from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name, looks_secret
@@ -100,6 +101,23 @@ def _cure(where: tuple[str, ...]) -> str:
 
 
 # --------------------------------------------------------------------------------------------- rules of every compute
+
+
+def _every_tool_can_write_the_texts(deployment: Deployment) -> Iterator[str]:
+    for name, text in _texts(deployment.model_dump(mode="python"), ""):
+        if printable(text) != text:
+            yield say(name, text, "it has bytes that aren't UTF-8; rename the file or folder, or correct the variable.")
+
+
+def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{at}.{name}" if at else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, at)
+    elif isinstance(value, str | Path):
+        yield at, str(value)
 
 
 def _volumes_have_three_parts(deployment: Deployment) -> Iterator[str]:
@@ -254,6 +272,7 @@ def _volumes_from_elsewhere(deployment: Deployment) -> Iterator[str]:
 
 
 _RULES = (
+    _every_tool_can_write_the_texts,
     _volumes_have_three_parts,
     _store_is_no_dbfs,
     _prices_are_files,

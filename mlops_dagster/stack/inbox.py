@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_dagster.pipelines import ParameterError, check_symbol
+from mlops_dagster.pipelines import ParameterError, check_symbol, printable
+from mlops_dagster.stack.limits import LimitSettings, raise_it
 
-KINDS = (".csv", ".parquet")
-# 25,000 trading days, a century, are 2 MB.
-LARGEST = 256 * 1024**2
+KINDS = (".csv", ".csv.gz", ".parquet")
 # Partial downloads and copies, editors' backups and locks. What begins with a dot (rsync, vim, LibreOffice) is hidden.
 _PASSING = (
     *(".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".temp", ".swp", ".swo", ".bak", ".lock"),
@@ -52,7 +51,7 @@ class Delivery:
     stamp: str
 
 
-def look_into(folder: Path) -> tuple[list[Delivery], list[str]]:
+def look_into(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], list[str]]:
     """Return the symbols' prices in a folder, and what in it can't be used, a sentence each.
 
     Nothing is opened. Files that vanish meanwhile are left out.
@@ -66,7 +65,7 @@ def look_into(folder: Path) -> tuple[list[Delivery], list[str]]:
     remarks = []
     for entry in sorted(_entries(folder), key=lambda one: one.name):
         try:
-            made = _delivery(Path(entry.path), entry.is_dir())
+            made = _delivery(Path(entry.path), entry.is_dir(), limits)
         except ParameterError as error:
             remarks.append(f"{entry.name} is ignored: its name is no symbol ({str(error).rpartition(': ')[2]})")
         except _UnusableError as error:
@@ -81,7 +80,7 @@ def look_into(folder: Path) -> tuple[list[Delivery], list[str]]:
         if len(several) > 1:
             names = " and ".join(f"{symbol}/" if "*" in one.path else one.files[0].name for one in several)
             remarks.append(f"{names} are ignored: each says that it is all of {symbol}; leave one of them.")
-    return [several[0] for several in found.values() if len(several) == 1], remarks
+    return [several[0] for several in found.values() if len(several) == 1], [printable(one) for one in remarks]
 
 
 class _UnusableError(Exception):
@@ -96,15 +95,21 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
-def _delivery(path: Path, is_folder: bool) -> Delivery:
+def _kind(name: str) -> str:
+    """Return how a price file's name ends, as it is written; nothing if it is no price file's."""
+    return next((name[-len(kind) :] for kind in KINDS if name.lower().endswith(kind)), "")
+
+
+def _delivery(path: Path, is_folder: bool, limits: LimitSettings) -> Delivery:
     if not is_folder:
-        if path.suffix.lower() not in KINDS:
-            raise _UnusableError(f"it is neither .csv nor .parquet{' nor a folder' if not path.suffix else ''}.")
-        symbol = check_symbol(path.name[: -len(path.suffix)])
-        return Delivery(symbol, str(path), (path,), _stamp([path]))
+        if not (kind := _kind(path.name)):
+            names = f"none of {', '.join(KINDS)}"
+            raise _UnusableError(f"it is {names}{' nor a folder' if not path.suffix else ''}.")
+        symbol = check_symbol(path.name[: -len(kind)])
+        return Delivery(symbol, str(path), (path,), _stamp([path], limits))
     symbol = check_symbol(path.name)
-    files = [Path(entry.path) for entry in _entries(path) if Path(entry.name).suffix.lower() in KINDS]
-    kinds = {file.suffix for file in files}
+    files = [Path(entry.path) for entry in _entries(path) if _kind(entry.name)]
+    kinds = {_kind(file.name) for file in files}
     if len(kinds) != 1:
         raise _UnusableError(
             f"the folder holds {'files of ' + ' and '.join(sorted(kinds)) if kinds else 'no prices yet'}."
@@ -117,10 +122,10 @@ def _delivery(path: Path, is_folder: bool) -> Delivery:
     files = sorted(Path(name) for name in glob.glob(pattern))  # noqa: PTH207 absolute, as in sources.py
     if open_ones := [file.name for file in files if file.name.startswith(("~$", "#"))]:
         raise _UnusableError(f"{open_ones[0]} says that a program has it open.")
-    return Delivery(symbol, pattern, tuple(files), _stamp(files))
+    return Delivery(symbol, pattern, tuple(files), _stamp(files, limits))
 
 
-def _stamp(files: list[Path]) -> str:
+def _stamp(files: list[Path], limits: LimitSettings) -> str:
     seen = hashlib.blake2b(digest_size=6)
     total = 0
     for file in files:
@@ -130,9 +135,10 @@ def _stamp(files: list[Path]) -> str:
         if status.st_size == 0:
             raise _UnusableError(f"{file.name} is empty so far.")
         total += status.st_size
-        seen.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\0".encode())
-    if total > LARGEST:
-        raise _UnusableError(
-            f"{total / 1024**2:,.0f} MiB is more than {LARGEST // 1024**2}: no daily prices are that large."
+        seen.update(
+            f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\0".encode("utf-8", "surrogateescape")
         )
+    if total > limits.size:
+        found = f"{total / 1024**2:,.0f} MiB are more than {limits.mebibytes:,}, and no daily prices are that large"
+        raise _UnusableError(f"{found}. {raise_it('mebibytes')}")
     return base64.urlsafe_b64encode(seen.digest()).decode()

@@ -7,6 +7,7 @@ active run), which nothing here touches.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 
 # Creating the schema takes 2 to 5 seconds; whoever waits longer than this waits for a process that hangs.
 SCHEMA_LOCK_SECONDS = 120
+_EXPERIMENT_KIND = "mlflow.experimentKind"
+_EXPERIMENT_TAGS = {
+    # Else MLflow shows what it has for language models, and no registry.
+    _EXPERIMENT_KIND: "custom_model_development",
+    "mlflow.note.content": (
+        "Trainings and searches of mlops_dagster.\n\n"
+        "- A **training** is a run per model: parameters, metrics on the test rows, plots, the training set it learned "
+        "from, and the model, which is registered as the newest version of its symbol.\n"
+        "- A **search** is a run with its candidates below it, named by their parameters.\n\n"
+        "In the model registry the alias `champion` says which version forecasts are made with."
+    ),
+}
 # Only for the question "is anybody there?"; real requests keep MLflow's own, patient settings.
 PROBE = {"timeout": 5, "max_retries": 1, "backoff_factor": 1}
 
@@ -141,13 +154,18 @@ def _probe_server(tracking_uri: str) -> None:
         answer = response.json()
     except ValueError:
         answer = None
+    if response.status_code >= 500:
+        # A proxy before it says so in HTML, MLflow in plain text or JSON.
+        said = " ".join(re.sub(r"<[^>]*>", " ", response.text).split())[:200] or "nothing more is said"
+        raise TrackingError(
+            f"{where}: the server, or a proxy before it, answers with an error of its own (HTTP "
+            f"{response.status_code}: {said}). Try again; if it stays, look into the server's log."
+        )
     if not isinstance(answer, dict) or not answer.keys() & {"experiment", "error_code"}:
         raise TrackingError(
             f"{where}: something answers (HTTP {response.status_code}), but it isn't an MLflow server. "
             "Correct tracking.mlflow_tracking_uri."
         )
-    if response.status_code >= 500:
-        raise TrackingError(f"{where}: the MLflow server is ill (HTTP {response.status_code}): {answer}.")
 
 
 def _probe_database(tracking_uri: str) -> None:
@@ -220,7 +238,7 @@ def _ensure_experiment(
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return client, str(client.create_experiment(name, artifact_location))
+                return client, str(client.create_experiment(name, artifact_location, tags=_EXPERIMENT_TAGS))
             except MlflowException as error:
                 # Another process was faster. Anything else is a real error.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -233,4 +251,9 @@ def _ensure_experiment(
             f"(`mlflow experiments restore --experiment-id {number}`, with MLFLOW_TRACKING_URI set), "
             "or give another tracking.experiment_name."
         )
+    if _EXPERIMENT_KIND not in experiment.tags:
+        with explained(f"describing the experiment {name!r}", tracking_uri):
+            for key, value in _EXPERIMENT_TAGS.items():
+                if key not in experiment.tags:
+                    client.set_experiment_tag(experiment.experiment_id, key, value)
     return client, str(experiment.experiment_id)

@@ -172,6 +172,27 @@ def end_runs(note: Note) -> list[str]:
     return changed
 
 
+def remove_twins(client: MlflowClient, experiment_id: str, filter_string: str, keep: str | None = None) -> None:
+    """Remove the runs beside one that are there because an answer was lost.
+
+    MLflow did what it was asked, the answer didn't come, and its client asked again: the first run is nobody's, and
+    would stay RUNNING for good.
+
+    Parameters
+    ----------
+    filter_string : str
+        Finds the run and its twins, by a tag that no other run has.
+    keep : str, optional
+        The run that is somebody's; None if all that are found are nobody's.
+    """
+    if not client.tracking_uri.startswith(("http", "databricks")):
+        return  # nobody is between a database and its client
+    for run in client.search_runs([experiment_id], filter_string):
+        if run.info.run_id != keep:
+            set_status(client, run.info.run_id, "KILLED")
+            client.delete_run(run.info.run_id)
+
+
 def _right_status(now: str, note: Note, *, whole: bool) -> str:
     if now in ("RUNNING", "SCHEDULED"):
         return note.status

@@ -1,40 +1,44 @@
 """MLflow's model registry: versions and aliases of each symbol's model, and loading a version that can be trusted.
 
-What belongs here: one registered model per symbol, and what is looked at before a file is opened. What doesn't: which
-version deserves which alias (`steps/promotion.py`).
-
-A model file is code as soon as it is a pickle, and MLflow loads whatever module a model names. So a version is opened
-only if it is what this project registers: a forest in the skops format, of types that we trust, whose bytes have the
-digest that was written down when it was trained.
+What belongs here: one registered model per symbol, and which files a version has. What doesn't: which version deserves
+which alias (`steps/promotion.py`), and opening a file (`model_files.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops_dagster.pipelines import MlopsError, check_symbol
-from mlops_dagster.stack.mlflow_connection import explained, reach
-from mlops_dagster.stack.tracked_run import FOREST_TYPES
+from mlops_dagster.pipelines import check_symbol
+from mlops_dagster.stack.mlflow_connection import explained, reach, shown
+from mlops_dagster.stack.model_files import DESCRIPTION, FILE, ModelRefused, open_forest, short
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
     from mlops_dagster.stack.tracked_run import LoggedModel
 
+__all__ = ["CHALLENGER", "CHAMPION", "ModelRefused", "RegisteredVersion", "Registry", "VersionKey"]
+
 CHALLENGER = "challenger"
 CHAMPION = "champion"
-_FILE = "model.skops"
 
 
-class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
-    """A registered model is gone, damaged, or not what this project would have registered; the message says which."""
+class VersionKey(NamedTuple):
+    """Who a version is: its number, and the digest of its model.
+
+    A number alone names nobody: it is given anew where a registered model was deleted, and by another MLflow.
+    """
+
+    version: str
+    model_digest: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class RegisteredVersion:
         What was written down about its training.
     uri : str
         ``models:/<name>/<version>``.
+    run_id : str
+        Of the run that trained it.
     """
 
     symbol: str
@@ -61,6 +67,12 @@ class RegisteredVersion:
     file_sha256: str
     tags: dict[str, str]
     uri: str
+    run_id: str
+
+    @property
+    def key(self) -> VersionKey:
+        """Who it is."""
+        return VersionKey(self.version, self.model_digest)
 
 
 class Registry:
@@ -86,7 +98,7 @@ class Registry:
             text = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", text)
         return self.name.replace("{symbol}", text)
 
-    def register(self, symbol: str, model: LoggedModel, run_id: str, tags: Mapping[str, str]) -> str:
+    def register(self, symbol: str, model: LoggedModel, run_id: str, tags: Mapping[str, str], card: str = "") -> str:
         """Make a version of a logged model, and the challenger of it; return its number.
 
         Parameters
@@ -99,6 +111,8 @@ class Registry:
             The run.
         tags : mapping of str to str
             ``model_digest`` and ``model_file_sha256`` at least.
+        card : str
+            What there is to know about the model, for people, in Markdown.
         """
         from mlflow.exceptions import MlflowException
 
@@ -109,53 +123,94 @@ class Registry:
         with explained(f"registering a version of {name}", self.tracking_uri):
             client = self._client()
             try:
-                client.create_registered_model(name, tags={"symbol": symbol})
+                about = f"Models of {symbol}. The alias `{CHAMPION}` has the one that forecasts are made with."
+                client.create_registered_model(name, tags={"symbol": symbol}, description=about)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            made = client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model.model_id)
+            made = client.create_model_version(
+                name, source, run_id, tags=dict(tags), description=card, model_id=model.model_id
+            )
             version = str(made.version)
+            if is_server:
+                version = self._without_twins(client, made)
             client.set_registered_model_alias(name, CHALLENGER, version)
         return version
 
-    def get(self, symbol: str, version: str) -> RegisteredVersion:
+    @staticmethod
+    def _without_twins(client: MlflowClient, made: ModelVersion) -> str:
+        """Return the one version of a logged model: an answer that was lost lets MLflow's client ask for another."""
+        found = client.search_model_versions(f"run_id = '{made.run_id}'")
+        same = {str(one.version) for one in found if (one.name, one.source) == (made.name, made.source)}
+        first, *twins = sorted(same | {str(made.version)}, key=int)
+        for twin in twins:
+            client.delete_model_version(made.name, twin)
+        return first
+
+    def get(self, symbol: str, version: str, model_digest: str | None = None) -> RegisteredVersion:
         """Return a version.
+
+        Parameters
+        ----------
+        symbol, version : str
+            Which.
+        model_digest : str, optional
+            Of the model that is meant, from whoever remembers the version.
 
         Raises
         ------
         ModelRefused
-            If there is no such version, or it wasn't registered by this project.
+            If there is no such version, it is another model than the one that is meant, or it wasn't registered by
+            this project.
         TrackingError
             If MLflow can't be reached.
         """
         name = self.name_of(symbol)
         found = self._or_none(lambda client: client.get_model_version(name, version))
         if found is None:
-            raise ModelRefused(f"{name} has no version {version}: it was deleted, or never registered here.")
+            raise ModelRefused(
+                f"{name} has no version {version} at {shown(self.tracking_uri)}: it was deleted, or registered in "
+                "another MLflow."
+            )
         missing = {"model_digest", "model_file_sha256"} - set(found.tags)
         if missing:
             raise ModelRefused(
                 f"{name} version {version} has no {', '.join(sorted(missing))}: a step didn't register it."
             )
         tags = dict(found.tags)
+        if model_digest is not None and model_digest != tags["model_digest"]:
+            raise ModelRefused(
+                f"{name} version {version} at {shown(self.tracking_uri)} is another model (digest "
+                f"{tags['model_digest'][:12]}) than the one that had this number before ({model_digest[:12]}): that "
+                "one was deleted, or is in another MLflow."
+            )
+        uri = f"models:/{name}/{version}"
         return RegisteredVersion(
-            symbol, str(version), tags["model_digest"], tags["model_file_sha256"], tags, f"models:/{name}/{version}"
+            symbol, str(version), tags["model_digest"], tags["model_file_sha256"], tags, uri, str(found.run_id)
         )
 
-    def holder(self, symbol: str, alias: str) -> str | None:
-        """Return the version that has an alias, or None."""
+    def holder(self, symbol: str, alias: str) -> VersionKey | None:
+        """Return who has an alias, or None."""
         name = self.name_of(symbol)
         found = self._or_none(lambda client: client.get_model_version_by_alias(name, alias))
-        return None if found is None else str(found.version)
+        return None if found is None else VersionKey(str(found.version), str(found.tags.get("model_digest")))
 
-    def set_alias(self, symbol: str, alias: str, version: str) -> None:
-        """Give an alias to a version; whichever had it loses it."""
+    def set_alias(self, symbol: str, alias: str, version: str | None) -> None:
+        """Give an alias to a version, or with None to nobody; whichever had it loses it."""
         name = self.name_of(symbol)
         with explained(f"making version {version} of {name} the {alias}", self.tracking_uri):
-            self._client().set_registered_model_alias(name, alias, version)
+            if version is None:
+                self._client().delete_registered_model_alias(name, alias)
+            else:
+                self._client().set_registered_model_alias(name, alias, version)
 
-    def load(self, symbol: str, version: str) -> tuple[Any, RegisteredVersion]:
+    def load(self, symbol: str, version: str, model_digest: str | None = None) -> tuple[Any, RegisteredVersion]:
         """Fetch a version, make sure that it is what was registered, and only then open it.
+
+        Parameters
+        ----------
+        symbol, version, model_digest : str
+            As for :meth:`get`.
 
         Returns
         -------
@@ -170,21 +225,40 @@ class Registry:
         TrackingError
             If MLflow can't be reached.
         """
-        import mlflow.artifacts
+        from mlflow.utils.file_utils import local_file_uri_to_path
+        from mlflow.utils.uri import is_local_uri
 
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        found = self.get(symbol, version)
+        found = self.get(symbol, version, model_digest)
         with explained(f"finding the files of {found.uri}", self.tracking_uri):
             # The address models:/ itself would be looked up in the process's global registry.
             where = self._client().get_model_version_download_uri(self.name_of(symbol), version)
+        if is_local_uri(where, is_tracking_or_registry_uri=False):  # type: ignore[no-untyped-call]
+            # Whoever can write to the registry could name any folder of this machine.
+            own = self._or_none(partial(_logged_by, run_id=found.run_id)) or []
+            if where not in own:
+                raise ModelRefused(
+                    f"{found.uri} isn't loaded: it says that its files are in {where}, but its run {found.run_id} "
+                    f"wrote them to {', '.join(own) or 'nowhere'}. Train again, or roll back."
+                )
+            folder = Path(local_file_uri_to_path(where))  # type: ignore[no-untyped-call]
+            return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
         with tempfile.TemporaryDirectory() as scratch:
+            folder = self._fetch(where, Path(scratch), found)
+            return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
+
+    def _fetch(self, where: str, scratch: Path, found: RegisteredVersion) -> Path:
+        """Fetch the two files that a version has to have, and no others."""
+        import mlflow.artifacts
+
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        for name in (DESCRIPTION, FILE):
             try:
-                folder = mlflow.artifacts.download_artifacts(
-                    artifact_uri=where, dst_path=scratch, tracking_uri=self.tracking_uri
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{where.rstrip('/')}/{name}", dst_path=str(scratch), tracking_uri=self.tracking_uri
                 )
             except Exception as error:  # noqa: BLE001 - any of a dozen libraries
-                raise ModelRefused(f"{found.uri}: its files can't be fetched ({_short(error)}).") from None
-            return _open(Path(folder), found), found
+                raise ModelRefused(f"{found.uri}: its file {name} can't be fetched ({short(error)}).") from None
+        return scratch
 
     def _client(self) -> MlflowClient:
         return reach(self.tracking_uri)
@@ -202,47 +276,8 @@ class Registry:
                 raise
 
 
-def _open(folder: Path, expected: RegisteredVersion) -> Any:
-    import skops.io
-    import yaml
-
-    from mlops_dagster.ml.model import model_digest
-
-    def refuse(why: str) -> ModelRefused:
-        return ModelRefused(f"{expected.uri} isn't loaded: {why}. Train again, or roll back.")
-
-    try:
-        described = yaml.safe_load((folder / "MLmodel").read_text())
-        flavors = described["flavors"]
-        loader, path = flavors["python_function"]["loader_module"], flavors["python_function"]["model_path"]
-        how, other = flavors["sklearn"]["serialization_format"], flavors["sklearn"]["pickled_model"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
-        raise refuse(f"its MLmodel file can't be understood ({_short(error)})") from None
-    if loader != "mlflow.sklearn":
-        raise refuse(f"it names the loader {loader!r}, which could run anything")
-    if how != "skops":
-        raise refuse(f"its format is {how!r}, which can run code when it is loaded; skops can't")
-    if {path, other} != {_FILE}:
-        raise refuse(f"it names the file {path!r} instead of {_FILE!r}")
-    file = folder / _FILE
-    if file.is_symlink() or not file.is_file():
-        raise refuse(f"there is no file {_FILE}")
-    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != expected.file_sha256:
-        raise refuse(f"its file's SHA-256 is {found[:12]}..., registered was {expected.file_sha256[:12]}...")
-    try:
-        strange = set(skops.io.get_untrusted_types(file=file)) - set(FOREST_TYPES)
-        if strange:
-            raise refuse(f"it holds types that aren't trusted: {', '.join(sorted(strange))}")
-        model = skops.io.load(file, trusted=list(FOREST_TYPES))
-    except MlopsError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
-        raise refuse(f"its file can't be read ({_short(error)})") from None
-    if model_digest(model) != expected.model_digest:
-        raise refuse("the forest in it is another one than was registered")
-    return model
-
-
-def _short(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    return text if len(text) <= 200 else f"{text[:200]}..."
+def _logged_by(client: MlflowClient, run_id: str) -> list[str]:
+    """Return where a run has put the models that it logged."""
+    outputs = client.get_run(run_id).outputs
+    models = [] if outputs is None else outputs.model_outputs
+    return [str(client.get_logged_model(one.model_id).artifact_location) for one in models]

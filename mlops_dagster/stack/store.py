@@ -208,7 +208,9 @@ class Store:
             f"write again. The last conflict: {conflict}."
         )
 
-    def read(self, table: str, symbol: str, *, version: int | None = None) -> tuple[pd.DataFrame, TableVersion]:
+    def read(
+        self, table: str, symbol: str, *, version: int | None = None, digest: str | None = None
+    ) -> tuple[pd.DataFrame, TableVersion]:
         """Read a table as it was written, its rows in their order.
 
         Parameters
@@ -217,11 +219,14 @@ class Store:
             Which table.
         version : int, optional
             Which version. Not given: the current one.
+        digest : str, optional
+            What the version has to hold, since a number is given away again if a table is deleted and made anew.
+            Without `version`: the newest that holds it.
 
         Raises
         ------
         TableNotFound
-            If there is no such table, symbol or version.
+            If there is no such table, symbol or version, or the version holds something else.
         StoreError
             If it can't be read, or isn't what was written: the digest is checked.
         """
@@ -241,6 +246,18 @@ class Store:
             if chosen is None:
                 exist = ", ".join(str(one.version) for one in self.history(table, symbol)[-20:])
                 raise TableNotFound(f"{uri} has no version={version!r}. Choose one of the last: {exist}.")
+            found = chosen
+        if digest not in (None, found.digest):
+            same = (one for one in self._versions(opened, table, symbol, at) if one.digest == digest)
+            chosen = next(same, None) if version is None else None
+            if chosen is None:
+                what = f"has no version {digest[:12]}"
+                if version is not None:
+                    what = f"version {version} is {found.digest[:12]} and not {digest[:12]}"
+                raise TableNotFound(
+                    f"{uri}: {what}, which is asked for: the table was deleted and made anew. Run the steps again from "
+                    f"the one that makes {table}."
+                )
             found = chosen
         if found.version != opened.version():
             opened = delta.open_table(at, self.storage_options, found.version) or opened

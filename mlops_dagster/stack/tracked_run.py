@@ -22,6 +22,9 @@ from mlops_dagster.stack.mlflow_connection import explained
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModelOutput
+
+    from mlops_dagster.stack.store import TableVersion
 
 # What forests are made of. skops wants it named, since a forged file could make a tree read outside of its arrays.
 FOREST_TYPES = ("sklearn.tree._tree.Tree",)
@@ -30,6 +33,8 @@ FOREST_TYPES = ("sklearn.tree._tree.Tree",)
 MODEL_REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 # What MLflow's servers take in one request.
 PER_REQUEST = {"params": 100, "tags": 100, "metrics": 1000}
+
+_MLFLOW_TYPES = {"float64": "double", "int64": "long", "bool": "boolean", "datetime64[us]": "datetime"}
 
 T = TypeVar("T")
 
@@ -122,6 +127,25 @@ class TrackedRun:
             for some in _in_parts(tags.items(), PER_REQUEST["tags"]):
                 self._client.log_batch(self.run_id, tags=[RunTag(key, str(v)) for key, v in some], synchronous=True)
 
+    def log_input(self, table: TableVersion, columns: Mapping[str, str]) -> None:
+        """Say which table the run has learned from, as MLflow shows data sets; the digest is the table's, shortened."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
+
+        schema = [{"name": name, "type": _MLFLOW_TYPES.get(dtype, "string")} for name, dtype in columns.items()]
+        dataset = Dataset(
+            name=f"{table.table} {table.symbol}",
+            digest=table.digest[:MAX_DATASET_DIGEST_SIZE],
+            source_type="delta_table",
+            source=json.dumps({"path": table.uri, "delta_table_version": table.version}),
+            schema=json.dumps({"mlflow_colspec": [{**column, "required": True} for column in schema]}),
+            profile=json.dumps({"num_rows": table.rows}),
+        )
+        with self._explained("logging the data set"):
+            self._client.log_inputs(
+                self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+            )
+
     def log_png(self, name: str, png: bytes) -> None:
         """Keep an image as an artifact; the name may have folders: ``plots/forecast.png``."""
         self._log_file(name, png)
@@ -155,7 +179,6 @@ class TrackedRun:
         input_example: pd.DataFrame,
         digest: str,
         name: str = "model",
-        trusted: Iterable[str] = FOREST_TYPES,
     ) -> LoggedModel:
         """Keep a scikit-learn model in the skops format, with signature and input example.
 
@@ -171,14 +194,11 @@ class TrackedRun:
             Says which model this is, independent of the file; kept as the tag ``model_digest``.
         name : str
             The model's name in MLflow.
-        trusted : iterable of str
-            The types besides numpy's and scikit-learn's plain ones that the file may have, and that whoever loads
-            it trusts.
 
         Raises
         ------
         TrackingError
-            If the model has a type that isn't trusted, or MLflow refuses.
+            If the model has a type that isn't a forest's, or MLflow refuses.
         """
         import mlflow.sklearn
         from mlflow.entities import LoggedModelOutput
@@ -206,20 +226,40 @@ class TrackedRun:
                         model_id=logged.model_id,
                     ),
                     serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-                    skops_trusted_types=list(trusted),
+                    skops_trusted_types=list(FOREST_TYPES),
                     input_example=input_example,
                     pip_requirements=[f"{library}=={version(library)}" for library in MODEL_REQUIREMENTS],
                 )
                 file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
                 self._client.log_model_artifacts(logged.model_id, str(folder))
                 self._client.set_logged_model_tags(logged.model_id, {"model_file_sha256": file_sha256})
-                self._client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+                self._link_model(LoggedModelOutput(logged.model_id, step=0))
                 status = "READY"
             finally:
                 self._client.finalize_logged_model(logged.model_id, status)
+            self._remove_twins_of(logged.model_id, name)
         self._log_metrics(self._metrics, logged.model_id)
         self.set_tags({"model_digest": digest, "model_file_sha256": file_sha256})
         return LoggedModel(logged.model_id, logged.model_uri, logged.artifact_location, file_sha256)
+
+    def _link_model(self, output: LoggedModelOutput) -> None:
+        """Say that the run has made a model. MLflow refuses the same twice, as its client asks if an answer is lost."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_outputs(self.run_id, [output])
+        except MlflowException:
+            made = self._client.get_run(self.run_id).outputs
+            if made is None or output.model_id not in {one.model_id for one in made.model_outputs}:
+                raise
+
+    def _remove_twins_of(self, model_id: str, name: str) -> None:
+        """Remove logged models that are there because an answer was lost; see `open_runs.remove_twins`."""
+        if not self._client.tracking_uri.startswith(("http", "databricks")):
+            return
+        for twin in self._client.search_logged_models([self.experiment_id], f"source_run_id = '{self.run_id}'"):
+            if twin.model_id != model_id and (twin.name, str(twin.status)) == (name, "PENDING"):
+                self._client.delete_logged_model(twin.model_id)
 
     def _explained(self, doing: str) -> AbstractContextManager[None]:
         return explained(f"{doing} of run {self.run_id}", self._client.tracking_uri)

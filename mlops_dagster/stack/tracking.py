@@ -44,6 +44,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+MODEL_TRAINING = "workflowType=machine_learning"
+"""In an address of MLflow's pages: the view for trained models, not the one for language models."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -74,6 +77,10 @@ class Tracker(Protocol):
     @property
     def registry(self) -> Registry:
         """The registered models of the same MLflow."""
+        ...
+
+    def version_url(self, symbol: str, version: str) -> str | None:
+        """Return where people look at a version of a symbol's registered model."""
         ...
 
 
@@ -184,6 +191,7 @@ class MlflowTracker:
             run_tags = {**self._tags(origin, tags), "process_token": token}
             with explained("beginning a run", self.tracking_uri):
                 run_id = client.create_run(experiment_id, run_name=name, tags=run_tags).info.run_id
+                open_runs.remove_twins(client, experiment_id, note.filter, keep=run_id)
             run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id), self._child_tags(run_tags))
             with self._ending(run, name, opened):
                 yield run
@@ -239,11 +247,22 @@ class MlflowTracker:
 
     def url(self, experiment_id: str, run_id: str) -> str | None:
         """Return where people look at a run: at the server itself, else at `ui_url`."""
+        path = f"experiments/{experiment_id}/runs/{run_id}"
+        return self._page(path, f"ml/{path}")
+
+    def version_url(self, symbol: str, version: str) -> str | None:
+        """Return where people look at a version of a symbol's registered model."""
+        name = self.registry.name_of(symbol)
+        in_catalog = f"explore/data/models/{name.replace('.', '/')}/version/{version}"
+        return self._page(f"models/{quote(name)}/versions/{version}", in_catalog)
+
+    def _page(self, of_mlflow: str, of_databricks: str) -> str | None:
         base = shown(self.tracking_uri) if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
         if base is None:
             return None
-        page = "ml" if self.tracking_uri.startswith("databricks") else "#"
-        return f"{base.rstrip('/')}/{page}/experiments/{experiment_id}/runs/{run_id}"
+        if self.tracking_uri.startswith("databricks"):
+            return f"{base.rstrip('/')}/{of_databricks}"
+        return f"{base.rstrip('/')}/#/{of_mlflow}?{MODEL_TRAINING}"
 
     def _tags(self, origin: Origin, tags: Mapping[str, str]) -> dict[str, str]:
         link = {}
@@ -280,7 +299,7 @@ def artifact_url(run_url: str, path: str) -> str | None:
     path : str
         Of the artifact: ``plots/forecast.png``.
     """
-    base, page, run = run_url.partition("/#/experiments/")
+    base, page, run = run_url.partition("?")[0].partition("/#/experiments/")
     return f"{base}/get-artifact?path={quote(path)}&run_uuid={run.rpartition('/')[2]}" if page else None
 
 

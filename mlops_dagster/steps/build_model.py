@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.provenance import git_commit
+from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, shown, step_code_version
 
 if TYPE_CHECKING:
+    from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
 
 
-def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+def prices(
+    symbol: str, given: Mapping[str, object], *, store: Store, limits: LimitSettings | None = None
+) -> StepReport:
     """Read a symbol's daily prices from their source, check them, and keep them as a table.
 
     Parameters
@@ -29,6 +34,8 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
         ``source``, ``path``, ``start``, ``end`` as in `pipelines.PRICES`.
     store : Store
         Where the table goes.
+    limits : LimitSettings, optional
+        How much is read at most.
 
     Raises
     ------
@@ -41,7 +48,7 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
     from mlops_dagster.ml.prices import validate_prices
     from mlops_dagster.stack.sources import read_prices
 
-    raw, origin = read_prices(symbol, **parameters)
+    raw, origin = read_prices(symbol, **parameters, limits=limits)
     frame = validate_prices(raw, source=origin)
     table = store.write("prices", symbol, frame, metadata={"origin": origin})
     return StepReport(
@@ -58,7 +65,7 @@ def prices(symbol: str, given: Mapping[str, object], *, store: Store) -> StepRep
     )
 
 
-def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+def training_set(symbol: str, given: Mapping[str, object], *, store: Store, inputs: Pins | None = None) -> StepReport:
     """Make features, target and split from the symbol's prices, and keep them as a table.
 
     Parameters
@@ -69,6 +76,8 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> S
         ``recipe``, ``horizon``, ``test_size`` as in `pipelines.TRAINING_SET`.
     store : Store
         Holds the table `prices`; gets the table `training_set`.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -77,11 +86,12 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> S
     """
     pipelines.check_symbol(symbol)
     parameters = pipelines.check_parameters(pipelines.TRAINING_SET.parameters, given)
+    tables = Inputs(symbol, store, inputs)
 
     from mlops_dagster.ml.evaluation import find_leaks
     from mlops_dagster.ml.recipes import make_training_set
 
-    price_frame, price_table = store.read("prices", symbol)
+    price_frame, price_table = tables.read("prices")
     made = make_training_set(price_frame, **parameters)
     table = store.write(
         "training_set", symbol, made.frame, metadata={**made.metadata(), "prices_digest": price_table.digest}
@@ -99,8 +109,8 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store) -> S
             "features": list(made.features),
             "rows_per_split": {str(split): int(count) for split, count in counts.items()},
             "leaks": find_leaks(made),
-            "prices_version": price_table.version,
         },
+        inputs=tables.used,
     )
 
 
@@ -111,6 +121,7 @@ def trained_model(
     store: Store,
     tracker: Tracker,
     origin: Origin,
+    inputs: Pins | None = None,
     n_jobs: int = -1,
     engine: Any = None,
 ) -> StepReport:
@@ -130,6 +141,8 @@ def trained_model(
         model: the challenger.
     origin : Origin
         Who is calling, for the tags.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     n_jobs : int, default=-1
         Threads to fit with; the model doesn't depend on it. -1 means all cores.
     engine : Engine, optional
@@ -143,6 +156,7 @@ def trained_model(
     """
     pipelines.check_symbol(symbol)
     pipelines.check_parameters(pipelines.FOREST, given)
+    tables = Inputs(symbol, store, inputs)
 
     from mlops_dagster.ml import plots
     from mlops_dagster.ml.evaluation import evaluate
@@ -150,7 +164,7 @@ def trained_model(
     from mlops_dagster.ml.model import fit_forest, model_digest
     from mlops_dagster.ml.recipes import TrainingSet
 
-    frame, table = store.read("training_set", symbol)
+    frame, table = tables.read("training_set")
     data = TrainingSet.from_table(frame, table.metadata)
     parameters = pipelines.resolve_forest(data.recipe, given)
     version = step_code_version("trained_model")
@@ -166,6 +180,7 @@ def trained_model(
     # The run is begun before the forest grows: a tracking server that is down costs seconds, not a training.
     with tracker.run(f"{symbol}-{data.recipe}", origin=origin, tags=tags) as run:
         run.log_params({"recipe": data.recipe, "horizon": data.horizon, "test_size": data.test_size, **parameters})
+        run.log_input(table, shown(frame)["columns"])
         model = fit_forest(data, parameters, n_jobs=n_jobs, engine=engine)
         digest = model_digest(model)
         evaluation = evaluate(model, data)
@@ -191,6 +206,7 @@ def trained_model(
                 "test_size": repr(data.test_size),
                 "knows_until": last_day_known(data),
             },
+            _model_card(symbol, data, parameters, evaluation.metrics, run.url),
         )
         run.set_tags({"model_version": registered})
         result = store.write(
@@ -219,12 +235,32 @@ def trained_model(
             "parameters": parameters,
             "model_digest": digest,
             "model_version": registered,
-            "training_set_version": table.version,
             "code_version": version,
         },
+        inputs=tables.used,
         metrics=evaluation.metrics,
         plots=images,
         mlflow_run_id=run.run_id,
         mlflow_url=run.url,
         model_uri=logged.uri,
+    )
+
+
+def _model_card(
+    symbol: str, data: TrainingSet, parameters: Mapping[str, object], metrics: Mapping[str, float], run_url: str | None
+) -> str:
+    """Say in Markdown what a registered version is, and how good."""
+    ahead = "on the next trading day" if data.horizon == 1 else f"{data.horizon} trading days ahead"
+    trained = f"[its run]({run_url})" if run_url else "its run"
+    rows = [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
+    settings = ", ".join(f"{name} {value}" for name, value in parameters.items())
+    return "\n".join(
+        [
+            f"Forecasts the price of {symbol} {ahead}. A random forest, trained by the recipe `{data.recipe}` on "
+            f"{len(data.X_train)} rows ({trained} has plots and the training set).",
+            "",
+            *("| On the test rows | |", "| --- | ---: |", *rows),
+            "",
+            f"Above 0, `skill_vs_persistence` is better than 'the price stays as it is'. Parameters: {settings}.",
+        ]
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.pipelines import MlopsError
-from mlops_dagster.stack.registry import CHAMPION, ModelRefused
+from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing import what_is_there
 
 if TYPE_CHECKING:
@@ -26,27 +26,35 @@ class NoChampion(MlopsError):  # noqa: N818 it reads better where it is caught
     """There is no champion to forecast with, or not one champion; the message says why, and the cure."""
 
 
-def champion_in(history: pd.DataFrame | None) -> str | None:
-    """Return the version that is champion after the last decision, or None if there is none."""
+def champions_in(history: pd.DataFrame | None) -> list[VersionKey]:
+    """Return who has been champion, one after the other; the last is champion after the last decision."""
     if history is None:
-        return None
-    champion = history["champion"].iloc[-1]
-    return champion if isinstance(champion, str) else None
+        return []
+    changes = history[history["promoted"].astype(bool)]
+    return [VersionKey(*one) for one in zip(changes["champion"], changes["model_digest"], strict=True)]
 
 
-def champion_of(symbol: str, store: Store) -> str | None:
-    """Return the version that is champion, or None if there is none."""
+def champion_in(history: pd.DataFrame | None) -> VersionKey | None:
+    """Return who is champion after the last decision, or None if there is none."""
+    champions = champions_in(history)
+    return champions[-1] if champions else None
+
+
+def champion_of(symbol: str, store: Store) -> VersionKey | None:
+    """Return who is champion, or None if there is none."""
     return champion_in(what_is_there(TABLE, symbol, store)[0])
 
 
-def named_champion(symbol: str, store: Store, registry: Registry) -> str:
-    """Return the version that both the table and the registry's alias call champion.
+def named_champion(symbol: str, store: Store, registry: Registry) -> VersionKey:
+    """Return whom both the table and the registry's alias call champion.
 
     Raises
     ------
     NoChampion
         If there is none, or they don't agree. The table is the truth, but while somebody has moved the alias by hand
         nobody knows which model is meant.
+    ModelRefused
+        If the champion isn't in this registry.
     """
     history, _ = what_is_there(TABLE, symbol, store)
     champion = champion_in(history)
@@ -63,10 +71,11 @@ def named_champion(symbol: str, store: Store, registry: Registry) -> str:
         )
     holder = registry.holder(symbol, CHAMPION)
     if holder != champion:
-        alias = "nobody has the alias" if holder is None else f"version {holder} has the alias"
+        registry.get(symbol, *champion)
+        alias = "nobody has the alias" if holder is None else f"version {holder.version} has the alias"
         raise NoChampion(
-            f"{symbol}: the table {TABLE} says that version {champion} is champion, but {alias} {CHAMPION!r} in "
-            f"{registry.name_of(symbol)}. Decide again, which mends the alias (mlops promote --symbol {symbol}), or "
+            f"{symbol}: the table {TABLE} says that version {champion.version} is champion, but {alias} {CHAMPION!r} "
+            f"in {registry.name_of(symbol)}. Decide again, which mends the alias (mlops promote --symbol {symbol}), or "
             f"bring another champion back (mlops rollback --symbol {symbol} --to VERSION)."
         )
     return champion
@@ -87,9 +96,8 @@ def load_champion(symbol: str, store: Store, registry: Registry) -> tuple[Any, R
     ModelRefused
         If it can't be loaded, or isn't what was registered.
     """
-    champion = named_champion(symbol, store, registry)
     try:
-        return registry.load(symbol, champion)
+        return registry.load(symbol, *named_champion(symbol, store, registry))
     except ModelRefused as error:
         raise ModelRefused(
             f"the champion of {symbol} can't be used: {error} To train again: mlops build-model --symbol {symbol}. "

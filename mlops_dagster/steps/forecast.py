@@ -18,6 +18,7 @@ from mlops_dagster import pipelines
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.steps.champion import load_champion, training_set_of
 from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def price_forecast(
     store: Store,
     tracker: Tracker,
     origin: Origin,
+    inputs: Pins | None = None,
     exchange: str = "XNYS",
 ) -> StepReport:
     """Forecast the days whose price isn't known yet with the symbol's champion, and add what is new to the table.
@@ -56,6 +58,8 @@ def price_forecast(
         Whose registry holds the champion.
     origin : Origin
         Who is calling.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     exchange : str
         On whose days the symbol is traded, see :func:`mlops_dagster.stack.exchanges.next_trading_days`.
 
@@ -69,11 +73,12 @@ def price_forecast(
     pipelines.check_symbol(symbol)
     checked = pipelines.check_parameters(pipelines.PRICE_FORECAST.parameters, given)
     wanted: dict[str, Any] = {**FORECASTING_DEFAULTS, **checked}
+    tables = Inputs(symbol, store, inputs)
 
     from mlops_dagster.ml import forecast_plots
     from mlops_dagster.stack.exchanges import next_trading_days
 
-    price_frame, _ = store.read("prices", symbol)
+    price_frame, _ = tables.read("prices")
     model, champion = load_champion(symbol, store, tracker.registry)
     data = training_set_of(model, champion, price_frame)
     knows_until = champion.tags["knows_until"]
@@ -110,6 +115,7 @@ def price_forecast(
             "model_digest": champion.model_digest,
             "rows_appended": added,
         },
+        inputs=tables.used,
         metrics={
             **{name: float(newest[name]) for name in ("price", "forecast", "lower", "upper")},
             "change_percent": 100 * (float(newest["forecast"]) / float(newest["price"]) - 1),
@@ -118,7 +124,9 @@ def price_forecast(
     )
 
 
-def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) -> StepReport:
+def forecast_quality(
+    symbol: str, given: Mapping[str, object], *, store: Store, inputs: Pins | None = None
+) -> StepReport:
     """Put beside each forecast whose day has come the price that came, and keep it as a table.
 
     The table is made anew each time, so that it always says what today's prices say. As long as no truth has come it
@@ -132,6 +140,8 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
         Nothing: the step has no parameters.
     store : Store
         Holds the tables `price_forecast` and `prices`; gets the table `forecast_quality`.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -140,12 +150,13 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
     """
     pipelines.check_symbol(symbol)
     pipelines.check_parameters(pipelines.FORECAST_QUALITY.parameters, given)
+    tables = Inputs(symbol, store, inputs)
 
     from mlops_dagster.ml import forecast_plots
     from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics, score
 
-    forecasts, _ = store.read(TABLE, symbol)
-    price_frame, _ = store.read("prices", symbol)
+    forecasts, _ = tables.read(TABLE)
+    price_frame, _ = tables.read("prices")
     scored = score(forecasts, price_frame)
     table = store.write("forecast_quality", symbol, scored)
     latest = of_newest_horizon(scored)
@@ -163,6 +174,7 @@ def forecast_quality(symbol: str, given: Mapping[str, object], *, store: Store) 
             "first_day": None if latest.empty else str(latest["Date"].iloc[0].date()),
             "last_day": None if latest.empty else str(latest["Date"].iloc[-1].date()),
         },
+        inputs=tables.used,
         metrics=rolling_metrics(latest),
         plots={} if latest.empty else {"quality": forecast_plots.to_png(forecast_plots.quality_plot(symbol, latest))},
     )

@@ -13,13 +13,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.steps.champion import TABLE, champion_in, refuse_other_features, training_set_of
+from mlops_dagster.steps.champion import (
+    TABLE,
+    champion_in,
+    champions_in,
+    refuse_other_features,
+    training_set_of,
+)
 from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, shown
 
 if TYPE_CHECKING:
@@ -27,13 +35,19 @@ if TYPE_CHECKING:
 
     from mlops_dagster.ml.gate import Decision, Measured
     from mlops_dagster.ml.recipes import TrainingSet
-    from mlops_dagster.stack.registry import RegisteredVersion, Registry
+    from mlops_dagster.stack.registry import RegisteredVersion, Registry, VersionKey
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
 
 def champion_model(
-    symbol: str, given: Mapping[str, object], *, store: Store, tracker: Tracker, origin: Origin
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    inputs: Pins | None = None,
 ) -> StepReport:
     """Let the symbol's newest model take the champion's place if it is better, and write down why or why not.
 
@@ -49,6 +63,8 @@ def champion_model(
         Whose registry holds the models.
     origin : Origin
         Who is calling.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -60,11 +76,13 @@ def champion_model(
     pipelines.check_symbol(symbol)
     rules = {**pipelines.GATE_DEFAULTS, **pipelines.check_parameters(pipelines.GATE, given)}
     registry = tracker.registry
+    tables = Inputs(symbol, store, inputs)
 
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
-        return _judge(symbol, rules, history, store, registry)
+        return _judge(symbol, rules, history, tables, registry)
 
-    return _write(symbol, decide_on, store=store, registry=registry, origin=origin)
+    report = _write(symbol, decide_on, store=store, registry=registry, origin=origin)
+    return replace(report, inputs=tables.used)
 
 
 def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: Tracker, origin: Origin) -> StepReport:
@@ -84,29 +102,33 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
     ParameterError
         If there was no such champion.
     ModelRefused
-        If it can't be loaded any more. The champion is who it was.
+        If it can't be loaded any more, or another model has its number now. The champion is who it was.
     """
     pipelines.check_symbol(symbol)
     registry = tracker.registry
 
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
         champion = champion_in(history)
-        earlier = [] if history is None else [v for v in history["champion"] if v is not None and v != champion]
+        earlier = [one for one in champions_in(history) if one != champion]
         if version is None and not earlier:
-            raise pipelines.refuse("symbol", symbol, f"there is no champion before {champion or 'the first'}.")
-        chosen = earlier[-1] if version is None else version
-        if chosen not in earlier:
-            known = ", ".join(dict.fromkeys(earlier)) or "none"
-            raise pipelines.refuse("version", chosen, f"give one that was champion before: {known}.")
-        _, found = registry.load(symbol, chosen)
+            before = "the first" if champion is None else champion.version
+            raise pipelines.refuse("symbol", symbol, f"there is no champion before {before}.")
+        named = [one for one in earlier if version in (None, one.version)]
+        if not named:
+            known = ", ".join(dict.fromkeys(one.version for one in earlier)) or "none"
+            raise pipelines.refuse("version", version, f"give one that was champion before: {known}.")
+        # Of several that had this number the one that has it now.
+        there = None if version is None else registry.get(symbol, version).key
+        chosen, digest = there if there in named else named[-1]
+        registry.load(symbol, chosen, digest)
         return {
             "challenger": chosen,
-            "champion_before": champion,
+            "champion_before": champion and champion.version,
             "champion": chosen,
             "promoted": True,
             "outcome": "rolled_back",
-            "reason": f"Somebody rolled back from version {champion} to version {chosen}.",
-            "model_digest": found.model_digest,
+            "reason": f"Somebody rolled back from version {champion and champion.version} to version {chosen}.",
+            "model_digest": digest,
         }
 
     return _write(symbol, decide_on, store=store, registry=registry, origin=origin)
@@ -116,29 +138,31 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
 
 
 def _judge(
-    symbol: str, rules: Mapping[str, Any], history: pd.DataFrame | None, store: Store, registry: Registry
+    symbol: str, rules: Mapping[str, Any], history: pd.DataFrame | None, tables: Inputs, registry: Registry
 ) -> dict[str, Any]:
     from mlops_dagster.ml import gate
     from mlops_dagster.ml.evaluation import find_leaks
     from mlops_dagster.ml.prices import PriceDataError, validate_prices
     from mlops_dagster.ml.recipes import TrainingSet
 
-    _, trained = store.read("trained_model", symbol)
+    _, trained = tables.read("trained_model")
     challenger = trained.metadata["model_version"]
     model, registered = registry.load(symbol, challenger)
-    frame, table = store.read("training_set", symbol, version=int(registered.tags["training_set_version"]))
+    frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     data = TrainingSet.from_table(frame, table.metadata)
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
         raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model speaks of: train again.")
-    prices, _ = store.read("prices", symbol)
+    # Those that its training set was made of, so that both models are judged by the same.
+    prices, _ = tables.read("prices", digest=table.metadata["prices_digest"])
     price_problem = None
     try:
         validate_prices(prices, source="the table prices")
     except PriceDataError as error:
         price_problem = str(error)
 
-    champion = champion_in(history)
-    rival, rival_data, problem = _champion(symbol, champion, data, prices, registry)
+    key = champion_in(history)
+    champion = None if key is None else key.version
+    rival, rival_data, problem = _champion(symbol, key, data, prices, registry)
     knows = None
     if rival is not None and rival[1].tags["data_version"] != table.digest:
         knows = rival[1].tags["knows_until"]
@@ -146,10 +170,12 @@ def _judge(
     decision: Decision
     measured: Measured | None = None
     if rival_data is not None and rival_data.horizon != data.horizon:
-        reason = f"It forecasts {data.horizon} days ahead, champion version {champion} {rival_data.horizon}."
+        mine, theirs = (f"{days} day{'s'[: days > 1]} ahead" for days in (data.horizon, rival_data.horizon))
+        reason = f"It forecasts {mine}, champion version {champion} forecasts {theirs}."
         decision = gate.Decision(False, "not_comparable", reason)
     elif len(days) < gate.MIN_ROWS:
-        reason = f"Only {len(days)} test rows are new to both it and champion version {champion}."
+        rows = f"{len(days)} test row{' is' if len(days) == 1 else 's are'}"
+        reason = f"Only {rows} new to both it and champion version {champion}."
         decision = gate.Decision(False, "not_comparable", reason)
     else:
         measured = gate.Measured(
@@ -167,16 +193,18 @@ def _judge(
             champion=champion,
             champion_problem=problem,
             price_problem=price_problem,
-            is_champion=challenger == champion,
-            rolled_back=challenger in _rolled_back(history),
+            is_champion=registered.key == key,
+            rolled_back=registered.model_digest in _rolled_back(history),
         )
+    # Kept out, while there is nobody to stay champion here: whoever reads the reason has to know both.
+    besides = "" if problem is None or decision.promote else f" Champion version {champion} can't be used: {problem}"
     return {
         "challenger": challenger,
         "champion_before": champion,
         "champion": challenger if decision.promote else champion,
         "promoted": decision.promote,
         "outcome": decision.outcome,
-        "reason": decision.reason,
+        "reason": decision.reason + besides,
         "challenger_error": measured and measured.challenger,
         "champion_error": measured and measured.champion,
         "persistence_error": measured and measured.persistence,
@@ -189,13 +217,13 @@ def _judge(
 
 
 def _champion(
-    symbol: str, champion: str | None, data: TrainingSet, prices: pd.DataFrame, registry: Registry
+    symbol: str, champion: VersionKey | None, data: TrainingSet, prices: pd.DataFrame, registry: Registry
 ) -> tuple[tuple[Any, RegisteredVersion] | None, TrainingSet | None, str | None]:
-    """Load the champion with a training set of today's prices by its own recipe, or say why it can't be used."""
+    """Load the champion with a training set of these prices by its own recipe, or say why it can't be used."""
     if champion is None:
         return None, None, None
     try:
-        loaded = registry.load(symbol, champion)
+        loaded = registry.load(symbol, *champion)
     except ModelRefused as error:
         return None, None, str(error)
     tags = loaded[1].tags
@@ -216,11 +244,14 @@ def _champion(
 
 
 def _rolled_back(history: pd.DataFrame | None) -> set[str]:
-    """Return the versions that somebody took back, unless somebody made them champion again."""
+    """Return the digests of the models that somebody took back, unless somebody made them champion again."""
     if history is None:
         return set()
-    backs = history[history["outcome"] == "rolled_back"]
-    return set(backs["champion_before"]) - {champion_in(history)}
+    champions = champions_in(history)
+    outcomes = history.loc[history["promoted"].astype(bool), "outcome"]
+    after = zip(champions[:-1], outcomes[1:], strict=True)
+    backs = {before.model_digest for before, outcome in after if outcome == "rolled_back"}
+    return backs - {champion.model_digest for champion in champions[-1:]}
 
 
 def _write(
@@ -240,8 +271,13 @@ def _write(
 
     whole, table, _ = grow(TABLE, symbol, store, with_decision)
     champion = champion_in(whole)
-    if champion is not None and registry.holder(symbol, CHAMPION) != champion:
-        registry.set_alias(symbol, CHAMPION, champion)
+    if champion is not None and (holder := registry.holder(symbol, CHAMPION)) != champion:
+        try:
+            registry.set_alias(symbol, CHAMPION, registry.get(symbol, *champion).version)
+        except ModelRefused:
+            # It isn't in this registry, so nobody here is champion.
+            if holder is not None:
+                registry.set_alias(symbol, CHAMPION, None)
     return _report(symbol, whole, table)
 
 
@@ -283,14 +319,14 @@ def _report(symbol: str, history: pd.DataFrame, table: TableVersion) -> StepRepo
         step="champion_model",
         symbol=symbol,
         # Nothing downstream changes unless the champion does.
-        data_version=f"version-{champion}",
+        data_version="no champion" if champion is None else champion.model_digest,
         table=table,
         **shown(history),
         facts={
             "promoted": bool(last["promoted"]),
             "outcome": last["outcome"],
             "reason": last["reason"],
-            "champion": champion,
+            "champion": None if champion is None else champion.version,
             "champion_before": last["champion_before"] if isinstance(last["champion_before"], str) else None,
             "challenger": last["challenger"],
             "model_digest": last["model_digest"],

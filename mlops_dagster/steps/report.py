@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.stack.provenance import code_version
+from mlops_dagster.steps.inputs import pin_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,8 @@ class StepReport:
         The table's last five rows, as JSON values.
     facts : dict
         What there is to know about the result, as JSON values.
+    inputs : dict
+        Of each table that the step read, by its name, the ``version`` and the ``digest``.
     metrics : dict of str to float
         Measured on the test rows.
     plots : dict of str to bytes
@@ -53,11 +56,17 @@ class StepReport:
     columns: dict[str, str]
     last_rows: list[dict[str, Any]]
     facts: dict[str, Any]
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     plots: dict[str, bytes] = field(default_factory=dict)
     mlflow_run_id: str | None = None
     mlflow_url: str | None = None
     model_uri: str | None = None
+
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """What the step made, in the form of `inputs`: what its run hands on to the steps that come after."""
+        return {self.table.table: pin_of(self.table)}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values; of the plots, their names."""
@@ -73,6 +82,8 @@ class StepReport:
                 "rows": self.table.rows,
                 "columns": self.columns,
             },
+            "inputs": self.inputs,
+            "outputs": self.outputs,
             **self.facts,
             "metrics": self.metrics,
             "plots": sorted(self.plots),

@@ -13,6 +13,7 @@ from mlops_dagster import pipelines
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.engines import search_engine, training_engine
 from mlops_dagster.steps.forecast import forecast_quality, price_forecast
+from mlops_dagster.steps.inputs import Pins
 from mlops_dagster.steps.promotion import champion_model
 from mlops_dagster.steps.report import StepReport
 from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, spark_grid_search_results
@@ -32,6 +33,7 @@ def run_step(
     store: Store,
     tracker: Tracker,
     origin: Origin,
+    inputs: Pins | None = None,
     progress: Any = None,
 ) -> StepReport:
     """Run a step in this process, its trees on the deployment's Spark if it says so.
@@ -48,6 +50,8 @@ def run_step(
         The settings of the stack, and the tools that were made from them.
     origin : Origin
         Who is calling, for the tags in MLflow.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     progress : callable, optional
         Told how far a search is.
 
@@ -59,10 +63,10 @@ def run_step(
         If the step fails, as its own function says.
     """
     if step == pipelines.PRICES.name:
-        return prices(symbol, deployment.price_parameters(dict(given)), store=store)
+        return prices(symbol, deployment.price_parameters(dict(given)), store=store, limits=deployment.limits)
     if step == pipelines.TRAINING_SET.name:
-        return training_set(symbol, given, store=store)
-    tracked: dict[str, Any] = {"store": store, "tracker": tracker, "origin": origin}
+        return training_set(symbol, given, store=store, inputs=inputs)
+    tracked: dict[str, Any] = {"store": store, "tracker": tracker, "origin": origin, "inputs": inputs}
     if step == pipelines.TRAINED_MODEL.name:
         with training_engine(deployment) as engine:
             return trained_model(symbol, given, **tracked, engine=engine)
@@ -71,7 +75,7 @@ def run_step(
     if step == pipelines.PRICE_FORECAST.name:
         return price_forecast(symbol, given, **tracked, exchange=deployment.schedules.exchange)
     if step == pipelines.FORECAST_QUALITY.name:
-        return forecast_quality(symbol, given, store=store)
+        return forecast_quality(symbol, given, store=store, inputs=inputs)
     searches = {
         pipelines.GRID_SEARCH_RESULTS.name: grid_search_results,
         pipelines.SPARK_GRID_SEARCH_RESULTS.name: spark_grid_search_results,

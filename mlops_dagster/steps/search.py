@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import grids, pipelines
 from mlops_dagster.stack.provenance import git_commit
+from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, shown, step_code_version
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def grid_search_results(
     store: Store,
     tracker: Tracker,
     origin: Origin,
+    inputs: Pins | None = None,
     engine: Any = None,
     cache: Any = None,
     progress: Any = None,
@@ -54,6 +56,8 @@ def grid_search_results(
         Gets one run with the grid, the candidates, the best parameters, what was grown, and plots.
     origin : Origin
         Who is calling, for the tags.
+    inputs : mapping, optional
+        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     engine : Engine, optional
         Where trees grow. Not given: on threads of this process, one per core.
     cache : path or SearchCache, optional
@@ -72,7 +76,8 @@ def grid_search_results(
         The table keeps its last good version; the MLflow run, if it was begun, ends FAILED.
     """
     how = {"engine": engine, "cache": cache, "progress": progress}
-    return _search(pipelines.SEARCH_MODEL, symbol, given, store=store, tracker=tracker, origin=origin, how=how)
+    tools: Any = {"store": store, "tracker": tracker, "origin": origin, "inputs": inputs, "how": how}
+    return _search(pipelines.SEARCH_MODEL, symbol, given, **tools)
 
 
 def spark_grid_search_results(
@@ -83,6 +88,7 @@ def spark_grid_search_results(
     tracker: Tracker,
     origin: Origin,
     engine: Any,
+    inputs: Pins | None = None,
     cache: Any = None,
     progress: Any = None,
 ) -> StepReport:
@@ -92,29 +98,30 @@ def spark_grid_search_results(
     ----------
     engine : SparkEngine
         See :func:`mlops_dagster.stack.spark.spark_engine`.
-    symbol, given, store, tracker, origin, cache, progress
+    symbol, given, store, tracker, origin, inputs, cache, progress
         As for :func:`grid_search_results`.
     """
     how = {"engine": engine, "cache": cache, "progress": progress}
-    return _search(pipelines.CLUSTER_SEARCH_MODEL, symbol, given, store=store, tracker=tracker, origin=origin, how=how)
+    tools: Any = {"store": store, "tracker": tracker, "origin": origin, "inputs": inputs, "how": how}
+    return _search(pipelines.CLUSTER_SEARCH_MODEL, symbol, given, **tools)
 
 
-def plan_search(symbol: str, given: Mapping[str, object], *, store: Store) -> SearchPlan:
+def plan_search(symbol: str, given: Mapping[str, object], *, store: Store, inputs: Pins | None = None) -> SearchPlan:
     """Return what a search would do, after looking at the training set. Some trees are grown to estimate the time."""
     from mlops_dagster.ml.search import make_search
 
-    data, search, _ = _read(symbol, given, store)
+    data, search, _ = _read(symbol, given, Inputs(symbol, store, inputs))
     return make_search(data, search).plan(data.X_train, data.y_train)
 
 
-def _read(symbol: str, given: Mapping[str, object], store: Store) -> tuple[TrainingSet, grids.Search, TableVersion]:
+def _read(symbol: str, given: Mapping[str, object], tables: Inputs) -> tuple[TrainingSet, grids.Search, TableVersion]:
     pipelines.check_symbol(symbol)
     # What is wrong with any recipe is refused before anything is read.
     grids.resolve_search("honest", given)
 
     from mlops_dagster.ml.recipes import TrainingSet
 
-    frame, table = store.read("training_set", symbol)
+    frame, table = tables.read("training_set")
     data = TrainingSet.from_table(frame, table.metadata)
     return data, grids.resolve_search(data.recipe, given), table
 
@@ -127,9 +134,11 @@ def _search(
     store: Store,
     tracker: Tracker,
     origin: Origin,
+    inputs: Pins | None,
     how: Mapping[str, Any],
 ) -> StepReport:
-    data, search, table = _read(symbol, given, store)
+    tables = Inputs(symbol, store, inputs)
+    data, search, table = _read(symbol, given, tables)
 
     from mlops_dagster.ml.search import TIMES, describe_cv, gather, make_search
     from mlops_dagster.ml.search_plots import search_pngs
@@ -157,6 +166,7 @@ def _search(
     # The run is begun before the first tree grows: a tracking server that is down costs seconds, not a search.
     with tracker.run(f"{symbol}-{data.recipe}-search", origin=origin, tags=tags) as run:
         run.log_params({**about, **_grid_params(search)})
+        run.log_input(table, shown(data.frame)["columns"])
         run.log_json("grid.json", search.grid)
         estimator.fit(data.X_train, data.y_train)
         results = gather(estimator.cv_results_, search)
@@ -199,9 +209,9 @@ def _search(
             "work": work,
             **about,
             "forest": results.forest,
-            "training_set_version": table.version,
             "code_version": version,
         },
+        inputs=tables.used,
         metrics={"best_score": results.best_score},
         plots=plots,
         mlflow_run_id=run.run_id,
@@ -263,10 +273,15 @@ def _log(
     run.log_children(
         [
             ChildRun(
-                f"candidate {row['candidate']:0{width}}",
-                {**search.forest, **json.loads(row["params"])},
+                _child_name(f"{row['candidate']:0{width}}", params := json.loads(row["params"])),
+                {**search.forest, **params},
                 {name: row[name] for name in numbers},
             )
             for row in table.to_dict("records")
         ]
     )
+
+
+def _child_name(number: str, params: Mapping[str, Any]) -> str:
+    """Name a candidate by what it is; MLflow takes 250 characters."""
+    return f"{number}: {', '.join(f'{name}={value}' for name, value in params.items())}"[:250]

@@ -124,7 +124,7 @@ def _drift(symbol: str, prices: pd.DataFrame, store: Store, registry: Registry) 
 
     question = "Are the days like those it learned from?"
     try:
-        registered = registry.get(symbol, champion_of(symbol, store) or "")
+        registered = registry.get(symbol, *(champion_of(symbol, store) or ("",)))
         data = by_its_recipe(registered, prices)
         learned, features = rows_learned_from(data, registered.tags["knows_until"]), list(data.features)
         name, most = next(
@@ -196,9 +196,8 @@ def _champions(store: Store) -> Section:
         if champion is None:
             row = ("none yet", "", f"The gate keeps the newest out: {newest['reason']}")
         else:
-            made = history[(history["champion"] == champion) & history["promoted"]]
-            since = (made if len(made) else history).iloc[-1]
-            row = (f"version {champion}", f"{since['decided_at']:%Y-%m-%d %H:%M}", since["reason"])
+            since = history[history["promoted"]].iloc[-1]
+            row = (f"version {champion.version}", f"{since['decided_at']:%Y-%m-%d %H:%M}", since["reason"])
         section.rows.append((symbol, *row, f"version {newest['challenger']}"))
     return section
 
@@ -281,6 +280,7 @@ def latest_models(store: Store) -> list[dict[str, Any]]:
     for symbol in store.symbols("trained_model"):
         table = store.current("trained_model", symbol)
         if table is not None:
+            champion = champion_of(symbol, store)
             found.append(
                 {
                     "symbol": symbol,
@@ -292,7 +292,7 @@ def latest_models(store: Store) -> list[dict[str, Any]]:
                     "model_digest": table.metadata["model_digest"],
                     "mlflow_run_id": table.metadata["mlflow_run_id"],
                     "model_version": table.metadata.get("model_version"),
-                    "champion": champion_of(symbol, store),
+                    "champion": champion and champion.version,
                 }
             )
     return found

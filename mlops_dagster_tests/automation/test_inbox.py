@@ -6,9 +6,9 @@ import dagster as dg
 import pytest
 
 from mlops_dagster.sensors.inbox import price_inbox
-from mlops_dagster.stack import inbox
 from mlops_dagster.stack.inbox import look_into
-from mlops_dagster.stack.sources import PriceSourceError, read_prices, sha256_of
+from mlops_dagster.stack.price_files import PriceSourceError, sha256_of
+from mlops_dagster.stack.sources import read_prices
 
 
 class Answer:
@@ -143,7 +143,7 @@ def test_what_editors_and_downloads_leave_for_a_moment_is_ignored(watched, name)
     ("names", "said"),
     [
         (["my prices.csv"], "its name is no symbol"),
-        (["notes.txt"], "neither .csv nor .parquet"),
+        (["notes.txt"], "none of .csv, .csv.gz, .parquet"),
         (["ACME"], "nor a folder"),
         (["ACME.csv", "ACME.parquet"], "ACME.csv and ACME.parquet are ignored"),
         (["ACME.csv", "ACME/2020.csv"], "leave one of them"),
@@ -161,17 +161,19 @@ def test_what_cannot_be_used_is_said(watched, names, said):
     assert said in answer.skip_message
 
 
-def test_other_things_that_can_lie_in_a_folder(watched, monkeypatch):
+def test_other_things_that_can_lie_in_a_folder(stack_of):
+    watched = Watched(stack_of(limits={"mebibytes": 1}))
     watched.write("EMPTY.csv", "")
     (watched.folder / "GONE.csv").symlink_to(watched.folder / "nothing")
     os.mkfifo(watched.folder / "PIPE.csv")
-    monkeypatch.setattr(inbox, "LARGEST", 10)
-    watched.write("LARGE.csv", "x" * 11)
-    watched.write("GOOD.csv", "x" * 10)
+    watched.write("LARGE.csv", "x" * (2**20 + 1))
+    watched.write("GOOD.csv.gz", "x" * 2**20)
+    Path(os.fsdecode(os.fsencode(watched.folder) + b"/K\xfcrse.csv")).write_text("x")
     answer = watched.look_twice()
     assert asked(answer) == [("build_model_pipeline", "GOOD")]
-    _, remarks = look_into(watched.folder)
-    assert [remark.split()[0] for remark in remarks] == ["EMPTY.csv", "LARGE.csv", "PIPE.csv"]
+    _, remarks = look_into(watched.folder, watched.stack.deployment.limits)
+    assert [remark.split()[0] for remark in remarks] == ["EMPTY.csv", "K\\udcfcrse.csv", "LARGE.csv", "PIPE.csv"]
+    assert "(MLOPS_LIMITS__MEBIBYTES)" in remarks[2]
 
 
 def test_many_remarks_are_cut_short(watched):

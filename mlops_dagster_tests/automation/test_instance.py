@@ -1,9 +1,11 @@
+import re
 import subprocess
 
 import dagster as dg
 import pytest
 
 from mlops_dagster.instance import DAGSTER_YAML, EARLIER_DAGSTER_YAML, prepare_instance
+from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment_files import load_deployment
 
 # What the first version of `mlops init` wrote.
@@ -56,3 +58,15 @@ def test_what_somebody_has_changed_stays_and_is_told(settings_file, mlops):
 def test_todays_settings_are_not_among_the_earlier_ones():
     digest = subprocess.run(["sha256sum"], input=DAGSTER_YAML, capture_output=True, text=True, check=True).stdout
     assert digest.split()[0] not in EARLIER_DAGSTER_YAML
+
+
+@pytest.mark.parametrize("name", ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"])
+def test_a_database_that_a_full_disk_has_left_is_told_with_the_cure(home, name):
+    file = prepare_instance(load_deployment()) / name
+    whole = file.read_bytes()
+    for left, what in ((b"", "is empty"), (whole[: len(whole) // 2], "was cut off"), (b"\0" * 99, "is no SQLite")):
+        file.write_bytes(left)
+        with pytest.raises(MlopsError, match=f"{re.escape(str(file))} {what}.* from a backup, or move it away"):
+            prepare_instance(load_deployment())
+    file.write_bytes(whole)
+    prepare_instance(load_deployment())

@@ -112,7 +112,7 @@ def make_champion(symbol, folder):
     steps = ("prices", "training_set", "trained_model", "champion_model")
     for step, given in [*((one, {}) for one in steps), ("price_forecast", {"catch_up": 30})]:
         run_step(step, symbol, given, **tools)
-    assert champion_of(symbol, tools["store"]) == "1"
+    assert champion_of(symbol, tools["store"]).version == "1"
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,42 @@ def test_a_missing_column_is_named_and_the_rest_is_still_checked(column):
     assert (broken.column, broken.row) == (other, ROW + 1)
 
 
+def two_levels(frame, *tickers):
+    return pd.concat(dict.fromkeys(tickers, frame), axis=1, names=["Ticker", "Price"]).swaplevel(axis=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.rename(columns=str.lower),
+        lambda frame: frame.rename(columns={"AdjClose": "adj_close", "Date": "DATE"}),
+        lambda frame: frame.rename(columns={"Date": ""}),
+        lambda frame: frame.rename(columns={"Date": "Unnamed: 0"}),
+        lambda frame: two_levels(frame.set_index("Date"), "ACME").reset_index(),
+        lambda frame: two_levels(frame.set_index("Date"), "ACME").swaplevel(axis=1).reset_index(),
+        lambda frame: frame.assign(close="another").rename(columns={"Volume": "volume"}),
+        lambda frame: frame.rename_axis("index").reset_index(),
+    ],
+    ids=["lower", "snake", "nameless", "read again", "yfinance", "by ticker", "exact first", "numbered rows"],
+)
+def test_well_known_spellings_are_the_same_columns(change):
+    expected = validate_prices(good(), source="a file")
+    pd.testing.assert_frame_equal(validate_prices(change(good()), source="a file"), expected)
+
+
+def test_what_could_mean_several_things_is_refused():
+    several = the_violation(two_levels(good().set_index("Date"), "ACME", "EMCA").reset_index())
+    assert (several.problem, "one file per symbol" in several.cure) == (
+        "there are prices of 2 tickers, ACME, EMCA",
+        True,
+    )
+    twice = the_violation(good().rename(columns={"Close": "close"}).assign(CLOSE=1.0))
+    assert twice.problem == "there are 'close' and 'CLOSE'"
+    nameless = the_violation(good().rename(columns={"Date": ""}).assign(**{"": range(MIN_ROWS)}))
+    assert (nameless.column, nameless.problem) == ("Date", "the column is missing")
+    assert "yfinance: auto_adjust=False" in the_violation(good().drop(columns="AdjClose")).cure
+
+
 def test_dates_in_the_index_are_pointed_out():
     frame = good().assign(Date=lambda frame: pd.to_datetime(frame["Date"])).set_index("Date")
     assert "reset_index()" in the_violation(frame).cure
@@ -141,6 +177,10 @@ def test_too_few_rows_are_refused(rows):
         ("Date", "24/01/2020", "is not a date"),
         ("Date", "2020-02-30", "is not a date"),
         ("Date", 20200124, "is not a date"),
+        ("Date", "1620-01-24", "is not between 1678-01-01 and 2260-12-31"),
+        ("Date", "9999-01-24", "is not between 1678-01-01 and 2260-12-31"),
+        ("Volume", 1e308, "is above 1e+18, too large to compute with"),
+        ("Low", 1e-300, "is below 1e-12, too small to compute with"),
         ("Date", "2020-01-24T00:00:00Z", "has a time zone"),
         ("Date", "2020-01-24 00:00:00-05:00", "has a time zone"),
         ("Date", pd.Timestamp("2020-01-24", tz="America/New_York"), "has a time zone"),

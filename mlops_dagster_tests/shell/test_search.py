@@ -69,7 +69,7 @@ def test_a_plan_grows_nothing(mlops, home, price_file):
         (("--grid", "max_depth=deep"), 2, "grid.max_depth='deep' (str)"),
         (("--grid", "max_depth"), 2, "grid='max_depth' (str): give max_depth=80,90,100"),
         (("--grid", "max_depth=1:5"), 2, "grid='max_depth=1:5' (str)"),
-        (("--grid", "{max_depth"), 2, "it isn't JSON"),
+        (("--grid", "{max_depth"), 2, "that is no JSON"),
         (("--grid", "max_depth=3", "--preset", "small"), 2, "preset='small' (str)"),
         (("--grid", "max_depth=3", "--grid", "max_depth=4"), 2, "max_depth was given before"),
         (("--grid", "random_state=0:99999999:1"), 2, "at most 100,000"),

@@ -1,13 +1,19 @@
 """`mlops step`: a pipeline's steps one by one, as Airflow's tasks call them, make what its own command makes."""
 
 import json
+from functools import partial
 
 import dagster as dg
 import pytest
 
 from mlops_dagster import pipelines, steps
+from mlops_dagster.shell.output import run_steps
+from mlops_dagster.stack.deployment_files import load_deployment
+from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.tracking import Origin
 from mlops_dagster_tests.conftest import mlflow_runs
 
+TEST = Origin("test", "run-1", None)
 GIVEN = {
     "prices": {},
     "training_set": {"recipe": "honest", "horizon": None},
@@ -24,13 +30,18 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes_and_dagster_shows_b
     expected = json.loads(whole.stdout)["symbols"]["ACME"]
     assert list(expected) == list(GIVEN)
     origin = json.dumps({"orchestrator": "airflow", "run_id": "manual__1"})
-    said_versions = {}
+    made, said_versions = {}, {}
     for name, given in GIVEN.items():
+        if made:  # another run writes the same table at the same time
+            steps.training_set("ACME", {"recipe": "article"}, store=Store(home / "store"))
         more = {"path": str(price_file), "source": "files"} if name == "prices" else {}
         command = ("step", name, "--symbol=ACME", f"--given={json.dumps({**given, **more})}", "--json")
+        command += (f"--inputs={json.dumps(made)}",) if made else ()
         done = mlops(f"--origin={origin}", *command)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
+        made |= said["outputs"]
+        assert said["inputs"].items() <= made.items()
         assert (said["step"], said["run_id"]) == (name, "manual__1")
         said_versions[name] = said["data_version"][:16]
         if name == "champion_model":
@@ -68,6 +79,21 @@ def test_a_dagster_that_cant_be_told_is_a_warning(mlops, home, price_file, insta
     assert "Traceback" not in done.stderr
 
 
+def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, tmp_path, price_rows):
+    store, other = Store(home / "store"), tmp_path / "other.csv"
+    price_rows.head(300).to_csv(other, index=False)
+
+    def prices():
+        report = steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
+        steps.prices("ACME", {"source": "files", "path": str(other)}, store=store)
+        return report
+
+    calls = {"prices": prices, "training_set": partial(steps.training_set, "ACME", {}, store=store)}
+    reports = run_steps("ACME", calls, load_deployment(), TEST)
+    assert reports["training_set"]["inputs"] == reports["prices"]["outputs"]
+    assert reports["training_set"]["table"]["rows"] == 380
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -76,7 +102,8 @@ def test_a_dagster_that_cant_be_told_is_a_warning(mlops, home, price_file, insta
         (["trained_model", "-s", "ACME", "--given", '{"depth": 4}'], "depth=4 (int): there is no such parameter"),
         (["trained_model", "-s", "ACME", "--given", '{"max_depth": "4"}'], "max_depth='4' (str): give an integer"),
         (["trained_model", "-s", "ACME", "--given", '{"max_features": 2.5}'], "above 1 a whole one"),
-        (["trained_model", "-s", "ACME", "--given", "[4]"], "given='[4]' (str): give an object"),
+        (["trained_model", "-s", "ACME", "--inputs", "[4]"], "inputs='[4]' (str): give an object"),
+        (["trained_model", "-s", "ACME", "--inputs", '{"prices": 3}'], "inputs.prices=3 (int): give version"),
         (["trained_model", "-s", "ACME", "--given", "max_depth=4"], "that is no JSON"),
     ],
 )

@@ -56,6 +56,41 @@ def test_a_wrong_file_is_refused_by_file_and_setting(text, said):
         load_deployment(write(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [*a]", "aliases stand for more than 50,000 values"),
+        ("a: " + "[" * 2000, "nested deeper than 32 levels"),
+        ("symbols: [" + "A, " * 200_000 + "A]", "larger than 256 KiB"),
+    ],
+)
+def test_a_file_is_never_larger_than_settings_are(text, said):
+    with pytest.raises(DeploymentError, match=said):
+        load_deployment(write(text))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (
+            "SYMBOLS",
+            "GSPC,IXIC",
+            """the environment: MLOPS_SYMBOLS='GSPC,IXIC' is no list; write .*'."GSPC", "IXIC".'""",
+        ),
+        ("TRACKING__ENV_TO_TAG", "USER", "MLOPS_TRACKING__ENV_TO_TAG='USER' is no list"),
+        ("STORE__STORAGE_OPTIONS", "key=hunter2", "MLOPS_STORE__STORAGE_OPTIONS is no object"),
+        ("SYMBOLS", "[" * 9999, "is no list"),
+        ("SYMBOLS", '["GSPC", 7]', "comes from the environment variable MLOPS_SYMBOLS"),
+        ("STORE__ROOT", "/data/K\udcfcrse", r"store.root='/data/K.udcfcrse': it has bytes that aren't UTF-8"),
+    ],
+)
+def test_a_variable_that_is_at_fault_is_named(monkeypatch, variable, value, said):
+    monkeypatch.setenv(f"MLOPS_{variable}", value)
+    with pytest.raises(DeploymentError, match=said) as refused:
+        load_deployment(write("symbols: [GSPC]"))
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_secret_in_a_wrong_place_is_not_repeated():
     with pytest.raises(DeploymentError) as raised:
         load_deployment(write("store: {storage_options: {AWS_SECRET_ACCESS_KEY: [hunter2]}}"))
@@ -167,7 +202,7 @@ def test_a_wrong_value_from_the_environment_names_its_variable(monkeypatch):
     with pytest.raises(DeploymentError, match=r"spark\.slots='many'.*MLOPS_SPARK__SLOTS"):
         load_deployment(write("symbols: [GSPC]"))
     monkeypatch.setenv("MLOPS_STORE", "{not json")
-    with pytest.raises(DeploymentError, match="can't be read"):
+    with pytest.raises(DeploymentError, match="the environment: MLOPS_STORE is no object"):
         load_deployment(write("symbols: [GSPC]"))
 
 

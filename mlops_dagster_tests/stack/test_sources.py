@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 
 from mlops_dagster.ml.prices import PRICE_COLUMNS, PriceDataError, validate_prices
 from mlops_dagster.pipelines import BUNDLED_SYMBOLS, ParameterError
-from mlops_dagster.stack.sources import PriceSourceError, read_prices
+from mlops_dagster.stack.limits import LimitSettings
+from mlops_dagster.stack.price_files import PriceSourceError
+from mlops_dagster.stack.sources import read_prices
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 ROW = "2020-01-02,1.5,2.5,0.5,1.25,1.125,1000\n"
@@ -266,14 +269,121 @@ def test_an_empty_file(tmp_path: Path, content: str) -> None:
     ("content", "byte", "line"),
     [
         (HEADER.encode() + b"2020-01-02,1,1,1,1,1,1\n2020-01-03,\xe9,1,1,1,1,1\n", "0xe9", 3),
-        ((HEADER + ROW).encode("utf-16"), "0xff", 1),
-        (b"\x1f\x8b\x08\x00compressed", "0x8b", 1),
     ],
-    ids=["Latin-1", "UTF-16", "gzip"],
+    ids=["Latin-1"],
 )
 def test_a_file_that_is_not_utf8(tmp_path: Path, content: bytes, byte: str, line: int) -> None:
     message = problem(csv_file(tmp_path, content))
     assert f"GSPC.csv' is not UTF-8 text (byte {byte} in line {line}). Save it as CSV in UTF-8." in message
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ((HEADER + ROW).encode("utf-16"), "text in UTF-16. Save it as CSV in UTF-8."),
+        (b"PK\x03\x04....xl/workbook.xml", "an Excel workbook (.xlsx)"),
+        (b"PK\x03\x04....GSPC.csv", "a zip archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook (.xls)"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b'{"error": "no such symbol"}', "JSON"),
+        (b"\x1f\x8b\x08\x00compressed", "a damaged gzip file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["GSPC.csv", "GSPC.parquet"])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, what: str, name: str) -> None:
+    assert f"{name}' is {what}" in problem(csv_file(tmp_path, content, name))
+
+
+@pytest.mark.parametrize("name", ["GSPC.csv.gz", "GSPC.csv", "GSPC.parquet.gz"])
+def test_gzip_is_unpacked(tmp_path: Path, name: str) -> None:
+    plain = csv_file(tmp_path, name="plain.csv")
+    expected = read(plain)
+    if "parquet" in name:
+        expected.to_parquet(plain)
+    packed = csv_file(tmp_path, gzip.compress(plain.read_bytes()), name)
+    pd.testing.assert_frame_equal(read(packed).astype(object), expected)
+
+
+TWO_HEADS = "Price,Close,High,Low,Open,Volume,Adj Close\nTicker,A,A,A,A,A,A\nDate,,,,,,\n2020-01-02,2,3,1,2,9,2\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [TWO_HEADS, "Ticker,A,A,A,A,A,A\nPrice,Close,High,Low,Open,Volume,Adj Close\nDate,,,,,,\n2020-01-02,2,3,1,2,9,2\n"],
+)
+def test_the_two_heads_of_yfinance_are_one(tmp_path: Path, content: str) -> None:
+    with pytest.raises(PriceDataError) as refused:
+        validate_prices(read(csv_file(tmp_path, content)), source="test")
+    (violation,) = refused.value.violations
+    assert violation.problem == "there are 1 rows"
+
+
+LIMITS = LimitSettings(rows=3, columns=7, mebibytes=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [
+        (
+            HEADER + ROW * 4,
+            "GSPC.csv",
+            "more than 3 rows, which no daily prices have. If it is right, raise",
+        ),
+        (HEADER.replace("Date", "Date,Note"), "GSPC.csv", "8 columns"),
+        ("1," * 4000, "GSPC.csv", "a line of more than 7,000 characters"),
+        (HEADER + '"1\n",' * 3000, "GSPC.csv", "a line of more than 7,000 characters"),
+        (b"1\n" * 600_000, "GSPC.csv", "more than 1 MiB, which"),
+        (gzip.compress(b"1\n" * 600_000), "GSPC.csv.gz", "more than 1 MiB once it is decompressed"),
+    ],
+)
+def test_what_is_larger_than_daily_prices_are_is_refused(
+    tmp_path: Path, content: str | bytes, name: str, said: str
+) -> None:
+    file = csv_file(tmp_path, content, name)
+    with pytest.raises(PriceSourceError, match=r"\(MLOPS_LIMITS__") as refused:
+        read_prices("GSPC", source="files", path=str(file), limits=LIMITS)
+    assert said in str(refused.value)
+
+
+def test_the_limits_hold_for_all_files_of_a_glob_together(tmp_path: Path) -> None:
+    for name in "abcd":
+        csv_file(tmp_path, HEADER + ROW, f"{name}.csv")
+    with pytest.raises(PriceSourceError, match="more than 3 files"):
+        read_prices("GSPC", source="files", path=f"{tmp_path}/*.csv", limits=LIMITS)
+    csv_file(tmp_path, HEADER + ROW * 2, "c.csv")
+    (tmp_path / "d.csv").unlink()
+    with pytest.raises(PriceSourceError, match="more than 3 rows"):
+        read_prices("GSPC", source="files", path=f"{tmp_path}/*.csv", limits=LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame({"Close": np.zeros(2_000)}), "has 2,000 rows"),
+        (pd.DataFrame({str(name): [1.0] for name in range(8)}), "has 8 columns"),
+        (pd.DataFrame({"Close": ["x" * 2_000_000]}), "more than 1 MiB once it is decompressed"),
+        (pd.DataFrame({"Close": [b"x" * 100] * 3}), None),
+    ],
+)
+def test_parquet_is_held_to_its_own_footer(tmp_path: Path, frame: pd.DataFrame, said: str | None) -> None:
+    """Nothing is decoded before; a megabyte can hold forty million zeros."""
+    frame.to_parquet(tmp_path / "GSPC.parquet", compression="zstd")
+    if said is None:
+        assert len(read_prices("GSPC", source="files", path=f"{tmp_path}/GSPC.parquet", limits=LIMITS)[0]) == len(frame)
+        return
+    with pytest.raises(PriceSourceError, match=said):
+        read_prices("GSPC", source="files", path=f"{tmp_path}/GSPC.parquet", limits=LIMITS)
+
+
+def test_a_name_that_is_not_utf8_is_refused_or_escaped(tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/K\xfcrse.csv")
+    Path(odd).write_text(HEADER + ROW)
+    with pytest.raises(ParameterError, match="bytes that aren't UTF-8; rename the file"):
+        read(odd)
+    origin = read_prices("GSPC", source="files", path=f"{tmp_path}/K*.csv")[1]
+    assert origin == f"{tmp_path}/K\\udcfcrse.csv"
+    assert "has K\\udcfcrse.csv." in problem(tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
@@ -308,7 +418,7 @@ def test_a_parquet_file_that_is_none_or_damaged(tmp_path: Path) -> None:
     csv_file(tmp_path, name="GSPC.csv").rename(file)
     assert "GSPC.parquet' is no Parquet file" in problem(file)
     file.with_suffix(".csv").write_bytes(whole)
-    assert "GSPC.csv' is not UTF-8 text" in problem(file.with_suffix(".csv"))
+    assert "GSPC.csv' is a Parquet file" in problem(file.with_suffix(".csv"))
 
 
 def test_loading_the_module_is_cheap() -> None:

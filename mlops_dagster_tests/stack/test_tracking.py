@@ -203,12 +203,22 @@ class Ill(Web):
     status, kind, body = 500, "application/json", b'{"error_code": "INTERNAL_ERROR", "message": "disk full"}'
 
 
+class IllInPlainText(Web):
+    status, kind, body = 500, "text/plain", b"Internal Server Error"
+
+
+class ProxyAlone(Web):
+    status, body = 502, b"<html><h1>502 Bad Gateway</h1></html>"
+
+
 @pytest.mark.parametrize(
     ("web", "complaint"),
     [
         (Web, "something answers (HTTP 200), but it isn't an MLflow server"),
         (Guarded, "the server refuses the credentials (HTTP 401). Set MLFLOW_TRACKING_USERNAME"),
-        (Ill, "the MLflow server is ill (HTTP 500)"),
+        (Ill, "answers with an error of its own (HTTP 500: "),
+        (IllInPlainText, "answers with an error of its own (HTTP 500: Internal Server Error). Try again"),
+        (ProxyAlone, "answers with an error of its own (HTTP 502: 502 Bad Gateway). Try again"),
     ],
 )
 def test_not_a_server_of_ours(tmp_path, web, complaint):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
+import http.server
+import re
 import shutil
+import threading
 import uuid
+from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from sklearn.ensemble import RandomForestRegressor
 
-from mlops_dagster.stack.tracking import MlflowTracker
+from mlops_dagster.stack.tracking import MODEL_TRAINING, ChildRun, MlflowTracker
 from mlops_dagster_tests.contracts.servers import mlflow_server
 from mlops_dagster_tests.contracts.tracker import ORIGIN, TrackerContract
 
@@ -31,7 +39,7 @@ class TestOnSqlite(TrackerContract):
     def test_the_link_is_the_uis(self, tracker):
         with tracker.run("GSPC-honest", origin=ORIGIN, tags={}) as run:
             pass
-        assert run.url == f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+        assert run.url == f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}?{MODEL_TRAINING}"
 
 
 @pytest.fixture(scope="module")
@@ -54,4 +62,75 @@ class TestOnAServer(TrackerContract):
     def test_the_link_is_the_servers(self, tracker, server):
         with tracker.run("GSPC-honest", origin=ORIGIN, tags={}) as run:
             pass
-        assert run.url == f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+        assert run.url == f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}?{MODEL_TRAINING}"
+
+
+class LosesAnswers(http.server.ThreadingHTTPServer):
+    """A proxy that hands everything on, but loses the first answer to each request of these kinds."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream, *kinds):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream, self.kinds = urlsplit(upstream).netloc, list(kinds)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.shutdown()
+        super().__exit__(*error)
+
+    def is_lost(self, request):
+        found = [kind for kind in self.kinds if re.search(kind, request)]
+        self.kinds = [kind for kind in self.kinds if kind not in found]
+        return bool(found)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def hand_on(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "accept-encoding")}
+        upstream.request(self.command, self.path, body, kept)
+        answer = upstream.getresponse()
+        content = answer.read()
+        lost = self.server.is_lost(f"{self.command} {self.path}")
+        self.send_response(502 if lost else answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+        self.end_headers()
+        self.wfile.write(b"the answer is lost" if lost else content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = hand_on
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.slow
+def test_an_answer_that_was_lost_makes_no_twins(server, tmp_path):
+    """MLflow did what it was asked, and its client asks again."""
+    kinds = ("POST .*experiments/create", "POST .*runs/create", "POST .*runs/outputs", "POST .*logged-models$")
+    kinds += ("POST .*registered-models/create", "POST .*model-versions/create", "POST .*log-batch")
+    rows = pd.DataFrame({"AdjClose": range(20)}, dtype=float)
+    forest = RandomForestRegressor(n_estimators=2, random_state=0).fit(rows, rows["AdjClose"])
+    with LosesAnswers(server, *kinds) as proxy:
+        tracker = MlflowTracker(f"lost-{uuid.uuid4().hex}", proxy.url, state_dir=tmp_path / "state")
+        with tracker.run("GSPC-honest", origin=ORIGIN, tags={}) as run:
+            run.log_curve("score", [(1, 0.5), (2, 0.25)])
+            logged = run.log_model(forest, input_example=rows.head(3), digest="d1g35t")
+            tags = {"model_digest": "d1g35t", "model_file_sha256": logged.file_sha256}
+            assert tracker.registry.register("LOST", logged, run.run_id, tags) == "1"
+            assert proxy.kinds == []  # each was lost once
+            proxy.kinds = ["POST .*runs/create"]
+            run.log_children([ChildRun("one", {"a": 1}, {"score": 1.0})])
+    client = MlflowClient(server)
+    runs = client.search_runs([run.experiment_id])
+    assert sorted(one.info.run_name for one in runs) == ["GSPC-honest", "one"]
+    assert {one.info.status for one in runs} == {"FINISHED"}
+    assert len(client.get_metric_history(run.run_id, "score")) == 2
+    assert [one.model_id for one in client.search_logged_models([run.experiment_id])] == [logged.model_id]
+    (version,) = client.search_model_versions(f"run_id = '{run.run_id}'")
+    assert version.version == client.get_model_version_by_alias("mlops_dagster.LOST", "challenger").version == "1"

@@ -86,7 +86,7 @@ def left_behind(deployment: Deployment) -> list[str]:
 
 def _settings(deployment: Deployment) -> dict[str, Any]:
     """Return what is sent, secrets included."""
-    whole = ("store", "tracking", "prices", "spark", "symbols", "dagster_url")
+    whole = ("store", "tracking", "prices", "limits", "spark", "symbols", "dagster_url")
     sent: dict[str, Any] = deployment.model_dump(
         mode="json", include={**dict.fromkeys(whole, True), "schedules": {"exchange"}}, exclude_none=True
     )

@@ -1,0 +1,134 @@
+"""Which tables an asset's step reads: those that its own Dagster run has made, or else what Dagster shows as inputs.
+
+What belongs here: from Dagster's events to versions of tables, and that Dagster's own record of the inputs says the
+same. What doesn't: reading them (`steps/inputs.py`).
+
+Of its own accord Dagster takes the newest materialisation of an input for the one that was read, whichever run made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import extract_data_version_from_entry
+from dagster._core.execution.context.data_version_cache import InputAssetVersionInfo
+from dagster._core.execution.context.system import StepExecutionContext
+
+from mlops_dagster import pipelines
+from mlops_dagster.stack.store import Store
+from mlops_dagster.steps.inputs import Inputs
+
+VERSION, DIGEST, URI = "table_version", "table_digest", "dagster/uri"
+"""What a materialisation's metadata call the table that was made."""
+HANDED_ON = "mlops/inputs"
+
+
+def inputs_of(context: StepExecutionContext, store_root: str) -> dict[str, dict[str, Any]]:
+    """Return the tables that a step's run has made so far or, if it hasn't made one, what Dagster has of it.
+
+    Parameters
+    ----------
+    context : StepExecutionContext
+        The step's. What Dagster will record as its inputs is set to what is returned.
+    store_root : str
+        Where the tables are. What was made in another store isn't meant.
+
+    Returns
+    -------
+    dict
+        By the table's name its ``version`` and ``digest``. A table of which Dagster knows nothing isn't among them.
+    """
+    found, made = {}, _made_by_run(context)
+    for asset in context.get_output_asset_keys():
+        for key in context.job_def.asset_layer.get(asset).parent_keys:
+            record = made.get(key) or _latest(context, key, store_root)
+            pin = _pin(record)
+            if record is None or pin is None or key.to_user_string() not in pipelines.STEPS:
+                continue
+            found[key.to_user_string()] = pin
+            context.log.info(f"It reads {key.to_user_string()} version {pin['version']}, made by run {record.run_id}.")
+            _record_as_input(context, key, record.run_id, record.timestamp)
+    return found
+
+
+def hand_on(run: dg.DagsterRun, inputs: dict[str, dict[str, Any]]) -> dg.DagsterRun:
+    """Return the run as it is sent to where its events aren't known, with what :func:`inputs_of` has found here."""
+    return run.with_tags({**run.tags, HANDED_ON: json.dumps(inputs)})
+
+
+def handed_on(run: dg.DagsterRun) -> dict[str, dict[str, Any]]:
+    """Return what was handed on with a run that was sent here."""
+    inputs: dict[str, dict[str, Any]] = json.loads(run.tags.get(HANDED_ON, "{}"))
+    return inputs
+
+
+def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store) -> Inputs:
+    """Return the tables as a check's run has made them; a check that is run alone sees those that are current."""
+    made = _made_by_run(context.get_step_execution_context())
+    pins = {key.to_user_string(): _pin(record) for key, record in made.items()}
+    return Inputs(context.partition_key, store, {name: pin for name, pin in pins.items() if pin})
+
+
+def event_of(
+    instance: dg.DagsterInstance, key: dg.AssetKey, symbol: str, pin: Mapping[str, Any]
+) -> dg.EventLogRecord | None:
+    """Return the newest event that says that a version of a table was made, among the last hundred of the table."""
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[symbol])
+    records = instance.fetch_materializations(wanted, limit=100).records
+    return next((record for record in records if _pin(record) == pin), None)
+
+
+def _made_by_run(context: StepExecutionContext) -> dict[dg.AssetKey, dg.EventLogRecord]:
+    """Return the last materialisation of each asset in the run, or in those of which it is a re-execution."""
+    found: dict[dg.AssetKey, dg.EventLogRecord] = {}
+    run: dg.DagsterRun | None = context.dagster_run
+    while run is not None:
+        events = context.instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        for record in reversed(events.records):
+            made = record.asset_materialization
+            if made is not None and made.partition == context.partition_key:
+                found.setdefault(made.asset_key, record)
+        run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return found
+
+
+def _latest(context: StepExecutionContext, key: dg.AssetKey, store_root: str) -> dg.EventLogRecord | None:
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[context.partition_key])
+    for record in context.instance.fetch_materializations(wanted, limit=1).records:
+        made = record.asset_materialization
+        uri = made.metadata.get(URI) if made is not None else None
+        if uri is not None and str(uri.value).startswith(f"{store_root}/"):
+            return record
+    return None
+
+
+def _pin(record: dg.EventLogRecord | None) -> dict[str, Any] | None:
+    made = record.asset_materialization if record is not None else None
+    if made is None or not {VERSION, DIGEST} <= made.metadata.keys():
+        return None  # by an earlier version of this package
+    return {"version": made.metadata[VERSION].value, "digest": made.metadata[DIGEST].value}
+
+
+def _record_as_input(context: StepExecutionContext, key: dg.AssetKey, run_id: str, made_at: float) -> None:
+    """Let Dagster record this materialisation as the step's input, as it does with the newest, partitions hashed."""
+    # In a run's own log events have other numbers than in that of all runs, which is meant.
+    around = dg.AssetRecordsFilter(
+        key, asset_partitions=[context.partition_key], after_timestamp=made_at - 1, before_timestamp=made_at + 1
+    )
+    found = [one for one in context.instance.fetch_materializations(around, limit=100).records if one.run_id == run_id]
+    if not found:
+        return
+    record = found[0]
+    version = extract_data_version_from_entry(record.event_log_entry)
+    hashed = None if version is None else dg.DataVersion(hashlib.sha256(version.value.encode()).hexdigest())
+    context._data_version_cache.input_asset_version_info[key] = InputAssetVersionInfo(
+        record.storage_id,
+        dg.DagsterEventType.ASSET_MATERIALIZATION,
+        hashed,
+        record.run_id,
+        record.timestamp,
+    )

@@ -1,0 +1,52 @@
+"""How much is read at most: what a deployment says of tables of prices, and what holds for every settings file.
+
+Files of others are untrusted: a few kilobytes can say that they hold gigabytes. Real ones are far below the limits.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SETTINGS_BYTES = 256 * 1024
+SETTINGS_DEPTH = 32
+SETTINGS_NODES = 50_000
+"""Names and values of a settings file, each alias counted with all that it stands for."""
+
+_CELL = 1_000  # characters
+
+
+class LimitSettings(BaseModel):
+    """How large a symbol's prices may be. A century of trading days has 25,000 rows and 2 MB."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rows: int = Field(
+        default=250_000, ge=1, le=2**31 - 1, description="Rows of a symbol's prices, all files together; also files"
+    )
+    columns: int = Field(
+        default=100, ge=1, le=100_000, description="Columns of a price file, and thousands of characters of a line"
+    )
+    mebibytes: int = Field(
+        default=64, ge=1, le=2**20, description="MiB of a symbol's price files, compressed and decompressed"
+    )
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files together."""
+        return self.mebibytes * 1024**2
+
+    @property
+    def line(self) -> int:
+        """The characters of a CSV file's line, or of a row that goes on over several."""
+        return self.columns * _CELL
+
+
+def raise_it(setting: str) -> str:
+    """Say how to allow more.
+
+    Examples
+    --------
+    >>> raise_it("rows")
+    'If it is right, raise limits.rows of the deployment (MLOPS_LIMITS__ROWS).'
+    """
+    return f"If it is right, raise limits.{setting} of the deployment (MLOPS_LIMITS__{setting.upper()})."

@@ -1,0 +1,89 @@
+"""The files of a registered model: which there are, and what is looked at before one is opened.
+
+What belongs here: files on this machine. What doesn't: where a version's files are, and fetching them (`registry.py`).
+
+A model file is code as soon as it is a pickle, and MLflow loads whatever module a model names. So a version is opened
+only if it is what this project registers: a forest in the skops format, of types that we trust, whose bytes have the
+digest that was written down when it was trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack import limited_yaml
+from mlops_dagster.stack.tracked_run import FOREST_TYPES
+
+DESCRIPTION = "MLmodel"
+FILE = "model.skops"
+
+
+class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
+    """A registered model is gone, damaged, or not what this project would have registered; the message says which."""
+
+
+def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> Any:
+    """Open the model of a version, if it is what was registered.
+
+    Parameters
+    ----------
+    folder : Path
+        Has its files.
+    uri : str
+        The version's address, for messages.
+    file_sha256, model_digest : str
+        What was registered.
+
+    Raises
+    ------
+    ModelRefused
+        If it isn't.
+    """
+    import skops.io
+
+    from mlops_dagster.ml.model import model_digest as digest_of
+
+    def refuse(why: str) -> ModelRefused:
+        return ModelRefused(f"{uri} isn't loaded: {why}. Train again, or roll back.")
+
+    for name in (DESCRIPTION, FILE):
+        if (folder / name).is_symlink() or not (folder / name).is_file():
+            raise refuse(f"there is no file {name}")
+    try:
+        described = limited_yaml.load(limited_yaml.text_of(folder / DESCRIPTION))
+        flavors = described["flavors"]
+        loader, path = flavors["python_function"]["loader_module"], flavors["python_function"]["model_path"]
+        how, other = flavors["sklearn"]["serialization_format"], flavors["sklearn"]["pickled_model"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise refuse(f"its MLmodel file can't be understood ({short(error)})") from None
+    if loader != "mlflow.sklearn":
+        raise refuse(f"it names the loader {loader!r}, which could run anything")
+    if how != "skops":
+        raise refuse(f"its format is {how!r}, which can run code when it is loaded; skops can't")
+    if {path, other} != {FILE}:
+        raise refuse(f"it names the file {path!r} instead of {FILE!r}")
+    # Read once: what is checked is what is opened, whoever writes to the file meanwhile.
+    content = (folder / FILE).read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != file_sha256:
+        raise refuse(f"its file's SHA-256 is {found[:12]}..., registered was {file_sha256[:12]}...")
+    try:
+        strange = set(skops.io.get_untrusted_types(data=content)) - set(FOREST_TYPES)
+        if strange:
+            raise refuse(f"it holds types that aren't trusted: {', '.join(sorted(strange))}")
+        model = skops.io.loads(content, trusted=list(FOREST_TYPES))
+    except MlopsError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
+        raise refuse(f"its file can't be read ({short(error)})") from None
+    if digest_of(model) != model_digest:
+        raise refuse("the forest in it is another one than was registered")
+    return model
+
+
+def short(error: BaseException) -> str:
+    """Return an error in a line of up to 200 characters."""
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return text if len(text) <= 200 else f"{text[:200]}..."
