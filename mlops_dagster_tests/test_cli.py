@@ -59,7 +59,7 @@ def test_a_symbol_that_fails_neither_stops_the_others_nor_hides_their_results(ml
     assert done.returncode == 1
     assert "ACME: " in done.stdout
     assert "1 of 2 symbols failed: NONE." in done.stderr
-    assert "NONE: TableNotFound there is no table" in done.stderr
+    assert "NONE: ParameterError symbol='NONE' (str): no model of it was built" in done.stderr
 
 
 def test_a_suggestion_is_made_once(mlops):

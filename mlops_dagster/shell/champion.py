@@ -91,7 +91,13 @@ def _decide(
 
     settings = load_deployment(deployment)
     store = store_of(settings)
-    for one in symbols:
+    tools: dict[str, Any] = {
+        "store": store,
+        "tracker": shell_tracker(settings),
+        "origin": shell_origin(),
+    }
+
+    def decide(one: str) -> dict[str, Any]:
         if store.current(needs, one) is None:
             others = ", ".join(store.symbols(needs)) or "none"
             cure = (
@@ -99,15 +105,10 @@ def _decide(
                 f"{others}). Build one: mlops build-model --symbol {one}. Or set MLOPS_HOME to the home that has it."
             )
             raise pipelines.refuse("symbol", one, cure)
-    tools: dict[str, Any] = {
-        "store": store,
-        "tracker": shell_tracker(settings),
-        "origin": shell_origin(),
-    }
+        return run_step(one, "champion_model", partial(deciding(one), **tools), settings, tools["origin"])
+
     each = EachSymbol(symbols)
-    reports = each.do(
-        lambda one: run_step(one, "champion_model", partial(deciding(one), **tools), settings, tools["origin"])
-    )
+    reports = each.do(decide)
 
     def show() -> None:
         for report in reports.values():
