@@ -412,8 +412,8 @@ FORECASTING = (
     Parameter(
         "catch_up",
         "integer",
-        "How many of the last days to forecast after the event, where they have no forecast yet and the champion "
-        "hasn't learned from them, as after a week in which no run was made.",
+        "How many of the last days to forecast late, when their price is known already: those without a forecast "
+        "and that the champion hasn't learned from, as after a week without a run.",
         minimum=0,
         maximum=250,
     ),
@@ -588,22 +588,22 @@ FORECAST_QUALITY = Step(
 
 BUILD_MODEL = Pipeline(
     "build_model_pipeline",
-    "Prices to training set to trained model to champion, for one symbol.",
+    "For one symbol: its prices, the training set, a trained model, and which model is the champion.",
     (PRICES, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL),
 )
 SEARCH_MODEL = Pipeline(
     "search_model_pipeline",
-    "Prices to training set to grid search, for one symbol, on this machine.",
+    "For one symbol: its prices, the training set, and a grid search on this machine.",
     (PRICES, TRAINING_SET, GRID_SEARCH_RESULTS),
 )
 CLUSTER_SEARCH_MODEL = Pipeline(
     "cluster_search_model_pipeline",
-    "Prices to training set to grid search, for one symbol, on Spark.",
+    "For one symbol: its prices, the training set, and a grid search on Spark.",
     (PRICES, TRAINING_SET, SPARK_GRID_SEARCH_RESULTS),
 )
 FORECAST = Pipeline(
     "forecast_pipeline",
-    "Prices to forecast to how good the forecasts were, for one symbol, with the champion.",
+    "With the champion of one symbol: its prices, the forecast of the next day, and how good earlier forecasts were.",
     (PRICES, PRICE_FORECAST, FORECAST_QUALITY),
 )
 PIPELINES = (BUILD_MODEL, SEARCH_MODEL, CLUSTER_SEARCH_MODEL, FORECAST)

@@ -190,7 +190,7 @@ def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, t
     assert lines[-5:] == [
         f"What they log: {home / 'ui.log'}",
         f"Dagster  {server.url}",
-        f"MLflow   http://127.0.0.1:{mlflow}",
+        f"MLflow   http://127.0.0.1:{mlflow}/#/experiments?workflowType=machine_learning",
         "Stop both with Ctrl-C.",
         "Stopping ...",
     ]

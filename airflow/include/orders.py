@@ -33,7 +33,10 @@ def orders(pipeline: pipelines.Pipeline, step: pipelines.Step, context: Any) -> 
     except pipelines.ParameterError as error:
         raise AirflowFailException(str(error)) from None
     run_id = context["dag_run"].run_id
-    origin = {"orchestrator": "airflow", "run_id": run_id}
+    ti = context["ti"]
+    # A task that is cleared begins anew: its attempts before were no failures, and `max_tries` has grown by them.
+    attempt = ti.try_number - max(0, ti.max_tries - (context["task"].retries or 0))
+    origin = {"orchestrator": "airflow", "run_id": run_id, "attempt": max(1, attempt)}
     if base := conf.get("api", "base_url", fallback=""):
         origin["url"] = f"{base.rstrip('/')}/dags/{context['dag_run'].dag_id}/runs/{quote(run_id, safe='')}"
     given = json.dumps(given_to(step, params))

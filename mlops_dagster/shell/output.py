@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from mlops_dagster import pipelines
 from mlops_dagster.shell.telling import tell_dagster
+from mlops_dagster.stack.secrets import redacted
 
 T = TypeVar("T")
 
@@ -162,11 +163,11 @@ def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]
 
 
 def _as_json(error: pipelines.MlopsError) -> dict[str, str]:
-    return {"error": type(error).__name__, "message": str(error)}
+    return {"error": type(error).__name__, "message": redacted(str(error))}
 
 
 def _print_error(error: pipelines.MlopsError, symbol: str = "") -> None:
-    progress.print(f"{escape(symbol)}[bold red]{type(error).__name__}[/bold red]", escape(str(error)))
+    progress.print(f"{escape(symbol)}[bold red]{type(error).__name__}[/bold red]", escape(redacted(str(error))))
 
 
 class EachSymbol:

@@ -24,6 +24,7 @@ from mlops_dagster.shell.output import (
     progress,
     say_next,
 )
+from mlops_dagster.stack.secrets import redacted
 
 Page = Annotated[
     Path | None,
@@ -56,7 +57,7 @@ def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson
 
             with progress.status("Reading the tables"):
                 sections = state.state_of(store, open_tracker(settings).registry)
-            _write(html, report_page(sections, str(store.root)))
+            _write(html, report_page(sections, redacted(str(store.root))))
             if as_json:
                 print_json({"html": str(html.absolute())})
             else:
@@ -70,7 +71,7 @@ def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson
             _print_models(models)
         else:
             out.print(
-                f"No model yet in {store.root}. Build one: mlops build-model --symbol GSPC\n"
+                f"No model yet in {redacted(str(store.root))}. Build one: mlops build-model --symbol GSPC\n"
                 "Are they elsewhere? Set MLOPS_HOME, or choose a deployment with --deployment.",
                 markup=False,
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster.pipelines import BUNDLED_SYMBOLS, PATH, SOURCE, check_symbol, refuse
 from mlops_dagster.stack.limits import LimitSettings, raise_it
 from mlops_dagster.stack.price_files import PriceSourceError, read_files
+from mlops_dagster.stack.secrets import as_cause, redacted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,8 +133,8 @@ def _read_yahoo(symbol: str, start: str | None, end: str | None, limits: LimitSe
         frame: pd.DataFrame = yfinance.Ticker(name).history(
             **since, end=until, interval="1d", auto_adjust=False, actions=False, timeout=30
         )
-    except Exception as error:
-        raise PriceSourceError(f"{origin}: {_yahoo_failure(error)}") from error
+    except Exception as error:  # noqa: BLE001 - whatever yfinance and its HTTP client raise
+        raise PriceSourceError(f"{origin}: {redacted(_yahoo_failure(error))}") from as_cause(error)
     finally:
         yfinance.config.debug.hide_exceptions = hidden
     if frame.empty:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mlops_dagster
+from mlops_dagster.stack.secrets import redacted
 from mlops_dagster.stack.spark_executor import SCHEMA, Facts, differences, make_look, put_together, write_data
 from mlops_dagster.stack.spark_java import SparkError
 
@@ -352,7 +353,7 @@ def short(error: BaseException) -> str:
     """Return what an error of Spark says without the stack traces of two languages."""
     noise = re.compile(r"\s*at |\s*\.\.\. \d+ more|JVM stacktrace|Driver stacktrace|Caused by|\s*$")
     lines = [line for line in str(error).splitlines() if not noise.match(line)]
-    text = "\n".join(lines)
+    text = redacted("\n".join(lines))
     return text if len(text) <= 1500 else f"{text[:1000]}\n...\n{text[-500:]}"
 
 

@@ -169,6 +169,24 @@ def test_a_training_that_finished_stays_finished_when_its_dagster_run_fails_late
     assert tracker.connect()[0].get_run(run.run_id).info.status == "FINISHED"
 
 
+def test_an_attempt_that_was_given_up_counts_as_failed_and_is_told_apart(tracker):
+    """A worker was killed, and its step went on and ended well while another attempt was begun."""
+    tags = {"pipeline": "build_model_pipeline", "symbol": "ACME"}
+    with tracker.run("ACME-honest", origin=Origin("airflow", "manual"), tags=tags) as first:
+        pass
+    with (
+        tracker.run("ACME-honest", origin=Origin("airflow", "manual"), tags={**tags, "symbol": "OTHER"}) as other,
+        tracker.run("ACME-honest", origin=Origin("airflow", "manual"), tags=tags) as still_running,
+        tracker.run("ACME-honest", origin=Origin("airflow", "manual", attempt=2), tags=tags) as again,
+    ):
+        pass
+    found = {run.info.run_id: run for run in tracker.connect()[0].search_runs([first.experiment_id])}
+    status = {run_id: run.info.status for run_id, run in found.items()}
+    assert (status[first.run_id], status[still_running.run_id]) == ("FAILED", "KILLED")
+    assert (status[other.run_id], status[again.run_id]) == ("FINISHED", "FINISHED")
+    assert found[again.run_id].data.tags["orchestrator_attempt"] == "2"
+
+
 # ------------------------------------------------------------------------------------ what can be wrong beforehand
 
 

@@ -216,6 +216,13 @@ def test_a_task_that_is_cleared_is_done_again(airflow, standin):
     again = ["training_set", "grid_search_results"]
     assert standin.steps(run.run_id) == ["prices", *again, *again]
     after = run.facts("grid_search_results")
+    # Each reads what its own run has made, a task that is done again what was made anew.
+    orders = [body["tasks"][0]["python_wheel_task"]["parameters"] for body in standin.submitted(run.run_id)]
+    assert (
+        f"--inputs={json.dumps({**run.facts('prices')['outputs'], **run.facts('training_set')['outputs']})}"
+        in orders[-1]
+    )
+    assert after["inputs"] == run.facts("training_set")["outputs"]
     assert after["databricks_run_id"] != before["databricks_run_id"]
     assert after["best_parameters"] == before["best_parameters"]
 
