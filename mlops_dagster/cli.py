@@ -8,6 +8,7 @@ Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused bef
 """
 
 import io
+import shlex
 import signal
 import sys
 import threading
@@ -159,10 +160,8 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json({"home": str(settings.home), "dagster_home": str(dagster_home), "symbols": settings.symbols})
         else:
-            out.print(
-                f"Ready: {settings.home}\nFor Dagster's own commands: export DAGSTER_HOME={dagster_home}",
-                soft_wrap=True,
-            )
+            export = f"export DAGSTER_HOME={shlex.quote(str(dagster_home))}"
+            out.print(f"Ready: {settings.home}\nFor Dagster's own commands: {export}", soft_wrap=True, markup=False)
 
 
 app.command()(ui.ui)

@@ -161,13 +161,13 @@ def _said(place: tuple[str, ...], said: Any) -> bool:
 
 
 def _without_secret(name: str, value: Any, place: tuple[str, ...] = ()) -> Any:
-    from mlops_dagster.stack.secrets import is_secret_name, looks_secret
+    from mlops_dagster.stack.secrets import is_secret_name, redacted
 
     own_name = bool({"extra_tags", "custom_tags"} & set(place))
     if value in (None, "", [], {}) or isinstance(value, bool):
         return value
-    if isinstance(value, str) and (looks_secret(value) or (is_secret_name(name) and not own_name)):
-        return "***"
+    if isinstance(value, str):
+        return "***" if is_secret_name(name) and not own_name else redacted(value)
     return value
 
 

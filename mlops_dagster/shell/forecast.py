@@ -82,10 +82,11 @@ def forecast(
 def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
     """Return what there is to know about the newest forecast of each symbol, as JSON values."""
     from mlops_dagster.steps import newest_as_json
+    from mlops_dagster.steps.growing import read_grown
 
     found = []
     for symbol in store.symbols("price_forecast") if symbols is None else symbols:
-        frame, _ = store.read("price_forecast", symbol)
+        frame, _ = read_grown("price_forecast", symbol, store)
         newest = frame.sort_values("Date", kind="stable").iloc[-1]
         made_at = newest["made_at"].isoformat(timespec="seconds")
         found.append({**newest_as_json(symbol, newest), "made_at": made_at})

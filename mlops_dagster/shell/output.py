@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from mlops_dagster import pipelines
 from mlops_dagster.shell.telling import tell_dagster
+from mlops_dagster.stack.secrets import redacted
 
 # People read standard output, scripts read it with --json; progress goes to the other stream.
 out = Console(highlight=False)
@@ -138,9 +139,10 @@ def errors_said_well(as_json: bool) -> Iterator[None]:
         yield
     except pipelines.MlopsError as error:
         if as_json:
-            print_json({"error": type(error).__name__, "message": str(error)})
+            said = {"error": type(error).__name__, "message": redacted(str(error))}
+            print_json({**said, "exit_status": error.exit_status})
         else:
-            progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(str(error)), soft_wrap=True)
+            progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(redacted(str(error))), soft_wrap=True)
         raise typer.Exit(error.exit_status) from None
     except KeyboardInterrupt:
         progress.print("Stopped.")

@@ -176,6 +176,7 @@ class _Searching:
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(self.deployment)
+        spark = _spark_settings(settings, self.master)
         where = price_parameters(settings, symbols, prices)
         tracker = shell_tracker(settings)
         store = store_of(settings)
@@ -193,7 +194,7 @@ class _Searching:
             self._print_plans(plans)
             return
         how: Any = {"store": store, "tracker": tracker, "origin": origin, "cache": cache_folder(settings)}
-        with self._stepping(settings) as step:
+        with self._stepping(spark) as step:
             for one in symbols:
                 began = time.monotonic()
                 with _bar(one, self.step) as tell:
@@ -206,7 +207,7 @@ class _Searching:
                 _print_search(reports[one][self.step])
 
     @contextmanager
-    def _stepping(self, settings: Any) -> Iterator[Any]:
+    def _stepping(self, spark: Any) -> Iterator[Any]:
         """Yield the step's function; on a cluster with an engine that is open for all symbols."""
         from mlops_dagster import steps
 
@@ -216,7 +217,6 @@ class _Searching:
         from mlops_dagster.stack.spark import spark_engine
 
         # Opening takes seconds, which nobody should have to guess at.
-        spark = _spark_settings(settings, self.master)
         progress.print(f"Spark {spark.shown_master}", markup=False)
         with spark_engine(spark) as engine:
             yield partial(steps.spark_grid_search_results, engine=engine)
@@ -238,7 +238,8 @@ def _spark_settings(settings: Any, master: str | None) -> Any:
     except ValueError:
         # It isn't repeated, since a Connect address may hold a token.
         raise pipelines.ParameterError(
-            "--master: give local[N], local[*], spark://host:port or sc://host:port."
+            "--master: give local[N], local[*], spark://host:port or sc://host:port. YARN and Kubernetes: start the "
+            "session there with their own tools, and use it by spark.master=active."
         ) from None
 
 

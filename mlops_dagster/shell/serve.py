@@ -48,7 +48,9 @@ def serve(
         settings = load_deployment(deployment)
         with progress.status(f"Verifying and loading the champion of {symbol}"):
             store = store_of(settings)
-            model, registered = steps.load_champion(symbol, store, open_tracker(settings).registry)
+            model, registered = steps.load_champion(
+                symbol, steps.Inputs(symbol, store), open_tracker(settings).registry
+            )
         served = Served(model, registered, store, settings.schedules.exchange)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         out.print(

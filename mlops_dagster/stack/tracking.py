@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
+from mlops_dagster.pipelines import printable
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
 from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
 from mlops_dagster.stack.registry import Registry
+from mlops_dagster.stack.secrets import redacted
 from mlops_dagster.stack.tracked_run import LoggedModel, TrackedRun
 
 if TYPE_CHECKING:
@@ -275,9 +277,10 @@ class MlflowTracker:
         return self._page(f"models/{quote(name)}/versions/{version}", in_catalog)
 
     def _page(self, of_mlflow: str, of_databricks: str) -> str | None:
-        base = shown(self.tracking_uri) if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
+        base = self.tracking_uri if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
         if base is None:
             return None
+        base = shown(base)
         if self.tracking_uri.startswith("databricks"):
             return f"{base.rstrip('/')}/{of_databricks}"
         return f"{base.rstrip('/')}/#/{of_mlflow}?{MODEL_TRAINING}"
@@ -287,7 +290,7 @@ class MlflowTracker:
         if origin.url is not None:
             note = f"[{origin.orchestrator} run {origin.run_id}]({origin.url})"
             link = {"orchestrator_url": origin.url, "mlflow.note.content": note}
-        return {
+        every = {
             # MLflow's columns "User" and "Source", which only its global API fills by itself.
             "mlflow.user": _user(),
             "mlflow.source.name": origin.orchestrator,
@@ -301,6 +304,7 @@ class MlflowTracker:
             **({} if origin.attempt == 1 else {"orchestrator_attempt": str(origin.attempt)}),
             **link,
         }
+        return {name: printable(redacted(value)) for name, value in every.items()}
 
     @staticmethod
     def _child_tags(tags: Mapping[str, str]) -> dict[str, str]:
