@@ -28,7 +28,8 @@ PARAMETER_TYPES: Mapping[Kind, str] = {
 class MlopsError(Exception):
     """Something that whoever runs a step can mend. Its message names what, where and the cure; no traceback helps."""
 
-    exit_status = 1  # of the command line: 1 the work failed, 2 refused before any work
+    # Of the command line: 1 the work failed, 2 what was given was refused. Orchestrators don't try 2 again.
+    exit_status = 1
 
     def __str__(self) -> str:
         return printable(super().__str__())

@@ -162,8 +162,9 @@ def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]
         raise typer.Exit(130) from None
 
 
-def _as_json(error: pipelines.MlopsError) -> dict[str, str]:
-    return {"error": type(error).__name__, "message": redacted(str(error))}
+def _as_json(error: pipelines.MlopsError) -> dict[str, Any]:
+    said = {"error": type(error).__name__, "message": redacted(str(error))}
+    return {**said, "exit_status": error.exit_status}
 
 
 def _print_error(error: pipelines.MlopsError, symbol: str = "") -> None:

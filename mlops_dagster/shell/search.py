@@ -178,6 +178,7 @@ class _Searching:
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(self.deployment)
+        spark = _spark_settings(settings, self.master)
         where = price_parameters(settings, symbols, prices)
         tracker = shell_tracker(settings)
         store = store_of(settings)
@@ -206,7 +207,7 @@ class _Searching:
                 made = step(one, given, **how, inputs=inputs[one], progress=tell)
             return step_done(one, self.step, made, began, settings, origin)
 
-        with self._stepping(settings) as step:
+        with self._stepping(spark) as step:
             found = each.do(search)
         done = {one: {**reports[one], self.step: report} for one, report in found.items()}
 
@@ -219,7 +220,7 @@ class _Searching:
         each.say(self.as_json, {"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": done}, show)
 
     @contextmanager
-    def _stepping(self, settings: Any) -> Iterator[Any]:
+    def _stepping(self, spark: Any) -> Iterator[Any]:
         """Yield the step's function; on a cluster with an engine that is open for all symbols."""
         from mlops_dagster import steps
 
@@ -229,7 +230,6 @@ class _Searching:
         from mlops_dagster.stack.spark import spark_engine
 
         # Opening takes seconds, which nobody should have to guess at.
-        spark = _spark_settings(settings, self.master)
         progress.print(f"Spark {spark.shown_master}", markup=False)
         with spark_engine(spark) as engine:
             yield partial(steps.spark_grid_search_results, engine=engine)
@@ -265,7 +265,8 @@ def _spark_settings(settings: Any, master: str | None) -> Any:
     except ValueError:
         # It isn't repeated, since a Connect address may hold a token.
         raise pipelines.ParameterError(
-            "--master: give local[N], local[*], spark://host:port or sc://host:port."
+            "--master: give local[N], local[*], spark://host:port or sc://host:port. YARN and Kubernetes: start the "
+            "session there with their own tools, and use it by spark.master=active."
         ) from None
 
 
