@@ -131,6 +131,7 @@ def test_the_articles_call_builds_a_model(airflow, mlflow):
     assert len(model["model_digest"]) == 64
     assert model["metrics"]["rmse"] > 0
     assert run.xcom("trained_model", "model_digest") == model["model_digest"]
+    assert run.link("trained_model") == run.xcom("trained_model", "mlflow_url") == model["mlflow_url"]
     assert f"rmse {model['metrics']['rmse']}, " in run.xcom("trained_model", "metrics")
     assert run.facts("champion_model")["model_digest"] == model["model_digest"]
     (tracked,) = mlflow.runs(run.run_id)
@@ -230,10 +231,10 @@ def test_a_task_that_is_cleared_is_done_again(airflow, standin):
 def test_a_failure_says_why(airflow, standin):
     run = airflow.trigger("build_model_pipeline_on_databricks", {"symbol": "NOWHERE"})
     assert run.ended() == "failed"
-    assert run.task("prices")["try_number"] == 3
-    assert "prices: PriceSourceError: " in run.log("prices", 3)
-    assert "NOWHERE.csv" in run.log("prices", 3)
-    assert len(standin.submitted(run.run_id)) == 3
+    assert run.task("prices")["try_number"] == 1  # there would be no such file the next time either
+    assert "prices: PriceSourceError: " in run.log("prices")
+    assert "NOWHERE.csv" in run.log("prices")
+    assert len(standin.submitted(run.run_id)) == 1
 
 
 def test_a_task_that_is_stopped_cancels_its_run(airflow, standin):
