@@ -22,7 +22,7 @@ def parity(
     b: Annotated[str, typer.Argument(help="The same for the other side.", show_default=False)],
     symbol: Annotated[
         list[str] | None,
-        typer.Option("--symbol", "-s", help="Which symbol. Not given: all that a side has.", show_default=False),
+        typer.Option("--symbol", "-s", help="Which symbol. Default: all that a side has.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,15 +110,15 @@ def _said(compared: list[Any]) -> list[dict[str, Any]]:
 
 
 def _print(a: str, b: str, verdicts: dict[str, list[dict[str, Any]]], differing: int) -> None:
-    out.print(f"A is {a}, B is {b}.", soft_wrap=True, markup=False)
+    out.print(f"A is {a}, B is {b}.", markup=False)
     for symbol, verdict in verdicts.items():
         for said in verdict:
             if not said["differences"]:
-                out.print(f"{symbol}  {said['what']}: the same ({said['size']})", soft_wrap=True, markup=False)
+                out.print(f"{symbol}  {said['what']}: the same ({said['size']})", markup=False)
                 continue
-            out.print(f"{symbol}  {said['what']}: different", soft_wrap=True, markup=False)
+            out.print(f"{symbol}  {said['what']}: different", markup=False)
             for sentence in said["differences"]:
-                out.print(f"    {sentence}", soft_wrap=True, markup=False)
+                out.print(f"    {sentence}", markup=False)
     if differing:
         out.print(f"{differing} of {sum(map(len, verdicts.values()))} differ.")
     else:

@@ -56,7 +56,6 @@ def serve(
         out.print(
             f"{symbol}: version {registered.version} answers. How to ask: {url}\n"
             f"The next forecast: {url}/forecast/{symbol}\nStop it with Ctrl-C.",
-            soft_wrap=True,
             markup=False,
         )
         _serve(scoring_app(served, host), host, port)

@@ -52,7 +52,7 @@ class SparkSettings(BaseModel):
         description="Spark's own settings for a session that we open, e.g. spark.executor.memory",
     )
     slots: int | None = Field(
-        default=None, ge=1, description="How many units run at the same time. Not given: as many as there are cores"
+        default=None, ge=1, description="How many units run at the same time. Default: as many as there are cores"
     )
     connect_timeout: float = Field(default=30, gt=0, description="Seconds to wait for the master or the server")
     executor_timeout: float = Field(default=60, gt=0, description="Seconds to wait for the first executor")
