@@ -102,6 +102,14 @@ def test_an_unwritable_data_root_is_said_before_training(mlops, price_file, monk
     assert "Traceback" not in done.stderr
 
 
+def test_an_output_that_takes_nothing_is_said_in_one_sentence():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "mlops_dagster.cli", "deployments", "show"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("OSError No space left on device. Make room")
+
+
 def test_one_file_for_several_symbols_is_refused(mlops, home, price_file):
     done = mlops("build-model", "-s", "ACME", "-s", "OTHER", "--path", str(price_file))
     assert done.returncode == 2
