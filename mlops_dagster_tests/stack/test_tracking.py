@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster.stack.mlflow_connection import shown, sqlite_file
+from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError, reap_abandoned_runs
 from mlops_dagster_tests.contracts.servers import free_port, mlflow_server
 
@@ -359,3 +360,22 @@ def test_loading_the_tracker_is_cheap():
         "{'mlflow', 'sklearn', 'pandas', 'numpy', 'sqlalchemy', 'dagster', 'skops'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("given", "result"), [(None, "true"), ("false", "false")])
+def test_mlflow_sends_usage_data_only_if_the_user_says_so(monkeypatch, given, result):
+    """In whatever process: every one of ours imports the package before MLflow."""
+    name = "MLFLOW_DISABLE_TELEMETRY"
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    code = f"import os, mlops_dagster; print(os.environ[{name!r}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{result}\n"
+
+
+def test_symbols_that_differ_in_case_are_two_models_in_unity_catalog():
+    names = {
+        Registry("databricks", "main.ml.{symbol}").name_of(one).lower() for one in ("GSPC", "gspc", "Gspc", "^GSPC")
+    }
+    assert len(names) == 4
