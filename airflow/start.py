@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -159,7 +160,7 @@ MLflow    in another shell: make ui   (tasks have a link into it, which opens th
 Trigger a run in the browser (Dags / build_model_pipeline / Trigger), in another shell:
 
   export AIRFLOW_HOME={home} PYTHONPATH={project}
-  {bin}/airflow dags trigger build_model_pipeline --conf '{{"max_depth": 80, "n_estimators": 100}}'
+  {airflow} dags trigger build_model_pipeline --conf '{{"max_depth": 80, "n_estimators": 100}}'
 
 or over the REST API:
 
@@ -195,8 +196,9 @@ def main() -> None:
                 if any(process.poll() is not None for process in processes):
                     sys.exit(f"Airflow stopped while it started; {log} says why.")
                 time.sleep(1)
-            said = {"url": url, "password": password_of(home), "home": home, "project": PROJECT}
-            print(BANNER.format(**said, bin=BIN, log=log), flush=True)
+            paths = {"home": home, "project": PROJECT, "airflow": BIN / "airflow"}
+            pasted = {name: shlex.quote(str(path)) for name, path in paths.items()}
+            print(BANNER.format(url=url, password=password_of(home), log=log, **pasted), flush=True)
             while all(process.poll() is None for process in processes):
                 time.sleep(1)
             sys.exit(f"Airflow stopped; {log} says why.")

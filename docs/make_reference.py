@@ -101,7 +101,7 @@ def pipelines_part() -> Iterator[str]:
             yield from table(
                 ("parameter", "what may be given", "not given", "what it is"),
                 (
-                    (code(one.name), _domain(one), _default(step, one), _NOT_GIVEN.sub("", one.description).strip())
+                    (code(one.name), _domain(one), _default(step, one), _DEFAULT.sub("", one.description).strip())
                     for one in step.parameters
                 ),
             )
@@ -110,7 +110,7 @@ def pipelines_part() -> Iterator[str]:
             yield "It takes no parameters."
 
 
-_NOT_GIVEN = re.compile(r"\s*Not given: (.+?)\.(?=\s|$)")
+_DEFAULT = re.compile(r"\s*Default: (.+?)\.(?=\s|$)")
 
 
 def _domain(one: pipelines.Parameter) -> str:
@@ -125,7 +125,7 @@ def _default(step: pipelines.Step, one: pipelines.Parameter) -> str:
         if one.name in fixed:
             by_recipe = {"": fixed[one.name]}
     if not by_recipe:
-        return said[1] if (said := _NOT_GIVEN.search(one.description)) else ""
+        return said[1] if (said := _DEFAULT.search(one.description)) else ""
     if len(set(by_recipe.values())) == 1:
         return _value(next(iter(by_recipe.values())))
     return ", ".join(f"{_value(value)} ({recipe})" for recipe, value in by_recipe.items())
@@ -375,9 +375,9 @@ def _help(one: click.Parameter) -> str:
     if one.required:
         words.append("Needed.")
     elif (shown := getattr(one, "show_default", None)) and isinstance(shown, str):
-        words.append(f"Not given: {shown}.")
+        words.append(f"Default: {shown}.")
     elif shown is not False and one.default not in (None, False, ...) and not callable(one.default):
-        words.append(f"Not given: {one.default}.")
+        words.append(f"Default: {one.default}.")
     if envvar := getattr(one, "envvar", None):
         words.append(f"Or `{envvar}` in the environment.")
     return " ".join(filter(None, words))

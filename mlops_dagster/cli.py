@@ -8,6 +8,7 @@ Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused bef
 """
 
 import io
+import shlex
 import signal
 import sys
 import threading
@@ -39,6 +40,7 @@ from mlops_dagster.shell.output import (
     AsJson,
     BeatPersistence,
     DeploymentName,
+    EachSymbol,
     End,
     Horizon,
     Margin,
@@ -58,11 +60,13 @@ from mlops_dagster.shell.output import (
     print_json,
     progress,
     run_steps,
+    say_next,
     shell_tracker,
 )
 
 app = typer.Typer(
     name="mlops",
+    suggest_commands=False,  # click does it, too
     help="Train scikit-learn models on daily prices. Every command runs the same steps as the Dagster assets.",
     no_args_is_help=True,
     add_completion=False,
@@ -128,23 +132,28 @@ def build_model(
         )
         store = store_of(settings)
         origin = shell_origin()
-        reports: dict[str, dict[str, Any]] = {}
+        each = EachSymbol(symbol)
         with steps.training_engine(settings) as engine:
             tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
-            for one in symbol:
+
+            def build(one: str) -> dict[str, Any]:
                 calls = {
                     "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
                     "training_set": partial(steps.training_set, one, split, store=store),
                     "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
                     "champion_model": partial(steps.champion_model, one, rules, **tracked),
                 }
-                reports[one] = run_steps(one, calls, settings, origin)
-        if as_json:
-            print_json({"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports})
-        else:
-            for one in symbol:
-                _print_model(reports[one]["trained_model"])
-                champion.say_decision(reports[one]["champion_model"])
+                return run_steps(one, calls, settings, origin)
+
+            reports = each.do(build)
+
+        def show() -> None:
+            for made in reports.values():
+                _print_model(made["trained_model"])
+                champion.say_decision(made["champion_model"])
+            champion.say_what_follows([made["champion_model"] for made in reports.values()])
+
+        each.say(as_json, {"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports}, show)
 
 
 app.command()(champion.promote)
@@ -171,10 +180,9 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json({"home": str(settings.home), "dagster_home": str(dagster_home), "symbols": settings.symbols})
         else:
-            out.print(
-                f"Ready: {settings.home}\nFor Dagster's own commands: export DAGSTER_HOME={dagster_home}",
-                soft_wrap=True,
-            )
+            export = f"export DAGSTER_HOME={shlex.quote(str(dagster_home))}"
+            out.print(f"Ready: {settings.home}\nFor Dagster's own commands: {export}", markup=False)
+            say_next("mlops build-model --symbol GSPC, or mlops ui")
 
 
 app.command()(ui.ui)

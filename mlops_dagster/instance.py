@@ -181,7 +181,7 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
         add_symbols(instance, [report.symbol])
         for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
             pin = report.inputs.get(parent.to_user_string())
-            if pin is None:  # who is champion is asked of the newest decision
+            if pin is None:  # a rollback reads no table
                 there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
             else:
                 there = event_of(instance, parent, report.symbol, pin)

@@ -10,6 +10,7 @@ from dagster._core.execution.api import create_execution_plan
 from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.environment import changed_environment
+from mlops_dagster.stack.secrets import redacted
 
 
 def plan_problems(deployment: Deployment, name: str) -> list[str]:
@@ -56,7 +57,7 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
 def _first_words(error: BaseException) -> str:
     if isinstance(error, dg.DagsterResourceFunctionError) and error.__cause__ is not None:
         error = error.__cause__  # Dagster's own words say only that a resource failed
-    said = " ".join(str(error).split())[:500]
+    said = " ".join(redacted(str(error)).split())[:500]
     if isinstance(error, ModuleNotFoundError) and "databricks" in str(error.name):
         return f'{said}: pip install "mlops_dagster[databricks]"'
     return said if isinstance(error, MlopsError) else f"{type(error).__name__}: {said}"

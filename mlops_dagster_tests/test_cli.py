@@ -48,6 +48,25 @@ def test_build_model_runs_the_steps_and_prints_the_whole_report(mlops, home, pri
     assert run.data.tags["orchestrator_run_id"] == said["run_id"]
 
 
+def test_a_symbol_that_fails_neither_stops_the_others_nor_hides_their_results(mlops, price_file):
+    given = ("-s", "NONE", "-s", "ACME", "--path", str(price_file.parent / "{symbol}.csv"))
+    done = mlops("build-model", *given, *SMALL, "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert list(said["symbols"]) == ["ACME"]
+    assert list(said["failed"]) == ["NONE"]
+    assert "NONE.csv" in said["failed"]["NONE"]["message"]
+    done = mlops("promote", *given[:4])
+    assert done.returncode == 1
+    assert "ACME: " in done.stdout
+    assert "1 of 2 symbols failed: NONE." in done.stderr
+    assert "NONE: ParameterError symbol='NONE' (str): no model of it was built" in done.stderr
+
+
+def test_a_suggestion_is_made_once(mlops):
+    assert mlops("buildmodel").stderr.count("Did you mean") == 1
+
+
 def test_the_articles_numbers_from_the_shell(mlops):
     given = ("--symbol", "GSPC", "--recipe", "article", "--max-depth", "80", "--n-estimators", "100")
     done = mlops("build-model", *given, "--json")
@@ -173,7 +192,7 @@ def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, t
     assert lines[-5:] == [
         f"What they log: {home / 'ui.log'}",
         f"Dagster  {server.url}",
-        f"MLflow   http://127.0.0.1:{mlflow}",
+        f"MLflow   http://127.0.0.1:{mlflow}/#/experiments?workflowType=machine_learning",
         "Stop both with Ctrl-C.",
         "Stopping ...",
     ]

@@ -87,7 +87,7 @@ def test_the_launchpad_takes_what_a_search_takes(field, known):
 def test_the_launchpad_explains_every_parameter():
     fields = ForestConfig.to_config_schema().as_field().config_type.fields
     assert "from 1 to 1000" in fields["max_depth"].description
-    assert "Not given: 80." in fields["max_depth"].description
+    assert "Default: 80." in fields["max_depth"].description
     assert all(field.description for field in fields.values())
 
 

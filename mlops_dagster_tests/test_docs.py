@@ -36,7 +36,7 @@ LEFT_OUT_HERE = {
         r"airflow/\.venv/bin/|TOKEN=|curl ": "Airflow's own environment and server: airflow/tests run them",
         r"pip wheel|mlops databricks-bundle": "for Databricks: airflow/tests do it on the stand-in",
     },
-    "docs/parity.md": {r"mlops parity": "it needs two stacks: shell/test_parity.py makes them"},
+    "docs/parity.md": {r"mlops (parity|search-model|cluster-search-model)": "shell/test_parity.py makes two stacks"},
     "docs/performance.md": {r"\.venv/bin/python (-m benchmarks\.|benchmarks/)": "benchmarks, minutes to hours"},
     "docs/spark.md": {
         r"SPARK_LOCAL_IP=": "the tutorial starts master and worker, contracts/spark_servers.py the Connect server"

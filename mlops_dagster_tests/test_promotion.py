@@ -333,7 +333,7 @@ def test_a_number_that_was_the_champions_makes_no_champion(train, judge, store, 
     assert "is another model" in facts["reason"]
     assert tracker.registry.holder("ACME", CHAMPION) is None
     with pytest.raises(ModelRefused, match=r"another model .* deleted, or is in another MLflow.*mlops build-model"):
-        steps.load_champion("ACME", store, tracker.registry)
+        steps.load_champion("ACME", steps.Inputs("ACME", store), tracker.registry)
     with pytest.raises(ParameterError, match="no champion before 1"):
         steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
 

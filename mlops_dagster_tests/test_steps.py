@@ -146,7 +146,7 @@ def test_a_run_keeps_to_what_it_has_made_while_another_writes_the_same_tables(st
     assert said["A", "training_set"].table.metadata["prices_digest"] == made["A"]["prices"]["digest"]
 
     # Prices of B come between the forecast and how good it was.
-    run("A", steps.price_forecast, {}, **tracked)
+    assert set(run("A", steps.price_forecast, {}, **tracked).inputs) == {"prices", "champion_model"}
     steps.prices("ACME", {"source": "files", "path": str(files["B"])}, store=store)
     assert run("A", steps.forecast_quality, {}, store=store).inputs["prices"] == made["A"]["prices"]
 

@@ -22,7 +22,7 @@ from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
-from include.orders import SECTION, hand_on, orders
+from include.orders import SECTION, MlflowLink, failure, hand_on, orders
 
 BUNDLE = Path(__file__).with_name("databricks.yml")
 _WHEEL = "./dist/*.whl"
@@ -39,6 +39,7 @@ class DatabricksStep(DatabricksSubmitRunOperator):
 
     # What it sends is made when it runs. Rendered again, `{{ }}` in a parameter would be a template.
     template_fields = ("databricks_conn_id",)
+    operator_extra_links = (*DatabricksSubmitRunOperator.operator_extra_links, MlflowLink())
 
     def __init__(self, *, pipeline: pipelines.Pipeline, step: pipelines.Step, **kwargs: Any) -> None:
         super().__init__(polling_period_seconds=conf.getint(SECTION, "poll_seconds", fallback=15), **kwargs)
@@ -111,7 +112,7 @@ class DatabricksStep(DatabricksSubmitRunOperator):
         said = self._printed(run_id) if run_id else None
         if said is None or "message" not in said:
             return error
-        return type(error)(f"{self.step.name}: {said['error']}: {said['message']}\n{error}")
+        return failure(self.step.name, said, f"\n{error}")
 
     def _printed(self, run_id: int | None) -> dict[str, Any] | None:
         tasks = self._hook.get_run(run_id).get("tasks") or [{"run_id": run_id}]

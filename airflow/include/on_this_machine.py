@@ -19,9 +19,7 @@ from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
-from include.orders import SECTION, hand_on, orders
-
-_REFUSED = 2  # `mlops`: a parameter or setting was refused before any work
+from include.orders import SECTION, MlflowLink, failure, hand_on, orders
 
 
 class LocalStep(BaseOperator):
@@ -34,6 +32,7 @@ class LocalStep(BaseOperator):
     """
 
     ui_color = "#e8f0e4"
+    operator_extra_links = (MlflowLink(),)
 
     def __init__(self, *, pipeline: pipelines.Pipeline, step: pipelines.Step, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -116,8 +115,12 @@ def _die_with_parent() -> None:
 
 def _failure(step: str, status: int, printed: str) -> AirflowException:
     try:
-        said = json.loads(printed)
-        message = f"{step}: {said['error']}: {said['message']}"
+        return failure(step, json.loads(printed))
     except (ValueError, KeyError, TypeError):
-        message = f"{step} ended with status {status}; the lines above say why."
-    return AirflowFailException(message) if status == _REFUSED else AirflowException(message)
+        pass
+    if status < 0:
+        killed = f"{step} was killed by {signal.Signals(-status).name}, and not by this task"
+        if -status == signal.SIGKILL:
+            killed += "; the kernel does that if the machine has no memory left, and its log (dmesg) says so then"
+        return AirflowException(f"{killed}.")
+    return AirflowException(f"{step} ended with status {status}; the lines above say why.")

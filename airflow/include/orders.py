@@ -9,13 +9,15 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import BaseOperatorLink, conf
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time.xcom import XCom
 
 from include import pipelines
 from include.parameters import check_run, given_to
 
 SECTION = "mlops"
+_REFUSED = 2  # of `mlops`: what was given was refused; trying again wouldn't help
 SHOWN = ("data_version", "model_digest", "metrics", "best_parameters", "mlflow_url")
 
 
@@ -33,7 +35,10 @@ def orders(pipeline: pipelines.Pipeline, step: pipelines.Step, context: Any) -> 
     except pipelines.ParameterError as error:
         raise AirflowFailException(str(error)) from None
     run_id = context["dag_run"].run_id
-    origin = {"orchestrator": "airflow", "run_id": run_id}
+    ti = context["ti"]
+    # A task that is cleared begins anew: its attempts before were no failures, and `max_tries` has grown by them.
+    attempt = ti.try_number - max(0, ti.max_tries - (context["task"].retries or 0))
+    origin = {"orchestrator": "airflow", "run_id": run_id, "attempt": max(1, attempt)}
     if base := conf.get("api", "base_url", fallback=""):
         origin["url"] = f"{base.rstrip('/')}/dags/{context['dag_run'].dag_id}/runs/{quote(run_id, safe='')}"
     given = json.dumps(given_to(step, params))
@@ -48,6 +53,22 @@ def made_by_run(context: Any) -> dict[str, Any]:
     earlier = sorted(context["task"].get_flat_relative_ids(upstream=True))
     reports = context["ti"].xcom_pull(task_ids=earlier) if earlier else []
     return {table: version for report in reports for table, version in (report or {}).get("outputs", {}).items()}
+
+
+def failure(step: str, said: dict[str, Any], more: str = "") -> AirflowException:
+    """Return the error of a step that failed, from what `mlops` has printed; Airflow tries again what may succeed."""
+    kind = AirflowFailException if said.get("exit_status") == _REFUSED else AirflowException
+    return kind(f"{step}: {said['error']}: {said['message']}{more}")
+
+
+class MlflowLink(BaseOperatorLink):
+    """The button that leads from a task to its run in MLflow."""
+
+    name = "MLflow"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address that the step has reported; a step without a run in MLflow has none."""
+        return XCom.get_value(ti_key=ti_key, key="mlflow_url") or ""
 
 
 def hand_on(report: dict[str, Any], context: Any) -> dict[str, Any]:

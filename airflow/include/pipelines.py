@@ -28,7 +28,8 @@ PARAMETER_TYPES: Mapping[Kind, str] = {
 class MlopsError(Exception):
     """Something that whoever runs a step can mend. Its message names what, where and the cure; no traceback helps."""
 
-    exit_status = 1  # of the command line: 1 the work failed, 2 refused before any work
+    # Of the command line: 1 the work failed, 2 what was given was refused. Orchestrators don't try 2 again.
+    exit_status = 1
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -237,7 +238,7 @@ SOURCE = Parameter(
     "source",
     "text",
     "Where the prices come from: the bundled files, your own CSV or Parquet files, or Yahoo Finance. "
-    "Not given: as the deployment says.",
+    "Default: as the deployment says.",
     choices=PRICE_SOURCES,
 )
 PATH = Parameter(
@@ -249,10 +250,10 @@ SHA256 = Parameter(
     "sha256",
     "text",
     "For source 'files': the SHA-256 of the bytes that are meant, of several files in the order of their names. Other "
-    "bytes are refused. Not given: whatever is there.",
+    "bytes are refused. Default: whatever is there.",
 )
-START = Parameter("start", "text", "For source 'yahoo': the first day, YYYY-MM-DD. Not given: all there is.")
-END = Parameter("end", "text", "For source 'yahoo': the day after the last, YYYY-MM-DD. Not given: today.")
+START = Parameter("start", "text", "For source 'yahoo': the first day, YYYY-MM-DD. Default: all there is.")
+END = Parameter("end", "text", "For source 'yahoo': the day after the last, YYYY-MM-DD. Default: today.")
 
 RECIPE = Parameter(
     "recipe",
@@ -264,14 +265,14 @@ RECIPE = Parameter(
 HORIZON = Parameter(
     "horizon",
     "integer",
-    "How many trading days ahead the forecast looks. Not given: 1 (honest), 1 % of the rows (article).",
+    "How many trading days ahead the forecast looks. Default: 1 (honest), 1 % of the rows (article).",
     minimum=1,
     maximum=250,
 )
 TEST_SIZE = Parameter(
     "test_size",
     "number",
-    "The share of the rows that is kept for testing. Not given: 0.33.",
+    "The share of the rows that is kept for testing. Default: 0.33.",
     minimum=0.05,
     maximum=0.5,
 )
@@ -368,14 +369,14 @@ SEARCH = (
         "cv",
         "text",
         "How candidates are scored. 'chronological': on rows that come after those they learn from, with a gap. "
-        "'shuffled': on random parts, as the article does. Not given: chronological (honest), shuffled (article).",
+        "'shuffled': on random parts, as the article does. Default: chronological (honest), shuffled (article).",
         choices=CV_SCHEMES,
     ),
     Parameter("folds", "integer", "How many times each candidate is fitted and scored.", minimum=2, maximum=50),
     Parameter(
         "gap",
         "integer",
-        "For cv 'chronological': how many rows to leave out before those that are scored. Not given: the horizon, "
+        "For cv 'chronological': how many rows to leave out before those that are scored. Default: the horizon, "
         "with which nothing leaks.",
         minimum=0,
         maximum=1000,
@@ -412,8 +413,8 @@ FORECASTING = (
     Parameter(
         "catch_up",
         "integer",
-        "How many of the last days to forecast after the event, where they have no forecast yet and the champion "
-        "hasn't learned from them, as after a week in which no run was made.",
+        "How many of the last days to forecast late, when their price is known already: those without a forecast "
+        "and that the champion hasn't learned from, as after a week without a run.",
         minimum=0,
         maximum=250,
     ),
@@ -468,7 +469,7 @@ def explain(name: str) -> str:
     Examples
     --------
     >>> explain("n_estimators")
-    'How many trees the forest has. Give an integer from 1 to 10000. Not given: 100 (article), 200 (honest).'
+    'How many trees the forest has. Give an integer from 1 to 10000. Default: 100 (article), 200 (honest).'
     """
     said = PARAMETERS[name]
     words = [said.description]
@@ -479,9 +480,9 @@ def explain(name: str) -> str:
         if name in step_defaults:
             defaults = dict.fromkeys(RECIPES, step_defaults[name])
     if len(set(defaults.values())) == 1:
-        words.append(f"Not given: {next(iter(defaults.values()))}.")
+        words.append(f"Default: {next(iter(defaults.values()))}.")
     elif defaults:
-        words.append("Not given: " + ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items()) + ".")
+        words.append("Default: " + ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items()) + ".")
     return " ".join(words)
 
 
@@ -588,22 +589,22 @@ FORECAST_QUALITY = Step(
 
 BUILD_MODEL = Pipeline(
     "build_model_pipeline",
-    "Prices to training set to trained model to champion, for one symbol.",
+    "For one symbol: its prices, the training set, a trained model, and which model is the champion.",
     (PRICES, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL),
 )
 SEARCH_MODEL = Pipeline(
     "search_model_pipeline",
-    "Prices to training set to grid search, for one symbol, on this machine.",
+    "For one symbol: its prices, the training set, and a grid search on this machine.",
     (PRICES, TRAINING_SET, GRID_SEARCH_RESULTS),
 )
 CLUSTER_SEARCH_MODEL = Pipeline(
     "cluster_search_model_pipeline",
-    "Prices to training set to grid search, for one symbol, on Spark.",
+    "For one symbol: its prices, the training set, and a grid search on Spark.",
     (PRICES, TRAINING_SET, SPARK_GRID_SEARCH_RESULTS),
 )
 FORECAST = Pipeline(
     "forecast_pipeline",
-    "Prices to forecast to how good the forecasts were, for one symbol, with the champion.",
+    "With the champion of one symbol: its prices, the forecast of the next day, and how good earlier forecasts were.",
     (PRICES, PRICE_FORECAST, FORECAST_QUALITY),
 )
 PIPELINES = (BUILD_MODEL, SEARCH_MODEL, CLUSTER_SEARCH_MODEL, FORECAST)

@@ -94,6 +94,9 @@ class Run:
     def xcom(self, name, key):
         return self.get(f"/taskInstances/{name}/xcomEntries/{key}?deserialize=true")["value"]
 
+    def link(self, name):
+        return self.get(f"/taskInstances/{name}/links")["extra_links"]["MLflow"]
+
     def log(self, name, attempt=1):
         return json.dumps(self.get(f"/taskInstances/{name}/logs/{attempt}?full_content=true")["content"])
 

@@ -58,7 +58,7 @@ class GateConfig(dg.Config):
 
 
 class ForecastConfig(dg.Config):
-    """How sure the interval is, and which days are forecast after the event."""
+    """How sure the interval is, and which missed days are forecast late."""
 
     interval: float = parameter("interval", default=pipelines.FORECASTING_DEFAULTS["interval"])
     catch_up: int = parameter("catch_up", default=pipelines.FORECASTING_DEFAULTS["catch_up"])

@@ -39,7 +39,7 @@ def forecast_is_fresh(context: dg.AssetCheckExecutionContext, store: dg.Resource
 def features_have_not_drifted(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store], tracker: dg.ResourceParam[Tracker]
 ) -> dg.AssetCheckResult:
-    """In the last month at least half of each feature's values were such as the champion has often learned from."""
+    """At least half of each feature's values of the last month lie in the range that the champion learned from."""
     from mlops_dagster.ml.drift import MIDDLE, MOST_OUTSIDE, RECENT_ROWS, share_outside
     from mlops_dagster.ml.forecasting import rows_learned_from
     from mlops_dagster.steps.champion import by_its_recipe, champion_of

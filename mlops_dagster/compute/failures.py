@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlops_dagster.compute.submission import URL
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
+from mlops_dagster.stack.secrets import redacted
 
 
 def to_failure(error: BaseException | Any, url: str | None = None) -> dg.Failure:
@@ -26,8 +27,8 @@ def to_failure(error: BaseException | Any, url: str | None = None) -> dg.Failure
         url = error.url
         traceback = "\n".join(task.trace for task in error.tasks if task.trace)
     if traceback:
-        metadata["traceback"] = dg.MetadataValue.md(f"```\n{traceback}\n```")
+        metadata["traceback"] = dg.MetadataValue.md(f"```\n{redacted(str(traceback))}\n```")
     if url:
         metadata[URL] = dg.MetadataValue.url(url)
     # What was refused before any work would be refused again.
-    return dg.Failure(str(error), metadata=metadata, allow_retries=getattr(error, "exit_status", 1) != 2)
+    return dg.Failure(redacted(str(error)), metadata=metadata, allow_retries=getattr(error, "exit_status", 1) != 2)

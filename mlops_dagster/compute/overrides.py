@@ -49,7 +49,7 @@ def fields_of(deployment: Deployment) -> dict[str, dg.Field]:
     """Return the config that the compute of a deployment takes in the launchpad."""
     fields = _HERE if deployment.compute == "here" else _CLUSTER
     return {
-        name: dg.Field(kind, is_required=False, description=f"{description} Not given: as the deployment says.")
+        name: dg.Field(kind, is_required=False, description=f"{description} Default: as the deployment says.")
         for name, (kind, description) in fields.items()
     }
 

@@ -78,6 +78,8 @@ class Violation:
 class PriceDataError(MlopsError, ValueError):
     """The prices break the contract. The message lists every violation, `violations` holds them one by one."""
 
+    exit_status = 2
+
     def __init__(self, source: str, violations: Sequence[Violation]) -> None:
         super().__init__(source, tuple(violations))  # both as args, so that the error can be pickled
         self.source = source

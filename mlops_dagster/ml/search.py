@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 TIMES = ("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time")
-"""The columns of the table that are another time's another time."""
+"""The table's columns that differ each time a search is run: they say how long it took."""
 
 _DTYPES = {"integer": "int64", "number": "float64", "boolean": "bool"}
 

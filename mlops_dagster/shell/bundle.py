@@ -33,4 +33,4 @@ def databricks_bundle(
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise MlopsError(f"{output} can't be written: {error.strerror or error}.") from None
-        out.print(f"{output}: databricks bundle deploy --target dev", soft_wrap=True, markup=False)
+        out.print(f"{output}: databricks bundle deploy --target dev", markup=False)

@@ -37,7 +37,7 @@ def show(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
             print_json({"folder": str(folder), "bytes": size, "forests": kept})
             return
         entries = sum(one["entries"] for one in kept)
-        out.print(f"{folder}: {_megabytes(size)}, {entries:,} sums of {len(kept):,} forests", soft_wrap=True)
+        out.print(f"{folder}: {_megabytes(size)}, {entries:,} sums of {len(kept):,} forests")
         if kept:
             used = sorted(one["used"] for one in kept)
             first, last = (f"{datetime.fromtimestamp(one):%Y-%m-%d %H:%M}" for one in (used[0], used[-1]))

@@ -35,13 +35,13 @@ Caller = Annotated[
     str | None,
     typer.Option(
         "--origin",
-        help="For jobs: who calls, as JSON {orchestrator: ..., run_id: ..., url: ...}; MLflow shows it.",
+        help="For jobs: who calls, as JSON {orchestrator: ..., run_id: ..., url: ..., attempt: ...}; MLflow shows it.",
         show_default=False,
     ),
 ]
 
 _BOOLEANS = {f"--{one.name.replace('_', '-')}" for one in pipelines.PARAMETERS.values() if one.kind == "boolean"}
-_called_by: dict[str, str] = {}
+_called_by: dict[str, Any] = {}
 
 
 def plain_arguments(arguments: Sequence[str]) -> list[str]:
@@ -85,8 +85,10 @@ def take_orders(environment: str | None, secrets: str | None, caller: str | None
 
         os.environ.update(fetch_secrets(wanted))
     said = _json("origin", caller, dict, "an object with orchestrator, run_id and perhaps url")
-    if said and not ({"orchestrator", "run_id"} <= set(said) <= {"orchestrator", "run_id", "url"}):
-        raise pipelines.ParameterError("origin: give an object with orchestrator, run_id and perhaps url.")
+    if said and not ({"orchestrator", "run_id"} <= set(said) <= {"orchestrator", "run_id", "url", "attempt"}):
+        raise pipelines.ParameterError("origin: give an object with orchestrator, run_id and perhaps url and attempt.")
+    if type(said.get("attempt", 1)) is not int:
+        raise pipelines.ParameterError(f"origin: attempt={said['attempt']!r}: give an integer, 1 for the first.")
     _called_by.clear()
     _called_by.update(said)
 

@@ -16,12 +16,13 @@ from mlops_dagster.shell.output import (
     AsJson,
     BeatPersistence,
     DeploymentName,
+    EachSymbol,
     Margin,
     Symbols,
     errors_said_well,
     out,
-    print_json,
     run_step,
+    say_next,
     shell_tracker,
 )
 
@@ -50,7 +51,7 @@ def rollback(
     symbol: Symbols,
     version: Annotated[
         str | None,
-        typer.Option("--to", help="A version that was champion before. Not given: the last.", show_default=False),
+        typer.Option("--to", help="A version that was champion before. Default: the last.", show_default=False),
     ] = None,
     deployment: DeploymentName = None,
     as_json: AsJson = False,
@@ -69,7 +70,15 @@ def say_decision(report: dict[str, Any]) -> None:
     """Print who is champion, and why."""
     champion = report["champion"]
     who = f"version {champion} is champion" if champion else "there is no champion"
-    out.print(f"{report['symbol']}: {who}. {report['reason']}", soft_wrap=True, markup=False)
+    out.print(f"{report['symbol']}: {who}. {report['reason']}", markup=False)
+
+
+def say_what_follows(decisions: list[dict[str, Any]]) -> None:
+    """Say what can be done after decisions: forecast, or look for a better model."""
+    if champions := [one["symbol"] for one in decisions if one["champion"]]:
+        say_next(f"mlops forecast --symbol {champions[0]}. All models: mlops report")
+    elif decisions:
+        say_next(f"mlops search-model --symbol {decisions[0]['symbol']} looks for better parameters")
 
 
 def _decide(
@@ -82,7 +91,13 @@ def _decide(
 
     settings = load_deployment(deployment)
     store = store_of(settings)
-    for one in symbols:
+    tools: dict[str, Any] = {
+        "store": store,
+        "tracker": shell_tracker(settings),
+        "origin": shell_origin(),
+    }
+
+    def decide(one: str) -> dict[str, Any]:
         if store.current(needs, one) is None:
             others = ", ".join(store.symbols(needs)) or "none"
             cure = (
@@ -90,17 +105,14 @@ def _decide(
                 f"{others}). Build one: mlops build-model --symbol {one}. Or set MLOPS_HOME to the home that has it."
             )
             raise pipelines.refuse("symbol", one, cure)
-    tools: dict[str, Any] = {
-        "store": store,
-        "tracker": shell_tracker(settings),
-        "origin": shell_origin(),
-    }
-    reports = {
-        one: run_step(one, "champion_model", partial(deciding(one), **tools), settings, tools["origin"])
-        for one in symbols
-    }
-    if as_json:
-        print_json(reports)
-        return
-    for one in symbols:
-        say_decision(reports[one])
+        return run_step(one, "champion_model", partial(deciding(one), **tools), settings, tools["origin"])
+
+    each = EachSymbol(symbols)
+    reports = each.do(decide)
+
+    def show() -> None:
+        for report in reports.values():
+            say_decision(report)
+        say_what_follows(list(reports.values()))
+
+    each.say(as_json, reports, show)

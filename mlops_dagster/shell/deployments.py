@@ -60,7 +60,7 @@ def _print_listed(row: dict[str, Any]) -> None:
         out.print(f"  [red]wrong[/red]     mlops deployments check {escape(row['name'])}")
     for key in ("compute", "store", "tracking", "spark", "file"):
         if row.get(key):
-            out.print(f"  {key:9} {row[key]}", markup=False, soft_wrap=True)
+            out.print(f"  {key:9} {row[key]}", markup=False)
 
 
 def _summary(name: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def show(deployment: Name = None, as_json: AsJson = False) -> None:
                 }
             )
             return
-        out.print(f"{name}: {file or 'no file, only defaults and environment'}", soft_wrap=True, markup=False)
+        out.print(f"{name}: {file or 'no file, only defaults and environment'}", markup=False)
         table = Table(box=None, pad_edge=False)
         table.add_column("setting", no_wrap=True)
         table.add_column("value", overflow="fold")
@@ -161,13 +161,13 @@ def _said(place: tuple[str, ...], said: Any) -> bool:
 
 
 def _without_secret(name: str, value: Any, place: tuple[str, ...] = ()) -> Any:
-    from mlops_dagster.stack.secrets import is_secret_name, looks_secret
+    from mlops_dagster.stack.secrets import is_secret_name, redacted
 
     own_name = bool({"extra_tags", "custom_tags"} & set(place))
     if value in (None, "", [], {}) or isinstance(value, bool):
         return value
-    if isinstance(value, str) and (looks_secret(value) or (is_secret_name(name) and not own_name)):
-        return "***"
+    if isinstance(value, str):
+        return "***" if is_secret_name(name) and not own_name else redacted(value)
     return value
 
 
@@ -254,16 +254,16 @@ def _credential_problems(settings: "Deployment") -> list[str]:
 def _print_checked(one: dict[str, Any]) -> None:
     name = Path(one["deployment"]).name if one["deployment"].endswith((".yaml", ".yml")) else one["deployment"]
     if not one["problems"]:
-        out.print(f"[green]ok[/green]     {escape(name)}", soft_wrap=True)
+        out.print(f"[green]ok[/green]     {escape(name)}")
     elif len(one["problems"]) == 1:
-        out.print(f"[bold red]wrong[/bold red]  {escape(name)}: {escape(one['problems'][0])}", soft_wrap=True)
+        out.print(f"[bold red]wrong[/bold red]  {escape(name)}: {escape(one['problems'][0])}")
     else:
-        out.print(f"[bold red]wrong[/bold red]  {escape(name)}:", soft_wrap=True)
+        out.print(f"[bold red]wrong[/bold red]  {escape(name)}:")
         for problem in one["problems"]:
-            out.print(f"  - {problem}", markup=False, soft_wrap=True)
+            out.print(f"  - {problem}", markup=False)
     _print_warnings(one["warnings"])
 
 
 def _print_warnings(warnings: list[str]) -> None:
     for warning in warnings:
-        out.print(f"  [yellow]warning[/yellow] {escape(warning)}", soft_wrap=True)
+        out.print(f"  [yellow]warning[/yellow] {escape(warning)}")

@@ -15,6 +15,7 @@ from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
+    EachSymbol,
     End,
     PricePath,
     Sha256,
@@ -25,8 +26,8 @@ from mlops_dagster.shell.output import (
     option,
     out,
     price_parameters,
-    print_json,
     run_steps,
+    say_next,
     shell_tracker,
 )
 
@@ -66,26 +67,33 @@ def forecast(
         )
         store, origin = store_of(settings), shell_origin()
         tools: Any = {"deployment": settings, "store": store, "tracker": shell_tracker(settings), "origin": origin}
-        reports: dict[str, dict[str, Any]] = {}
-        for one in symbol:
+
+        def forecast_one(one: str) -> dict[str, Any]:
             its = {"prices": where, "price_forecast": given, "forecast_quality": {}}
             calls = {step: partial(steps.run_step, step, one, its[step], **tools) for step in its}
-            reports[one] = run_steps(one, calls, settings, origin)
-        if as_json:
-            print_json({"pipeline": pipelines.FORECAST.name, "run_id": origin.run_id, "symbols": reports})
-            return
-        print_forecasts(latest_forecasts(store, symbol))
-        for one in symbol:
-            out.print(f"{one}: {reports[one]['forecast_quality']['summary']}", soft_wrap=True, markup=False)
+            return run_steps(one, calls, settings, origin)
+
+        each = EachSymbol(symbol)
+        reports = each.do(forecast_one)
+
+        def show() -> None:
+            if reports:
+                print_forecasts(latest_forecasts(store, list(reports)))
+                for one, made in reports.items():
+                    out.print(f"{one}: {made['forecast_quality']['summary']}", markup=False)
+                say_next("mlops report --html state.html (a page of all), or mlops serve (for other programs)")
+
+        each.say(as_json, {"pipeline": pipelines.FORECAST.name, "run_id": origin.run_id, "symbols": reports}, show)
 
 
 def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
     """Return what there is to know about the newest forecast of each symbol, as JSON values."""
     from mlops_dagster.steps import newest_as_json
+    from mlops_dagster.steps.growing import read_grown
 
     found = []
     for symbol in store.symbols("price_forecast") if symbols is None else symbols:
-        frame, _ = store.read("price_forecast", symbol)
+        frame, _ = read_grown("price_forecast", symbol, store)
         newest = frame.sort_values("Date", kind="stable").iloc[-1]
         made_at = newest["made_at"].isoformat(timespec="seconds")
         found.append({**newest_as_json(symbol, newest), "made_at": made_at})
@@ -113,6 +121,5 @@ def print_forecasts(forecasts: list[dict[str, Any]]) -> None:
         out.print(
             f"{one['symbol']}: forecast from the price of {one['made_on']} by version {one['model_version']}; "
             f"{one['interval']:.0%} of the prices are meant to lie in the interval.",
-            soft_wrap=True,
             markup=False,
         )

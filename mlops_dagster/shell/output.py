@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,10 +18,25 @@ from rich.markup import escape
 
 from mlops_dagster import pipelines
 from mlops_dagster.shell.telling import tell_dagster
+from mlops_dagster.stack.secrets import redacted
+
+T = TypeVar("T")
+
+
+class _Paper(Console):
+    """Where sentences are wrapped between words on a terminal, and a line each in a file or a pipe."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print. Where a word is longer than a line, as a path may be, the terminal wraps, so that it can be copied."""
+        if all(isinstance(one, str) for one in objects):
+            longest = max((len(word) for one in objects for word in one.split()), default=0)
+            options["soft_wrap"] = not self.is_terminal or longest > self.width
+        super().print(*objects, **options)
+
 
 # People read standard output, scripts read it with --json; progress goes to the other stream.
-out = Console(highlight=False)
-progress = Console(stderr=True, highlight=False)
+out = _Paper(highlight=False)
+progress = _Paper(stderr=True, highlight=False)
 
 
 def option(name: str, panel: str | None = None) -> Any:
@@ -85,7 +100,7 @@ def outputs_of(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 def step_done(symbol: str, step: str, made: Any, began: float, settings: Any, origin: Any) -> dict[str, Any]:
     """Say that a step is done, tell the deployment's Dagster, and return the step's report."""
     progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
-    tell_dagster(settings, made, origin, lambda text: progress.print(text, soft_wrap=True, markup=False))
+    tell_dagster(settings, made, origin, lambda text: progress.print(text, markup=False))
     result: dict[str, Any] = made.as_dict()
     return result
 
@@ -132,19 +147,77 @@ def open_tracker(settings: Any) -> Any:
 
 
 @contextmanager
-def errors_said_well(as_json: bool) -> Iterator[None]:
+def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
     """Turn an expected error into its message and an exit status; an unexpected one keeps its traceback."""
     try:
         yield
     except pipelines.MlopsError as error:
         if as_json:
-            print_json({"error": type(error).__name__, "message": str(error)})
+            print_json(_as_json(error))
         else:
-            progress.print(f"[bold red]{type(error).__name__}[/bold red]", escape(str(error)), soft_wrap=True)
+            _print_error(error)
         raise typer.Exit(error.exit_status) from None
     except KeyboardInterrupt:
-        progress.print("Stopped.")
+        progress.print(stopped)
         raise typer.Exit(130) from None
+
+
+def _as_json(error: pipelines.MlopsError) -> dict[str, Any]:
+    said = {"error": type(error).__name__, "message": redacted(str(error))}
+    return {**said, "exit_status": error.exit_status}
+
+
+def _print_error(error: pipelines.MlopsError, symbol: str = "") -> None:
+    progress.print(f"{escape(symbol)}[bold red]{type(error).__name__}[/bold red]", escape(redacted(str(error))))
+
+
+class EachSymbol:
+    """Work that is done for several symbols: what fails for one neither stops the others nor hides their results.
+
+    Parameters
+    ----------
+    symbols : list of str
+        Which. If it is one, its error is the command's.
+    """
+
+    def __init__(self, symbols: list[str]) -> None:
+        self.symbols = list(dict.fromkeys(symbols))
+        self.failed: dict[str, pipelines.MlopsError] = {}
+
+    def do(self, work: Callable[[str], T]) -> dict[str, T]:
+        """Return what the work makes of each symbol for which nothing has failed so far."""
+        done = {}
+        for one in self.symbols:
+            if one in self.failed:
+                continue
+            try:
+                done[one] = work(one)
+            except pipelines.MlopsError as error:
+                if len(self.symbols) == 1:
+                    raise
+                progress.print(f"{escape(one)}  [bold red]failed[/bold red]; the others go on")
+                self.failed[one] = error
+        return done
+
+    def say(self, as_json: bool, result: dict[str, Any], show: Callable[[], None]) -> None:
+        """Print the results and then what failed; if something has, the command's exit status is 1."""
+        if as_json:
+            failed = {one: _as_json(error) for one, error in self.failed.items()}
+            print_json({**result, "failed": failed} if failed else result)
+        else:
+            show()
+            for one, error in self.failed.items():
+                _print_error(error, f"{one}: ")
+            if self.failed:
+                progress.print(f"{len(self.failed)} of {len(self.symbols)} symbols failed: {', '.join(self.failed)}.")
+        if self.failed:
+            raise typer.Exit(1)
+
+
+def say_next(sentence: str) -> None:
+    """Say what can be done next: to people, so only on a terminal."""
+    if out.is_terminal:
+        out.print(f"[dim]Next: {escape(sentence)}[/dim]")
 
 
 def print_json(value: Any) -> None:

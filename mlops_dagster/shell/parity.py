@@ -6,7 +6,7 @@ What belongs here: naming the two sides, and the verdict in words. What doesn't:
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -22,11 +22,13 @@ def parity(
     b: Annotated[str, typer.Argument(help="The same for the other side.", show_default=False)],
     symbol: Annotated[
         list[str] | None,
-        typer.Option("--symbol", "-s", help="Which symbol. Not given: all that a side has.", show_default=False),
+        typer.Option("--symbol", "-s", help="Which symbol. Default: all that a side has.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare what two deployments, or two runs, have made: tables, metrics, model, MLflow, champion.
+
+    A search on threads and one on Spark are the same search: with both sides the same tables, these two are compared.
 
     Exit status: 0 the same, 1 something differs, 2 refused.
 
@@ -36,11 +38,11 @@ def parity(
         for one in symbol or ():
             pipelines.check_symbol(one)
         sides = [_Side(a), _Side(b)]
-        _refuse_the_same(*sides)
+        same = (sides[0].store.root, sides[0].run) == (sides[1].store.root, sides[1].run)
         symbols = symbol or sorted({one for side in sides for one in side.symbols()})
         if not symbols:
             raise pipelines.refuse("symbol", None, "neither side has anything yet; run a pipeline on both.")
-        verdicts = {one: _compare(one, *sides) for one in symbols}
+        verdicts = {one: _compare_engines(one, *sides) if same else _compare(one, *sides) for one in symbols}
         for one, verdict in verdicts.items():
             if not verdict:
                 raise pipelines.refuse("symbol", one, f"neither side has anything of {one}; run a pipeline on both.")
@@ -48,6 +50,8 @@ def parity(
         if as_json:
             print_json({"a": a, "b": b, "same": not differing, "symbols": verdicts})
         else:
+            if same:
+                a, b = "the search on threads", "the search on Spark, of the same tables"
             _print(a, b, verdicts, differing)
     if differing:
         raise typer.Exit(1)
@@ -75,14 +79,21 @@ class _Side:
         return left_behind(symbol, store=self.store, tracker=self.tracker, run=self.run or None)
 
 
-def _refuse_the_same(a: _Side, b: _Side) -> None:
-    """Refuse to compare a stack with itself, which would always agree."""
-    if (a.store.root, a.run) != (b.store.root, b.run):
-        return
+def _compare_engines(symbol: str, a: _Side, b: _Side) -> list[dict[str, Any]]:
+    """Compare the searches of one stack on threads and on Spark; all else of it would always agree with itself."""
+    from mlops_dagster.steps.parity import by_engine, compare
+
+    with progress.status(f"{symbol}  reading both searches"):
+        sides = by_engine(a.left_behind(symbol)) or _refuse_the_same(a, b)
+        return _said(compare(*sides))
+
+
+def _refuse_the_same(a: _Side, b: _Side) -> NoReturn:
     said = sorted(name for name in os.environ if name.startswith(("MLOPS_STORE", "MLOPS_HOME")))
     why = f"; the environment overrides both files: {', '.join(said)}" if said else ""
     cure = (
-        f"both sides are the same tables, {a.store.root}{why}. Name two deployments with homes of their own, or runs."
+        f"both sides are the same tables, {a.store.root}{why}. Name two deployments with homes of their own, "
+        "or runs, or search here and on Spark: then the two searches are compared."
     )
     raise pipelines.refuse("B", b.store.root, cure)
 
@@ -91,20 +102,23 @@ def _compare(symbol: str, a: _Side, b: _Side) -> list[dict[str, Any]]:
     from mlops_dagster.steps.parity import compare
 
     with progress.status(f"{symbol}  reading both sides"):
-        compared = compare(a.left_behind(symbol), b.left_behind(symbol))
+        return _said(compare(a.left_behind(symbol), b.left_behind(symbol)))
+
+
+def _said(compared: list[Any]) -> list[dict[str, Any]]:
     return [{"what": one.what, "size": one.size, "differences": one.differences} for one in compared]
 
 
 def _print(a: str, b: str, verdicts: dict[str, list[dict[str, Any]]], differing: int) -> None:
-    out.print(f"A is {a}, B is {b}.", soft_wrap=True, markup=False)
+    out.print(f"A is {a}, B is {b}.", markup=False)
     for symbol, verdict in verdicts.items():
         for said in verdict:
             if not said["differences"]:
-                out.print(f"{symbol}  {said['what']}: the same ({said['size']})", soft_wrap=True, markup=False)
+                out.print(f"{symbol}  {said['what']}: the same ({said['size']})", markup=False)
                 continue
-            out.print(f"{symbol}  {said['what']}: different", soft_wrap=True, markup=False)
+            out.print(f"{symbol}  {said['what']}: different", markup=False)
             for sentence in said["differences"]:
-                out.print(f"    {sentence}", soft_wrap=True, markup=False)
+                out.print(f"    {sentence}", markup=False)
     if differing:
         out.print(f"{differing} of {sum(map(len, verdicts.values()))} differ.")
     else:

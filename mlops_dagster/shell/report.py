@@ -22,7 +22,9 @@ from mlops_dagster.shell.output import (
     out,
     print_json,
     progress,
+    say_next,
 )
+from mlops_dagster.stack.secrets import redacted
 
 Page = Annotated[
     Path | None,
@@ -55,11 +57,11 @@ def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson
 
             with progress.status("Reading the tables"):
                 sections = state.state_of(store, open_tracker(settings).registry)
-            _write(html, report_page(sections, str(store.root)))
+            _write(html, report_page(sections, redacted(str(store.root))))
             if as_json:
                 print_json({"html": str(html.absolute())})
             else:
-                out.print(f"Written: {html.absolute().as_uri()}", soft_wrap=True, markup=False)
+                out.print(f"Written: {html.absolute().as_uri()}", markup=False)
             return
         models, forecasts, searches = state.latest_models(store), latest_forecasts(store), state.latest_searches(store)
         if as_json:
@@ -69,9 +71,8 @@ def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson
             _print_models(models)
         else:
             out.print(
-                f"No model yet in {store.root}. Build one: mlops build-model --symbol GSPC\n"
+                f"No model yet in {redacted(str(store.root))}. Build one: mlops build-model --symbol GSPC\n"
                 "Are they elsewhere? Set MLOPS_HOME, or choose a deployment with --deployment.",
-                soft_wrap=True,
                 markup=False,
             )
         if forecasts:
@@ -79,7 +80,7 @@ def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson
         if searches:
             _print_searches(searches)
         if models:
-            out.print("As a page, with pictures, all decisions and drift: mlops report --html state.html")
+            say_next("mlops report --html state.html makes a page of it, with pictures, all decisions and drift")
 
 
 def _write(file: Path, text: str) -> None:
@@ -110,9 +111,8 @@ def _print_models(models: list[dict[str, Any]]) -> None:
         )
     out.print(table)
     out.print(
-        "Measured on test rows that the model has never seen. The last two columns say by how much its squared error\n"
+        "Measured on test rows that the model has never seen. The last two columns say by how much its squared error "
         "is smaller than that of 'the price stays as it is', and of the training rows' mean.",
-        soft_wrap=True,
     )
     for model in models:
         champion_version = model["champion"]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS, MlopsError, ParameterError
 from mlops_dagster.shell.output import progress
 from mlops_dagster.shell.scoring_rows import Unanswered, read_rows
+from mlops_dagster.stack.secrets import redacted
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -145,9 +146,9 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
         if isinstance(error, HTTPException):
             return refused(error.status_code, f"{error.detail}. GET / says what is here.")
         if isinstance(error, Unanswered | ParameterError):
-            return refused(getattr(error, "status", 400), str(error))
+            return refused(getattr(error, "status", 400), redacted(str(error)))
         # Its message may name paths of this machine: whoever serves reads it, who asks needn't.
-        progress.print(f"{type(error).__name__}: {error}", markup=False, soft_wrap=True)
+        progress.print(redacted(f"{type(error).__name__}: {error}"), markup=False)
         return refused(503, f"The forecast can't be made ({type(error).__name__}); the server's own output says why.")
 
     def broken(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
+    EachSymbol,
     End,
     Horizon,
     PricePath,
@@ -35,9 +36,9 @@ from mlops_dagster.shell.output import (
     out,
     outputs_of,
     price_parameters,
-    print_json,
     progress,
     run_steps,
+    say_next,
     shell_tracker,
     step_done,
 )
@@ -61,6 +62,7 @@ Folds = Annotated[int | None, option("folds")]
 Gap = Annotated[int | None, option("gap")]
 Scoring = Annotated[str | None, option("scoring")]
 Candidates = Annotated[str | None, option("candidates")]
+_STOPPED = "Stopped. The trees that were grown are kept: the same command goes on from there."
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what the search would do.")]
 
 
@@ -90,7 +92,7 @@ def search_model(
 
     Example: mlops search-model --symbol GSPC --grid max_depth=4,8 --grid n_estimators=50:200:50
     """
-    with errors_said_well(as_json):
+    with errors_said_well(as_json, _STOPPED):
         given = {"preset": preset, "grid": parse_grid(grid), "cv": cv, "folds": folds, "gap": gap, "scoring": scoring}
         _Searching(pipelines.SEARCH_MODEL, deployment, as_json).run(
             symbol,
@@ -122,7 +124,7 @@ def cluster_search_model(
     master: Annotated[
         str | None,
         typer.Option(
-            help="Which Spark: local[2], spark://host:7077, sc://host:15002, ... Not given: as the deployment says.",
+            help="Which Spark: local[2], spark://host:7077, sc://host:15002, ... Default: as the deployment says.",
             show_default=False,
         ),
     ] = None,
@@ -134,7 +136,7 @@ def cluster_search_model(
 
     Example: mlops cluster-search-model --symbol GSPC --preset small --master 'local[2]'
     """
-    with errors_said_well(as_json):
+    with errors_said_well(as_json, _STOPPED):
         given = {"preset": preset, "grid": parse_grid(grid), "cv": cv, "folds": folds, "gap": gap, "scoring": scoring}
         _Searching(pipelines.CLUSTER_SEARCH_MODEL, deployment, as_json, master).run(
             symbol,
@@ -176,37 +178,49 @@ class _Searching:
         from mlops_dagster.stack.store import store_of
 
         settings = load_deployment(self.deployment)
+        spark = _spark_settings(settings, self.master)
         where = price_parameters(settings, symbols, prices)
         tracker = shell_tracker(settings)
         store = store_of(settings)
         origin = shell_origin()
-        reports: dict[str, dict[str, Any]] = {}
-        for one in symbols:
+
+        def prepare(one: str) -> dict[str, Any]:
             calls = {
                 "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
                 "training_set": partial(steps.training_set, one, split, store=store),
             }
-            reports[one] = run_steps(one, calls, settings, origin)
-        made = {one: outputs_of(reports[one]) for one in symbols}
+            return run_steps(one, calls, settings, origin)
+
+        each = EachSymbol(symbols)
+        reports = each.do(prepare)
+        inputs = {one: outputs_of(report) for one, report in reports.items()}
         if plan_only:
-            plans = {one: steps.plan_search(one, given, store=store, inputs=made[one]) for one in symbols}
-            self._print_plans(plans)
+            plans = each.do(lambda one: steps.plan_search(one, given, store=store, inputs=inputs[one]))
+            planned = {one: plan.as_dict() for one, plan in plans.items()}
+            each.say(self.as_json, planned, partial(_print_plans, plans))
             return
         how: Any = {"store": store, "tracker": tracker, "origin": origin, "cache": cache_folder(settings)}
-        with self._stepping(settings) as step:
-            for one in symbols:
-                began = time.monotonic()
-                with _bar(one, self.step) as tell:
-                    report = step(one, given, **how, inputs=made[one], progress=tell)
-                reports[one][self.step] = step_done(one, self.step, report, began, settings, origin)
-        if self.as_json:
-            print_json({"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": reports})
-        else:
-            for one in symbols:
-                _print_search(reports[one][self.step])
+
+        def search(one: str) -> dict[str, Any]:
+            began = time.monotonic()
+            with _bar(one, self.step) as tell:
+                made = step(one, given, **how, inputs=inputs[one], progress=tell)
+            return step_done(one, self.step, made, began, settings, origin)
+
+        with self._stepping(spark) as step:
+            found = each.do(search)
+        done = {one: {**reports[one], self.step: report} for one, report in found.items()}
+
+        def show() -> None:
+            for report in found.values():
+                _print_search(report)
+            for one, report in list(found.items())[:1]:
+                say_next(f"mlops build-model --symbol {one} {_as_options(report['best_parameters'])}")
+
+        each.say(self.as_json, {"pipeline": self.pipeline.name, "run_id": origin.run_id, "symbols": done}, show)
 
     @contextmanager
-    def _stepping(self, settings: Any) -> Iterator[Any]:
+    def _stepping(self, spark: Any) -> Iterator[Any]:
         """Yield the step's function; on a cluster with an engine that is open for all symbols."""
         from mlops_dagster import steps
 
@@ -216,17 +230,30 @@ class _Searching:
         from mlops_dagster.stack.spark import spark_engine
 
         # Opening takes seconds, which nobody should have to guess at.
-        spark = _spark_settings(settings, self.master)
         progress.print(f"Spark {spark.shown_master}", markup=False)
         with spark_engine(spark) as engine:
             yield partial(steps.spark_grid_search_results, engine=engine)
 
-    def _print_plans(self, plans: dict[str, Any]) -> None:
-        if self.as_json:
-            print_json({symbol: plan.as_dict() for symbol, plan in plans.items()})
-            return
-        for symbol, plan in plans.items():
-            out.print(f"{symbol}: {plan}", soft_wrap=True, markup=False)
+
+def _print_plans(plans: dict[str, Any]) -> None:
+    for symbol, plan in plans.items():
+        out.print(f"{symbol}: {plan}", markup=False)
+    say_next("the same command without --plan")
+
+
+def _as_options(parameters: dict[str, Any]) -> str:
+    """Write parameters as options of `mlops build-model`.
+
+    Examples
+    --------
+    >>> _as_options({"max_depth": 80, "bootstrap": False})
+    '--max-depth 80 --no-bootstrap'
+    """
+    options = []
+    for name, value in parameters.items():
+        option = name.replace("_", "-")
+        options.append(f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {value}")
+    return " ".join(options)
 
 
 def _spark_settings(settings: Any, master: str | None) -> Any:
@@ -238,7 +265,8 @@ def _spark_settings(settings: Any, master: str | None) -> Any:
     except ValueError:
         # It isn't repeated, since a Connect address may hold a token.
         raise pipelines.ParameterError(
-            "--master: give local[N], local[*], spark://host:port or sc://host:port."
+            "--master: give local[N], local[*], spark://host:port or sc://host:port. YARN and Kubernetes: start the "
+            "session there with their own tools, and use it by spark.master=active."
         ) from None
 
 

@@ -48,13 +48,14 @@ def serve(
         settings = load_deployment(deployment)
         with progress.status(f"Verifying and loading the champion of {symbol}"):
             store = store_of(settings)
-            model, registered = steps.load_champion(symbol, store, open_tracker(settings).registry)
+            model, registered = steps.load_champion(
+                symbol, steps.Inputs(symbol, store), open_tracker(settings).registry
+            )
         served = Served(model, registered, store, settings.schedules.exchange)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         out.print(
             f"{symbol}: version {registered.version} answers. How to ask: {url}\n"
             f"The next forecast: {url}/forecast/{symbol}\nStop it with Ctrl-C.",
-            soft_wrap=True,
             markup=False,
         )
         _serve(scoring_app(served, host), host, port)

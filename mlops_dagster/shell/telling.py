@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.stack.secrets import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,7 +33,7 @@ def tell_dagster(settings: Any, report: Any, origin: Origin, warn: Callable[[str
         tell_instance(home, report, origin)
     except Exception as error:  # noqa: BLE001 - a broken or locked database, settings of another version, anything
         _silent.add(home)
-        why = " ".join(str(error).split())[:200]
+        why = " ".join(redacted(str(error)).split())[:200]
         warn(f"Dagster at {home} couldn't be told and doesn't show this step ({type(error).__name__}: {why}).")
 
 

@@ -188,11 +188,15 @@ class _Served:
                     progress.print(plain.rstrip(), soft_wrap=True, markup=False)
 
     def _say_where(self) -> None:
+        from mlops_dagster.stack.tracking import MODEL_TRAINING
+
         out.print(f"What they log: {self.log}", soft_wrap=True, markup=False)
         if self.token:
             out.print(f"Dagster asks for a password, with any user name: {self.token}", soft_wrap=True, markup=False)
+        # MLflow's first page is that for language models.
+        experiments = f"/#/experiments?{MODEL_TRAINING}" if str(self.mlflow_url).startswith("http") else ""
         out.print(
-            f"Dagster  {self.dagster_url}\nMLflow   {self.mlflow_url}\nStop both with Ctrl-C.",
+            f"Dagster  {self.dagster_url}\nMLflow   {self.mlflow_url}{experiments}\nStop both with Ctrl-C.",
             soft_wrap=True,
             markup=False,
         )

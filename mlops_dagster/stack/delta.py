@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack.secrets import as_cause, redacted
 
 if TYPE_CHECKING:
     import deltalake
@@ -70,14 +71,14 @@ def explained(doing: str, *passed: type[Exception]) -> Iterator[None]:
             raise
         cause = one_line(error)
         cures = [cure for words, cure in _CURES if re.search(words, cause, re.IGNORECASE)]
-        raise StoreError(f"could not {doing}: {cause}. {''.join(cures[:1])}".strip()) from error
+        raise StoreError(f"could not {redacted(doing)}: {cause}. {''.join(cures[:1])}".strip()) from as_cause(error)
 
 
 def one_line(error: object) -> str:
     """Say what deltalake said without its colours, arrows, line breaks and stack traces."""
     text = re.sub(r"\x1b\[\d+m|↳", "", str(error))
     text = re.split(r"\n\s+0: ", text)[0]
-    return re.sub(r"\s*\n\s*", ": ", text.strip()).rstrip(".")
+    return redacted(re.sub(r"\s*\n\s*", ": ", text.strip()).rstrip("."))
 
 
 def open_table(uri: str, options: dict[str, str], version: int | None = None) -> deltalake.DeltaTable | None:
@@ -172,10 +173,24 @@ def read_rows(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) ->
     return frame
 
 
-def data_files(table: deltalake.DeltaTable) -> list[str]:
-    """Return the files that hold the rows of the version that was opened, relative to the table."""
-    paths: Any = table.get_add_actions().column("path")
-    return [str(path) for path in paths.to_pylist()]
+def data_files(table: deltalake.DeltaTable) -> dict[str, int]:
+    """Return the files that hold the rows of the version that was opened, relative to the table, and their bytes."""
+    actions: Any = table.get_add_actions()
+    return dict(zip(actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist(), strict=True))
+
+
+def lost_files(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) -> list[str]:
+    """Say which files of the version that was opened aren't as the log has them. Looks at their sizes, reads none."""
+    from deltalake.fs import DeltaStorageHandler
+
+    wanted = data_files(table)
+    with explained(f"look at the files of {uri}"):
+        found = [(one.path, one.size) for one in DeltaStorageHandler(uri, options).get_file_info([*wanted])]
+    return [
+        f"{uri}/{path} " + ("is gone" if size is None else f"has {size} bytes instead of {wanted[path]}")
+        for path, size in found
+        if size != wanted[path]
+    ]
 
 
 def list_tables(folder: str, options: dict[str, str]) -> list[str]:

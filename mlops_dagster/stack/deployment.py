@@ -50,7 +50,7 @@ class TrackingSettings(BaseModel):
         default="mlops_dagster", min_length=1, description="MLflow's experiment; made if missing"
     )
     mlflow_tracking_uri: str | None = Field(
-        default=None, description="An MLflow server's URL or a database URI. Not given: SQLite below the home folder"
+        default=None, description="An MLflow server's URL or a database URI. Default: SQLite below the home folder"
     )
     parent_run_id: str | None = Field(default=None, description="An MLflow run that all runs are shown below")
     env: dict[str, str] = Field(default={}, description="Environment variables for MLflow")
@@ -61,7 +61,7 @@ class TrackingSettings(BaseModel):
         default="mlops", description="Our own tracker, or dagster-mlflow's resource (in Dagster only)"
     )
     artifact_location: str | None = Field(
-        default=None, description="Where a new experiment keeps its artifacts. Not given: as the MLflow server says"
+        default=None, description="Where a new experiment keeps its artifacts. Default: as the MLflow server says"
     )
     ui_url: str | None = Field(
         default="http://127.0.0.1:5000",
@@ -70,7 +70,7 @@ class TrackingSettings(BaseModel):
     registered_model: str | None = Field(
         default=None,
         pattern=r"^[^/:]*\{symbol\}[^/:]*$",
-        description="The name of a symbol's model in MLflow's registry, with {symbol}. Not given: "
+        description="The name of a symbol's model in MLflow's registry, with {symbol}. Default: "
         "mlops_dagster.{symbol}; with tracking on Databricks main.default.{symbol}, in Unity Catalog",
     )
 
@@ -84,8 +84,8 @@ class PriceSettings(BaseModel):
         default="bundled", description="What comes with the package, your own files, or Yahoo Finance"
     )
     path: str | None = Field(default=None, description="For files: CSV or Parquet, or a glob, with {symbol}")
-    start: str | None = Field(default=None, description="For yahoo: the first day, YYYY-MM-DD. Not given: all there is")
-    end: str | None = Field(default=None, description="For yahoo: the day after the last. Not given: today")
+    start: str | None = Field(default=None, description="For yahoo: the first day, YYYY-MM-DD. Default: all there is")
+    end: str | None = Field(default=None, description="For yahoo: the day after the last. Default: today")
 
     @model_validator(mode="after")
     def _one_file_per_symbol(self) -> "PriceSettings":

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 
-from mlops_dagster.stack.secrets import looks_secret
+from mlops_dagster.stack.secrets import redacted
 
 _LOOPBACK = re.compile(r"^\w+://([^/@]*@)?(localhost|127\.\d+\.\d+\.\d+|\[::1\]|0\.0\.0\.0)([:/]|$)", re.IGNORECASE)
 _VOLUME = re.compile(r"/Volumes/[^/]+/[^/]+/[^/]+(/.*)?")
 
 
 def say(setting: str, value: object, what: str) -> str:
-    """Say what is wrong with a setting; a value that looks like a secret isn't repeated."""
-    return f"{setting}={'***' if looks_secret(str(value)) else repr(value)}: {what}"
+    """Say what is wrong with a setting; a secret in its value isn't repeated."""
+    return f"{setting}={redacted(repr(value))}: {what}"
 
 
 def on_loopback(address: str) -> bool:

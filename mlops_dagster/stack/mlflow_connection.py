@@ -8,6 +8,7 @@ active run), which nothing here touches.
 from __future__ import annotations
 
 import re
+import shlex
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.stack.secrets import as_cause, redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,11 +54,7 @@ def shown(uri: str) -> str:
     >>> shown("https://me:secret@mlflow.example.com/base")
     'https://mlflow.example.com/base'
     """
-    if "@" not in uri:
-        return uri
-    scheme, _, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    return redacted(uri).replace("://***@", "://")
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -80,18 +78,13 @@ def explained(doing: str, tracking_uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         raise TrackingError(
-            f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {_without_password(error, tracking_uri)}"
+            f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {redacted(str(error))}"
         ) from None
     except OSError as error:
         raise TrackingError(
             f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {error}. "
             "Make sure that the folder can be written to and has space left."
         ) from error
-
-
-def _without_password(error: Exception, tracking_uri: str) -> str:
-    # The traceback of the original error would show it too, hence `from None` wherever this is used.
-    return str(error).replace(tracking_uri, shown(tracking_uri))
 
 
 def reach(tracking_uri: str) -> MlflowClient:
@@ -107,12 +100,12 @@ def reach(tracking_uri: str) -> MlflowClient:
     file = sqlite_file(tracking_uri)
     if file is not None and not file.is_absolute():
         raise TrackingError(
-            f"mlflow_tracking_uri={tracking_uri!r}: the file is relative to wherever a process happens to run; "
+            f"mlflow_tracking_uri={shown(tracking_uri)!r}: the file is relative to wherever a process happens to run; "
             f"give the absolute path: sqlite:///{file.absolute()}."
         )
     if urlsplit(tracking_uri).scheme in ("", "file") and not tracking_uri.startswith("databricks"):
         raise TrackingError(
-            f"mlflow_tracking_uri={tracking_uri!r}: MLflow 3 doesn't keep runs in a folder; "
+            f"mlflow_tracking_uri={shown(tracking_uri)!r}: MLflow 3 doesn't keep runs in a folder; "
             "give a server's URL or a database: sqlite:////absolute/path/mlflow.db."
         )
     from mlflow import MlflowClient
@@ -143,7 +136,7 @@ def _probe_server(tracking_uri: str) -> None:
     except MlflowException as error:
         raise TrackingError(
             f"{where}: no MLflow server answers. Start it (`mlflow server`, or `mlops ui`), "
-            f"or correct tracking.mlflow_tracking_uri. ({_without_password(error, tracking_uri)})"
+            f"or correct tracking.mlflow_tracking_uri. ({redacted(str(error))})"
         ) from None
     if response.status_code in (401, 403):
         raise TrackingError(
@@ -177,8 +170,8 @@ def _probe_database(tracking_uri: str) -> None:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         raise TrackingError(
             f"mlflow_tracking_uri={shown(tracking_uri)!r}: the database can't be opened. Start it, install its driver, "
-            f"or correct tracking.mlflow_tracking_uri. ({error})"
-        ) from error
+            f"or correct tracking.mlflow_tracking_uri. ({redacted(str(error))})"
+        ) from as_cause(error)
 
 
 def ensure_experiment(tracking_uri: str, name: str, artifact_location: str | None = None) -> tuple[MlflowClient, str]:
@@ -211,8 +204,8 @@ def ensure_experiment(tracking_uri: str, name: str, artifact_location: str | Non
                 return _ensure_experiment(reach(tracking_uri), tracking_uri, name, artifact_location)
         except Timeout:
             raise TrackingError(
-                f"mlflow_tracking_uri={tracking_uri!r}: another process has been holding {file}.lock for "
-                f"{SCHEMA_LOCK_SECONDS} seconds. Find it (`fuser {file}.lock`) and end it."
+                f"mlflow_tracking_uri={shown(tracking_uri)!r}: another process has been holding {file}.lock for "
+                f"{SCHEMA_LOCK_SECONDS} seconds. Find it (`fuser {shlex.quote(str(file))}.lock`) and end it."
             ) from None
 
 

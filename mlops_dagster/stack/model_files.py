@@ -15,6 +15,7 @@ from typing import Any
 
 from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack import limited_yaml
+from mlops_dagster.stack.secrets import redacted
 from mlops_dagster.stack.tracked_run import FOREST_TYPES
 
 DESCRIPTION = "MLmodel"
@@ -85,5 +86,5 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
 
 def short(error: BaseException) -> str:
     """Return an error in a line of up to 200 characters."""
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    text = redacted(f"{type(error).__name__}: {error}".splitlines()[0])
     return text if len(text) <= 200 else f"{text[:200]}..."

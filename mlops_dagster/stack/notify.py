@@ -22,7 +22,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import TYPE_CHECKING
 
-from mlops_dagster.stack.secrets import without_secrets
+from mlops_dagster.stack.secrets import redacted
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.automation import EmailSettings, NotifySettings
@@ -67,7 +67,7 @@ class Failure:
     @property
     def short_error(self) -> str:
         """Its error, with what looks like a secret taken out, and not too long to be read."""
-        said = without_secrets(self.error).strip()
+        said = redacted(self.error).strip()
         return said if len(said) <= _LONGEST_ERROR else f"{said[:_LONGEST_ERROR]} ..."
 
 

@@ -44,6 +44,14 @@ _OTHERS = (
 class PriceSourceError(MlopsError):
     """The prices can't be read; the message names the path or symbol, what was found there, and the cure."""
 
+    exit_status = 2
+
+
+class PricesOutOfReachError(PriceSourceError):
+    """The prices can't be read now, for example since the network is down; later they may be."""
+
+    exit_status = 1
+
 
 def read_files(pattern: str, sha256: str | None, limits: LimitSettings) -> tuple[pd.DataFrame, str]:
     """Read a file, or all that match a glob, and say where the rows come from.
@@ -74,7 +82,7 @@ def read_files(pattern: str, sha256: str | None, limits: LimitSettings) -> tuple
     except OSError as error:
         cure = "Give this user the right to read it." if isinstance(error, PermissionError) else "Check path and disk."
         what = error.filename or pattern
-        raise PriceSourceError(f"path={str(what)!r} can't be read: {error.strerror or error}. {cure}") from error
+        raise PricesOutOfReachError(f"path={str(what)!r} can't be read: {error.strerror or error}. {cure}") from error
     origin = str(files[0]) if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1].name}"
     return pd.concat(frames, ignore_index=True), printable(origin)
 

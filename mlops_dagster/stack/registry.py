@@ -94,8 +94,9 @@ class Registry:
         """Return the name of a symbol's registered model."""
         text = check_symbol(symbol)
         if self.tracking_uri.startswith("databricks"):
-            # Unity Catalog takes letters, digits, - and _; the underscores on both sides keep names apart.
-            text = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", text)
+            # Unity Catalog takes letters, digits, - and _, and keeps names in lower case: GSPC and gspc would be one
+            # model. The underscores on both sides keep names apart.
+            text = re.sub(r"[^A-Z0-9-]", lambda found: f"_{ord(found[0]):x}_", text)
         return self.name.replace("{symbol}", text)
 
     def register(self, symbol: str, model: LoggedModel, run_id: str, tags: Mapping[str, str], card: str = "") -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.pipelines import BUNDLED_SYMBOLS, PATH, SOURCE, check_symbol, refuse
 from mlops_dagster.stack.limits import LimitSettings, raise_it
-from mlops_dagster.stack.price_files import PriceSourceError, read_files
+from mlops_dagster.stack.price_files import PriceSourceError, PricesOutOfReachError, read_files
+from mlops_dagster.stack.secrets import as_cause, redacted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,8 +133,8 @@ def _read_yahoo(symbol: str, start: str | None, end: str | None, limits: LimitSe
         frame: pd.DataFrame = yfinance.Ticker(name).history(
             **since, end=until, interval="1d", auto_adjust=False, actions=False, timeout=30
         )
-    except Exception as error:
-        raise PriceSourceError(f"{origin}: {_yahoo_failure(error)}") from error
+    except Exception as error:  # noqa: BLE001 - whatever yfinance and its HTTP client raise
+        raise _yahoo_failure(origin, error) from as_cause(error)
     finally:
         yfinance.config.debug.hide_exceptions = hidden
     if frame.empty:
@@ -153,15 +154,18 @@ def _check_day(name: str, day: str | None) -> dt.date | None:
         raise refuse(name, day, "give a day as YYYY-MM-DD.") from None
 
 
-def _yahoo_failure(error: Exception) -> str:
+def _yahoo_failure(origin: str, error: Exception) -> PriceSourceError:
     import yfinance.exceptions as theirs
 
-    if isinstance(error, theirs.YFRateLimitError):
-        return "Yahoo refuses more requests from here for now. Try again later, or use source 'files'."
     if isinstance(error, theirs.YFTickerMissingError) or _status(error) == 404:
-        return f"there are no prices ({error}). Check the symbol at finance.yahoo.com, and the days."
-    cure = "Check the network and its proxy, or use source 'files'."
-    return f"Yahoo can't be reached or answers nonsense ({type(error).__name__}: {error}). {cure}"
+        cure = "Check the symbol at finance.yahoo.com, and the days."
+        return PriceSourceError(f"{origin}: there are no prices ({redacted(str(error))}). {cure}")
+    if isinstance(error, theirs.YFRateLimitError):
+        said, cure = "Yahoo refuses more requests from here for now.", "Try again later, or use source 'files'."
+    else:
+        said = f"Yahoo can't be reached or answers nonsense ({type(error).__name__}: {redacted(str(error))})."
+        cure = "Check the network and its proxy, or use source 'files'."
+    return PricesOutOfReachError(f"{origin}: {said} {cure}")
 
 
 def _status(error: Exception) -> object:

@@ -6,12 +6,15 @@ seconds. What doesn't: running units on a session (`spark_engine.py`), and findi
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
 import subprocess
 import sys
 import tempfile
+import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +28,7 @@ from mlops_dagster.stack.spark_java import SparkError, java_home
 
 __all__ = ["SparkEngine", "SparkError", "SparkSettings", "spark_engine", "spark_session"]
 
+_log = logging.getLogger(__name__)
 _LOCAL = re.compile(r"local(\[(\*|[1-9]\d*)(,\s*[1-9]\d*)?\])?")
 _ADDRESS = r"(\[[0-9a-fA-F:]+\]|[\w.-]+)"
 _STANDALONE = re.compile(rf"spark://{_ADDRESS}:\d+(,{_ADDRESS}:\d+)*")
@@ -48,7 +52,7 @@ class SparkSettings(BaseModel):
         description="Spark's own settings for a session that we open, e.g. spark.executor.memory",
     )
     slots: int | None = Field(
-        default=None, ge=1, description="How many units run at the same time. Not given: as many as there are cores"
+        default=None, ge=1, description="How many units run at the same time. Default: as many as there are cores"
     )
     connect_timeout: float = Field(default=30, gt=0, description="Seconds to wait for the master or the server")
     executor_timeout: float = Field(default=60, gt=0, description="Seconds to wait for the first executor")
@@ -58,7 +62,10 @@ class SparkSettings(BaseModel):
     @classmethod
     def _one_of_four_kinds(cls, master: str) -> str:
         if master != "active" and not any(kind.fullmatch(master) for kind in (_LOCAL, _STANDALONE, _CONNECT)):
-            raise ValueError("give local[N], local[*], spark://host:port, sc://host:port or active")
+            raise ValueError(
+                "give local[N], local[*], spark://host:port, sc://host:port or active (YARN and Kubernetes: start the "
+                "session there with their own tools, and say active)"
+            )
         return master
 
     @field_validator("conf")
@@ -171,8 +178,9 @@ def _classic_session_that_is_there(settings: SparkSettings) -> Any:
 @contextmanager
 def _connect_session(settings: SparkSettings) -> Iterator[Any]:
     try:
-        from pyspark.sql.connect.client.retries import DefaultPolicy
         from pyspark.sql.connect.session import SparkSession
+
+        from mlops_dagster.stack.spark_connect import Patience
     except ImportError as error:
         raise SparkError(f'Spark Connect can\'t be used ({error}): pip install "pyspark[connect]".') from None
 
@@ -180,10 +188,13 @@ def _connect_session(settings: SparkSettings) -> Iterator[Any]:
     assert address is not None
     _knock([(address[1], int(address[3] or 15002))], settings)
 
+    patience = Patience(settings.shown_master)
+    # That the retries are over is said by the error.
+    warnings.filterwarnings("ignore", r"\[RETRIES_EXCEEDED\]")
+
     def connect() -> Any:
         session = SparkSession.builder.remote(settings.master).create()
-        # Connect's own default is to try for ten minutes.
-        session.client.set_retry_policies([DefaultPolicy(max_retries=8, max_backoff=10_000)])
+        session.client.set_retry_policies([patience])
         session.version  # noqa: B018 - the first word with the server
         for name, value in settings.conf.items():
             session.conf.set(name, _text(value))
@@ -198,6 +209,7 @@ def _connect_session(settings: SparkSettings) -> Iterator[Any]:
     try:
         yield session
     finally:
+        patience.end()  # a server that is gone isn't waited for once more to tell it that we go
         session.stop()
 
 
@@ -266,7 +278,8 @@ def _conf(settings: SparkSettings, folder: Path) -> dict[str, str]:
     if settings.master.startswith("local") or re.search(r"//(localhost|127\.[\d.]+|\[::1\]):", settings.master):
         loopback = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     else:
-        loopback = {}
+        # The executors have to reach the driver; its page, which asks for no password, is for nobody unless asked for.
+        loopback = {"spark.ui.enabled": "false"}
     return {**quiet, **loopback, **{name: _text(value) for name, value in settings.conf.items()}}
 
 
@@ -292,15 +305,28 @@ def _variables(conf: Mapping[str, str], local: bool, folder: Path) -> dict[str, 
 
 
 def _knock(addresses: list[Any], settings: SparkSettings) -> None:
-    """Connect to one of the addresses and hang up: if nobody is there, that is known at once."""
-    problems = []
-    for host, *_, port in addresses:
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=settings.connect_timeout):
-                return
-        except (OSError, OverflowError) as error:
-            problems.append(f"{host}:{port}: {error}")
-    raise _no_answer(settings, "; ".join(problems))
+    """Connect to one of the addresses and hang up; somebody who isn't there yet is waited for."""
+    until, said = time.monotonic() + settings.connect_timeout, False
+    while True:
+        problems = []
+        for host, *_, port in addresses:
+            try:
+                with socket.create_connection((host.strip("[]"), int(port)), timeout=settings.connect_timeout):
+                    return
+            except (OSError, OverflowError) as error:
+                problems.append(error)
+        reasons = "; ".join(
+            f"{where[0]}:{where[-1]}: {error}" for where, error in zip(addresses, problems, strict=True)
+        )
+        if time.monotonic() + 1 > until or not any(isinstance(error, ConnectionError) for error in problems):
+            raise _no_answer(settings, reasons)
+        if not said:
+            _log.warning(
+                "No Spark answers at %s yet (%s): waiting up to %g seconds (spark.connect_timeout).",
+                *(settings.shown_master, reasons, settings.connect_timeout),
+            )
+            said = True
+        time.sleep(1)
 
 
 def _no_answer(settings: SparkSettings, said: str) -> SparkError:

@@ -11,6 +11,7 @@ it. Only what Connect can do too is used for the work itself; the few lines that
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -27,13 +28,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mlops_dagster
+from mlops_dagster.stack.secrets import redacted
 from mlops_dagster.stack.spark_executor import SCHEMA, Facts, differences, make_look, put_together, write_data
 from mlops_dagster.stack.spark_java import SparkError
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 MANY = 2**16  # rows; Spark cuts them into as many tasks as there are cores
 CANCEL_SECONDS = 60
+LOOK_SECONDS = 5
 
 _sent: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 """What each session has been given already; it takes nothing twice."""
@@ -136,7 +141,7 @@ class SparkEngine:
             try:
                 return jobs.collect(f"grid search, {unit}", grid_search_unit, SCHEMA, rows=1, tasks=1)
             except Exception as error:
-                raise _explained(str(unit), error) from error
+                raise explained(str(unit), error) from error
 
         def work() -> None:
             while not stop.is_set():
@@ -159,10 +164,11 @@ class SparkEngine:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="spark-grid-search")
         workers = [pool.submit(work) for _ in range(threads)]
         try:
-            _wait_for_all(workers)
-        except BaseException:
+            _wait_for_all(workers, jobs)
+        except BaseException as error:
             stop.set()
-            jobs.cancel(workers)
+            if not isinstance(error, SparkGone):
+                jobs.cancel(workers)
             raise
         finally:
             pool.shutdown(wait=False)
@@ -174,7 +180,11 @@ class SparkEngine:
         sent = _sent.setdefault(classic or self.session, set())
         file = make(Path(folder))
         if file.name not in sent:
-            self.session.addArtifacts(str(file), **kind)
+            try:
+                self.session.addArtifacts(str(file), **kind)
+            except Exception as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise explained("sending a file to Spark", error) from error
             sent.add(file.name)
             if classic is not None:
                 # Executors that come later will fetch it from here, even when they don't need it any more.
@@ -198,7 +208,7 @@ class SparkEngine:
                 "(spark.executor.memory)? To wait longer: executor_timeout."
             ) from None
         except Exception as error:
-            raise _explained("waiting for an executor", error) from error
+            raise explained("waiting for an executor", error) from error
         except BaseException:
             jobs.cancel()
             raise
@@ -238,7 +248,7 @@ class SparkEngine:
             # pyspark compares Python's version itself, before it runs anything.
             if said := re.search(r"different version: (\S+) than that in driver: (\d+\.\d+)", str(error)):
                 raise _skew(f"Python is {said[1]} there and {said[2]} here") from None
-            raise _explained(what, error) from error
+            raise explained(what, error) from error
         except BaseException:
             jobs.cancel()
             raise
@@ -275,6 +285,12 @@ class _Jobs:
         collected: list[Any] = self.session.range(0, rows, 1, tasks).mapInArrow(function, schema).collect()
         return collected
 
+    def without_executors(self) -> bool:
+        """Whether all executors are gone; Connect can't tell, and on local Spark the driver is the executor."""
+        if _is_connect(self.session) or self.session.sparkContext.master.startswith("local"):
+            return False
+        return len(self.session.sparkContext._jsc.sc().statusTracker().getExecutorInfos()) <= 1  # the driver is one
+
     def wait_for_an_executor(self) -> None:
         self._name("grid search, waiting for an executor")
         self.session.range(0, 1, 1, 1).collect()
@@ -306,8 +322,9 @@ class _Jobs:
         warnings.warn(f"Spark still runs jobs with the tag {self.tag}, though told to cancel them.", stacklevel=2)
 
 
-def _wait_for_all(workers: Sequence[Future[None]]) -> None:
-    """Wait for all of them, or raise what the first one raises."""
+def _wait_for_all(workers: Sequence[Future[None]], jobs: _Jobs) -> None:
+    """Wait for all of them, or raise what the first one raises; say it when there is nobody left who works."""
+    looked, alone = time.monotonic(), False
     while True:
         # In small portions: an interrupt that comes from a thread doesn't end a wait.
         ended, others = wait(workers, timeout=0.5, return_when=FIRST_EXCEPTION)
@@ -315,6 +332,13 @@ def _wait_for_all(workers: Sequence[Future[None]]) -> None:
             worker.result()
         if not others:
             return
+        if time.monotonic() - looked > LOOK_SECONDS:
+            before, alone, looked = alone, jobs.without_executors(), time.monotonic()
+            if alone and not before:
+                _log.warning(
+                    "All of Spark's executors are gone: waiting for new ones, as long as it takes. Start a worker, or "
+                    "stop the search and start it again later; what is done is kept."
+                )
 
 
 def _is_connect(session: Any) -> bool:
@@ -350,13 +374,24 @@ def within(seconds: float | None, call: Callable[[], T]) -> T:
 
 def short(error: BaseException) -> str:
     """Return what an error of Spark says without the stack traces of two languages."""
+    if said := re.search(r"(StatusCode\.\w+).*?details = \"(.*?)\"\n", str(error), flags=re.DOTALL):
+        return f"{said[1]}: {said[2]}"  # gRPC's, which says the rest twice
     noise = re.compile(r"\s*at |\s*\.\.\. \d+ more|JVM stacktrace|Driver stacktrace|Caused by|\s*$")
     lines = [line for line in str(error).splitlines() if not noise.match(line)]
-    text = "\n".join(lines)
+    text = redacted("\n".join(lines))
     return text if len(text) <= 1500 else f"{text[:1000]}\n...\n{text[-500:]}"
 
 
-def _explained(what: str, error: BaseException) -> SparkError:
+class SparkGone(SparkError):  # noqa: N818 it reads better where it is caught
+    """The Spark Connect server doesn't answer any more."""
+
+
+def explained(what: str, error: BaseException) -> SparkError:
+    """Return what Spark says as one of our errors: what was being done, why it failed, and the cure."""
+    if said := re.search(r"StatusCode\.UNAVAILABLE.*?details = \"(.*?)\"\n", str(error), flags=re.DOTALL):
+        why = said[1].split(": ")[-1]
+        cure = "Start it again, and run this again; what is done is kept."
+        return SparkGone(f"{what}: the Spark Connect server doesn't answer any more ({why}). {cure}")
     return SparkError(f"{what}: Spark gave up ({type(error).__name__}): {short(error)}")
 
 

@@ -46,6 +46,14 @@ class Overtaken(StoreError):  # noqa: N818 it reads better where it is caught
     """Somebody else has written the table since it was read; nothing was written. Read it again, and decide again."""
 
 
+class Damaged(StoreError):  # noqa: N818 it reads better where it is caught
+    """The files of a version are gone or changed. `what` says which; the message also says the cure."""
+
+    def __init__(self, version: TableVersion, what: str, cure: str) -> None:
+        super().__init__(f"{what} {cure}")
+        self.version, self.what = version, what
+
+
 class TableNotFound(StoreError):  # noqa: N818 it reads better where it is caught
     """There is no such table, symbol or version; the message names those that exist."""
 
@@ -161,7 +169,8 @@ class Store:
         Returns
         -------
         TableVersion
-            The new version; the current one if content and metadata are the same, and then nothing is written.
+            The new version; the current one if content and metadata are the same and its files are there, and then
+            nothing is written.
 
         Raises
         ------
@@ -189,7 +198,8 @@ class Store:
             current = self._newest(opened, table, symbol, uri)
             if replacing != "any":
                 _check_not_overtaken(current, None if replacing == "nothing" else replacing, uri)
-            if current and (current.digest, current.metadata) == (content["digest"], kept):
+            same = current and (current.digest, current.metadata) == (content["digest"], kept)
+            if opened and current and same and not self._lost(opened, current):
                 return current
             mine = json.dumps({_MARK: content, "ticket": uuid.uuid4().hex})
             try:
@@ -227,8 +237,10 @@ class Store:
         ------
         TableNotFound
             If there is no such table, symbol or version, or the version holds something else.
+        Damaged
+            If it isn't what was written: the digest is checked.
         StoreError
-            If it can't be read, or isn't what was written: the digest is checked.
+            If it can't be read.
         """
         uri = self._uri(table, symbol)
         opened, at = self._open(table, symbol)
@@ -255,22 +267,24 @@ class Store:
                 if version is not None:
                     what = f"version {version} is {found.digest[:12]} and not {digest[:12]}"
                 raise TableNotFound(
-                    f"{uri}: {what}, which is asked for: the table was deleted and made anew. Run the steps again from "
-                    f"the one that makes {table}."
+                    f"{uri}: {what}, which is asked for: it was deleted and made anew, or another store is meant. "
+                    f"Run the steps again from the one that makes {table}."
                 )
             found = chosen
-        if found.version != opened.version():
-            opened = delta.open_table(at, self.storage_options, found.version) or opened
-        with delta.explained(f"read version {found.version} of {uri}"):
-            if self._volumes:
-                self._volumes.table(uri, delta.data_files(opened))
-            frame = delta.read_rows(at, opened, self.storage_options)
-            digest = frame_digest(frame)
+        opened = self._at_version(opened, found, at)
+        try:
+            with delta.explained(f"read version {found.version} of {uri}"):
+                if self._volumes:
+                    self._volumes.table(uri, [*delta.data_files(opened)])
+                frame = delta.read_rows(at, opened, self.storage_options)
+                digest = frame_digest(frame)
+        except StoreError as error:
+            lost = [] if self._volumes else self._lost(opened, found)
+            if not lost and not isinstance(error.__cause__, ValueError):  # as Arrow's errors of a file's content are
+                raise
+            raise _damaged(found, lost, error) from error
         if digest != found.digest:
-            raise StoreError(
-                f"version {found.version} of {uri} isn't what was written: its digest is {digest}, not {found.digest}. "
-                "Its files were damaged or changed: restore them, read another version, or write the table again."
-            )
+            raise _damaged(found, [], f"its digest is {digest}, not {found.digest}")
         return frame, found
 
     def current(self, table: str, symbol: str) -> TableVersion | None:
@@ -307,6 +321,15 @@ class Store:
         uri = self._uri(table, symbol)
         at = self._volumes.table(uri) if self._volumes else uri
         return delta.open_table(at, self.storage_options), at
+
+    def _at_version(self, opened: deltalake.DeltaTable, version: TableVersion, at: str) -> deltalake.DeltaTable:
+        if version.version == opened.version():
+            return opened
+        return delta.open_table(at, self.storage_options, version.version) or opened
+
+    def _lost(self, opened: deltalake.DeltaTable, version: TableVersion) -> list[str]:
+        uri = version.uri
+        return delta.lost_files(uri, self._at_version(opened, version, uri), self.storage_options)
 
     def _newest(self, opened: deltalake.DeltaTable | None, table: str, symbol: str, at: str) -> TableVersion | None:
         if opened is None:
@@ -345,6 +368,17 @@ def store_of(deployment: Deployment) -> Store:
     """Return the store of a deployment; nothing is connected yet."""
     volumes = VolumeCopies(lambda: connect(deployment.databricks), deployment.home / "volumes")
     return Store(deployment.store.root, deployment.store.storage_options, volumes=volumes)
+
+
+def _damaged(version: TableVersion, lost: list[str], why: object) -> Damaged:
+    said = ", ".join(lost) or str(why).rstrip(".")
+    # A file that has its size still is only looked at where it is read, so a write takes it for whole.
+    restore = "Restore it from a backup, or" if lost else "Its files were changed: restore them, or delete them and"
+    return Damaged(
+        version,
+        f"version {version.version} of {version.uri} isn't what was written: {said}.",
+        f"{restore} run the step that makes {version.table} again, which writes it anew.",
+    )
 
 
 def _check_not_overtaken(current: TableVersion | None, expected: TableVersion | None, uri: str) -> None:

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
+from mlops_dagster.pipelines import printable
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
 from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
 from mlops_dagster.stack.registry import Registry
+from mlops_dagster.stack.secrets import redacted
 from mlops_dagster.stack.tracked_run import LoggedModel, TrackedRun
 
 if TYPE_CHECKING:
@@ -60,11 +62,14 @@ class Origin:
         The orchestrator's own id of its run.
     url : str, optional
         Where that run can be looked at.
+    attempt : int
+        The how many-th attempt of its run this is: above 1 if the orchestrator has given up the ones before.
     """
 
     orchestrator: str
     run_id: str
     url: str | None = None
+    attempt: int = 1
 
 
 class Tracker(Protocol):
@@ -184,6 +189,8 @@ class MlflowTracker:
             with explained(f"finding parent_run_id={self.parent_run_id!r}", self.tracking_uri):
                 client.get_run(self.parent_run_id)
         reap_abandoned_runs(self.state_dir, self.tracking_uri)
+        if origin.attempt > 1:
+            self._end_earlier_attempts(client, experiment_id, name, origin, tags)
         # The lock is held before the run exists, and finds it by this tag: there's no moment at which a kill is missed.
         token = uuid.uuid4().hex
         note = open_runs.Note(self.tracking_uri, self.experiment_name, f"tags.process_token = '{token}'")
@@ -195,6 +202,19 @@ class MlflowTracker:
             run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id), self._child_tags(run_tags))
             with self._ending(run, name, opened):
                 yield run
+
+    def _end_earlier_attempts(
+        self, client: MlflowClient, experiment_id: str, name: str, origin: Origin, tags: Mapping[str, str]
+    ) -> None:
+        """Let attempts that the orchestrator has given up count as such, whatever became of them afterwards."""
+        same = {**tags, "orchestrator": origin.orchestrator}
+        earlier = f"tags.{self.run_id_tag} = '{origin.run_id}' and attributes.run_name = '{name}'"
+        with explained("ending the runs of earlier attempts", self.tracking_uri):
+            for run in client.search_runs([experiment_id], earlier):
+                is_same = all(run.data.tags.get(tag) == same.get(tag) for tag in ("orchestrator", "pipeline", "symbol"))
+                if is_same and run.info.status in ("RUNNING", "FINISHED"):
+                    status: Status = "KILLED" if run.info.status == "RUNNING" else "FAILED"
+                    open_runs.set_status(client, run.info.run_id, status, end_time=run.info.end_time)
 
     @contextmanager
     def _ending(self, run: TrackedRun, name: str, opened: open_runs.OpenRun) -> Iterator[None]:
@@ -257,9 +277,10 @@ class MlflowTracker:
         return self._page(f"models/{quote(name)}/versions/{version}", in_catalog)
 
     def _page(self, of_mlflow: str, of_databricks: str) -> str | None:
-        base = shown(self.tracking_uri) if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
+        base = self.tracking_uri if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
         if base is None:
             return None
+        base = shown(base)
         if self.tracking_uri.startswith("databricks"):
             return f"{base.rstrip('/')}/{of_databricks}"
         return f"{base.rstrip('/')}/#/{of_mlflow}?{MODEL_TRAINING}"
@@ -269,7 +290,7 @@ class MlflowTracker:
         if origin.url is not None:
             note = f"[{origin.orchestrator} run {origin.run_id}]({origin.url})"
             link = {"orchestrator_url": origin.url, "mlflow.note.content": note}
-        return {
+        every = {
             # MLflow's columns "User" and "Source", which only its global API fills by itself.
             "mlflow.user": _user(),
             "mlflow.source.name": origin.orchestrator,
@@ -280,8 +301,10 @@ class MlflowTracker:
             **tags,
             "orchestrator": origin.orchestrator,
             "orchestrator_run_id": origin.run_id,
+            **({} if origin.attempt == 1 else {"orchestrator_attempt": str(origin.attempt)}),
             **link,
         }
+        return {name: printable(redacted(value)) for name, value in every.items()}
 
     @staticmethod
     def _child_tags(tags: Mapping[str, str]) -> dict[str, str]:

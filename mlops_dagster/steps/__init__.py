@@ -11,6 +11,7 @@ from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.champion import champion_of, load_champion
 from mlops_dagster.steps.engines import training_engine
 from mlops_dagster.steps.forecast import forecast_quality, newest_as_json, next_forecast, price_forecast
+from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.promotion import champion_model, rollback
 from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
 from mlops_dagster.steps.run import run_step
@@ -19,6 +20,7 @@ from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, plan_s
 __all__ = [
     "SEARCH_CACHE",
     "STEP_SOURCES",
+    "Inputs",
     "StepReport",
     "champion_model",
     "champion_of",

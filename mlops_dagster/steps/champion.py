@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlops_dagster.ml.recipes import TrainingSet
     from mlops_dagster.stack.registry import RegisteredVersion, Registry
     from mlops_dagster.stack.store import Store
+    from mlops_dagster.steps.inputs import Inputs
 
 TABLE = "champion_model"
 
@@ -45,7 +46,7 @@ def champion_of(symbol: str, store: Store) -> VersionKey | None:
     return champion_in(what_is_there(TABLE, symbol, store)[0])
 
 
-def named_champion(symbol: str, store: Store, registry: Registry) -> VersionKey:
+def named_champion(symbol: str, tables: Inputs, registry: Registry) -> VersionKey:
     """Return whom both the table and the registry's alias call champion.
 
     Raises
@@ -56,7 +57,7 @@ def named_champion(symbol: str, store: Store, registry: Registry) -> VersionKey:
     ModelRefused
         If the champion isn't in this registry.
     """
-    history, _ = what_is_there(TABLE, symbol, store)
+    history = tables.newest(TABLE)
     champion = champion_in(history)
     if history is None:
         raise NoChampion(
@@ -81,7 +82,7 @@ def named_champion(symbol: str, store: Store, registry: Registry) -> VersionKey:
     return champion
 
 
-def load_champion(symbol: str, store: Store, registry: Registry) -> tuple[Any, RegisteredVersion]:
+def load_champion(symbol: str, tables: Inputs, registry: Registry) -> tuple[Any, RegisteredVersion]:
     """Load the champion.
 
     Returns
@@ -97,7 +98,7 @@ def load_champion(symbol: str, store: Store, registry: Registry) -> tuple[Any, R
         If it can't be loaded, or isn't what was registered.
     """
     try:
-        return registry.load(symbol, *named_champion(symbol, store, registry))
+        return registry.load(symbol, *named_champion(symbol, tables, registry))
     except ModelRefused as error:
         raise ModelRefused(
             f"the champion of {symbol} can't be used: {error} To train again: mlops build-model --symbol {symbol}. "

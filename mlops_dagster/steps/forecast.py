@@ -79,7 +79,7 @@ def price_forecast(
     from mlops_dagster.stack.exchanges import next_trading_days
 
     price_frame, _ = tables.read("prices")
-    model, champion = load_champion(symbol, store, tracker.registry)
+    model, champion = load_champion(symbol, tables, tracker.registry)
     data = training_set_of(model, champion, price_frame)
     knows_until = champion.tags["knows_until"]
     ahead, counted = next_trading_days(price_frame["Date"], data.horizon, exchange)

@@ -5,10 +5,11 @@ What belongs here: that loop. What doesn't: what is added (`promotion.py`, `fore
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from mlops_dagster.stack.store import Overtaken, TableNotFound
+from mlops_dagster.stack.store import Damaged, Overtaken, StoreError, TableNotFound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,10 +20,43 @@ T = TypeVar("T")
 _ATTEMPTS = 10
 
 
+def read_grown(table: str, symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion]:
+    """Read a table that grows: no step can make it anew, so if its files are damaged, say what can be done.
+
+    Raises
+    ------
+    TableNotFound, StoreError
+        As :meth:`mlops_dagster.stack.store.Store.read` does.
+    """
+    try:
+        return store.read(table, symbol)
+    except Damaged as error:
+        raise Damaged(error.version, error.what, _cure(error.version, store)) from None
+
+
+def _cure(damaged: TableVersion, store: Store) -> str:
+    cure = "What it held can't be made anew: restore the file from a backup"
+    for one in reversed(store.history(damaged.table, damaged.symbol)[:-1]):
+        names = f"{one.table!r}, {one.symbol!r}"
+        try:
+            store.read(one.table, one.symbol, version=one.version)
+        except StoreError:
+            continue
+        code = (
+            f"from mlops_dagster.stack.store import Store; store = Store({store.root!r}); "
+            f"store.write({names}, store.read({names}, version={one.version})[0])"
+        )
+        return (
+            f"{cure}, or go back to version {one.version} of {one.written_at:%Y-%m-%d %H:%M} UTC, the last that can be "
+            f"read, and lose what came later: python -c {shlex.quote(code)}"
+        )
+    return f"{cure}, or move that directory away to begin without it."
+
+
 def what_is_there(table: str, symbol: str, store: Store) -> tuple[pd.DataFrame, TableVersion] | tuple[None, None]:
     """Return a table's rows so far and which version has them; nothing if there is no such table yet."""
     try:
-        return store.read(table, symbol)
+        return read_grown(table, symbol, store)
     except TableNotFound:
         return None, None
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
+from mlops_dagster.steps.growing import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +68,13 @@ class Inputs:
             pin = said if any(value is not None for value in said.values()) else self._made.get(table, {})
             self._read[table] = self._store.read(table, self._symbol, **pin)
         return self._read[table]
+
+    def newest(self, table: str) -> pd.DataFrame | None:
+        """Read a history as it is now, whatever the caller's run has made; None if there is no such table yet."""
+        frame, version = what_is_there(table, self._symbol, self._store)
+        if frame is not None and version is not None:
+            self._read[table] = frame, version
+        return frame
 
     @property
     def used(self) -> dict[str, dict[str, Any]]:

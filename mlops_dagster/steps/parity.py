@@ -36,6 +36,7 @@ _NOT_RESULTS_BESIDE = {"model_uri", "model_version", "mlflow_run_id", "origin", 
 # A model file is an archive, which holds the time; the model's own digest is compared.
 _NOT_RESULTS_IN_TAGS = {"model_version", "training_set_version", "git_commit", "process_token", "model_file_sha256"}
 _TRACKED = ("trained_model", "grid_search_results", "spark_grid_search_results")
+_HERE, _ON_SPARK = pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name
 _CHAMPION = pipelines.CHAMPION_MODEL.name
 # Tables that only grow, each row with the run that added it.
 _WITH_CALLER = (_CHAMPION, pipelines.PRICE_FORECAST.name)
@@ -109,9 +110,13 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
 
 
 def compare(a: Left, b: Left) -> list[Compared]:
-    """Compare what two stacks have left, step by step, in the order of the pipelines."""
+    """Compare what two stacks have left, step by step, in the order of the pipelines.
+
+    A search is the same search on threads and on Spark: where each side has one of them, they are compared.
+    """
     from mlops_dagster.ml.differences import frame_differences, list_differences, value_differences
 
+    a, b = _one_search(a, b), _one_search(b, a)
     compared = []
     for step in pipelines.STEPS:
         if step not in a.tables and step not in b.tables:
@@ -136,6 +141,32 @@ def compare(a: Left, b: Left) -> list[Compared]:
                 Compared(f"MLflow run of {step}", f"{size}, {len(one['artifacts'])} artifacts", differences)
             )
     return compared
+
+
+def by_engine(left: Left) -> tuple[Left, Left] | None:
+    """Return the searches of one stack on threads and on Spark as two sides, or None if there aren't both."""
+    if not {_HERE, _ON_SPARK} <= set(left.tables):
+        return None
+    here, on_spark = (
+        Left({step: left.tables[step]}, {step: left.tracked[step]} if step in left.tracked else {})
+        for step in (_HERE, _ON_SPARK)
+    )
+    return here, on_spark
+
+
+def _one_search(left: Left, other: Left) -> Left:
+    """Call a search what it is called on threads, unless one side has both."""
+    searches = [{_HERE, _ON_SPARK} & set(side.tables) for side in (left, other)]
+    if searches[0] == searches[1] or any(len(found) != 1 for found in searches):
+        return left
+    (name,) = searches[0]
+    tables = {_HERE if step == name else step: table for step, table in left.tables.items()}
+    tracked = {_HERE if step == name else step: run for step, run in left.tracked.items()}
+    if _HERE in tracked:
+        # These name the step that it was.
+        tags = {tag: said for tag, said in tracked[_HERE]["tags"].items() if tag not in ("pipeline", "code_version")}
+        tracked[_HERE] = {**tracked[_HERE], "tags": tags}
+    return Left(tables, tracked)
 
 
 def _rows(count: int) -> str:

@@ -80,7 +80,7 @@ def test_a_webhook_gets_all_that_is_known(receiver):
         "run_id": "abc",
         "symbol": "ACME",
         "step": "prices",
-        "error": "Close <= 0 & bad; tried postgresql***db/mlflow",
+        "error": "Close <= 0 & bad; tried postgresql://***@db/mlflow",
         "dagster_url": FAILURE.dagster_url,
         "mlflow_url": FAILURE.mlflow_url,
     }

@@ -355,6 +355,6 @@ def test_the_launchpad_explains_what_a_run_may_change_and_copies_nothing(kind, n
     fields = definitions.resources["compute"].config_schema.config_type.fields
     assert "slots" in fields or "num_workers" in fields
     for field in fields.values():
-        assert "Not given: as the deployment says." in field.description
+        assert "Default: as the deployment says." in field.description
         assert not field.is_required
         assert not field.default_provided

@@ -66,12 +66,17 @@ def test_show_says_where_each_setting_comes_from(tmp_path, monkeypatch):
 def test_show_shows_no_secret(monkeypatch):
     monkeypatch.setenv("MLOPS_STORE__STORAGE_OPTIONS__AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("MLOPS_SPARK__MASTER", "sc://spark.example.com:15002/;token=hunter3")
-    monkeypatch.setenv("MLOPS_TRACKING__MLFLOW_TRACKING_URI", "postgresql://mlflow:hunter4@db/mlflow")
+    monkeypatch.setenv(
+        "MLOPS_TRACKING__MLFLOW_TRACKING_URI", "postgresql://mlflow:hunter4@db/mlflow?sslpassword=hunter6"
+    )
     monkeypatch.setenv("MLOPS_SPARK__CONF", '{"spark.hadoop.fs.s3a.secret.key": "hunter5"}')
     said = shown("local")
     assert setting(said, "store.storage_options.aws_secret_access_key")[0] == "***"
     assert setting(said, "spark.master")[0] == "sc://spark.example.com:15002"
-    assert setting(said, "tracking.mlflow_tracking_uri") == ("***", "MLOPS_TRACKING__MLFLOW_TRACKING_URI")
+    assert setting(said, "tracking.mlflow_tracking_uri") == (
+        "postgresql://***@db/mlflow?sslpassword=***",
+        "MLOPS_TRACKING__MLFLOW_TRACKING_URI",
+    )
     for output in (json.dumps(said), run("show", "local"), run("list"), run("check", "local")):
         assert "hunter" not in output
 

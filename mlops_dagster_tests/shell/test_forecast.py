@@ -81,7 +81,7 @@ def serve_and_stop(home, tmp_path, store, newest, sent):
     with running(command, log=tmp_path / "serve.log") as process:
         eventually(lambda: answers(f"http://127.0.0.1:{port}/ping"))
         tracker = MlflowTracker("mlops_dagster", f"sqlite:///{home}/mlflow/mlflow.db", state_dir=home / "open_runs")
-        model, _ = steps.load_champion("ACME", store, tracker.registry)
+        model, _ = steps.load_champion("ACME", steps.Inputs("ACME", store), tracker.registry)
         frame, _ = store.read("training_set", "ACME")
         rows = frame[list(model.feature_names_in_)].tail(7).reset_index(drop=True)
         status, said = post(port, {"dataframe_split": rows.to_dict("split")})

@@ -13,6 +13,7 @@ from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.ml.differences import frame_differences, list_differences, value_differences
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
+from mlops_dagster.steps.parity import Left, by_engine, compare
 
 pytestmark = pytest.mark.xdist_group("parity")
 
@@ -127,6 +128,24 @@ def test_what_differs_is_said_in_words(sides, stack, shell, one):
     done = shell("parity", f"{other}@{before}", f"{other}@{run}")
     assert done.returncode == 1
     assert "model_digest" in done.stdout
+
+
+def test_a_search_is_the_same_search_on_threads_and_on_spark():
+    def side(name, score):
+        run = {"params": {}, "metrics": {"score": score}, "tags": {"pipeline": name, "symbol": "ACME"}, "artifacts": []}
+        return Left({name: (pd.DataFrame({"score": [score]}), {})}, {name: run})
+
+    here, on_spark = side("grid_search_results", 1.0), side("spark_grid_search_results", 1.0)
+    assert [(one.what, one.differences) for one in compare(here, on_spark)] == [
+        ("table grid_search_results", []),
+        ("MLflow run of grid_search_results", []),
+    ]
+    assert all(one.differences for one in compare(side("spark_grid_search_results", 2.0), here))
+    # Where a side has both, each is compared with its own kind; by one side alone the two can be compared as well.
+    both = Left({**here.tables, **on_spark.tables}, {**here.tracked, **on_spark.tracked})
+    assert [one.differences for one in compare(both, here)][-1] == ["A has it, the other hasn't."]
+    assert by_engine(here) is None
+    assert not any(one.differences for one in compare(*by_engine(both)))
 
 
 def _champions(file):

@@ -120,6 +120,7 @@ def test_ctrl_c_stops_a_search_cleanly(home, tmp_path, price_file):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
+    assert "the same command goes on from there" in errors
     assert [run.info.status for run in mlflow_runs(home)] == ["KILLED"]
     assert Store(home / "store").current("grid_search_results", "ACME") is None
 

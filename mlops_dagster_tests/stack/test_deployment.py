@@ -1,9 +1,12 @@
+import traceback
 from pathlib import Path
 
 import pytest
 
 from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
-from mlops_dagster.stack.secrets import is_secret_name, looks_secret
+from mlops_dagster.stack.mlflow_connection import TrackingError, reach
+from mlops_dagster.stack.secrets import is_secret_name, looks_secret, redacted
+from mlops_dagster.stack.store import Store, StoreError
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +252,13 @@ def test_secrets_are_known_by_their_names(name, secret):
         ("https://x.blob.core.windows.net/c?sv=1&sig=abc", "a signature of a shared link"),
         ("https://me:hunter2@example.com", "a password in an address"),
         ("sc://host:443/;use_ssl=true;token=x", "a token in a Spark Connect address"),
+        ("postgresql://db/mlflow?user=u&password=hunter2", "a secret in the query of an address"),
+        ("postgresql://u:hunt/er2@db/mlflow", "a password in an address"),
+        ("https://hunter2@example.com", "a password in an address"),
+        ("s3://bucket/x?X-Amz-Signature=hunter2", "a secret in the query of an address"),
+        ("host=db password=hunter2", "a secret in the query of an address"),
         ("sc://host:15002", None),
+        ("http://127.0.0.1:5000/?keyword=a&page=2", None),
         ("abfss://container@account.dfs.core.windows.net/folder", None),
         ("http://127.0.0.1:5000/a@b:c", None),
         ("s3://bucket", None),
@@ -257,3 +266,19 @@ def test_secrets_are_known_by_their_names(name, secret):
 )
 def test_secrets_are_known_by_their_looks(text, kind):
     assert looks_secret(text) == kind
+    # What is shown of it is a secret no more, and what isn't one stays as it is.
+    assert looks_secret(redacted(text)) is None
+    assert (redacted(text) == text) is (kind is None)
+    assert "hunter2" not in redacted(f"(OperationalError) {text!r} can't be reached: Authorization: Bearer {'x' * 20}")
+
+
+def test_errors_of_libraries_repeat_no_secret():
+    uri = "postgresql+nodriver://127.0.0.1:1/db?user=u&password=hunter2&sslpassword=hunter2"
+    with pytest.raises(TrackingError) as refused:
+        reach(uri)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+    assert "?user=u&password=***&sslpassword=***" in str(refused.value)
+    store = Store("s3://u:hunter2@bucket/x", {"aws_region": "x", "aws_endpoint": "http://127.0.0.1:1/?token=hunter2"})
+    with pytest.raises(StoreError) as refused:
+        store.read("prices", "ACME")
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))

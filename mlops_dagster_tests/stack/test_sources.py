@@ -52,8 +52,9 @@ def test_the_bundled_prices_are_valid(symbol: str) -> None:
 
 
 def test_a_symbol_that_is_not_bundled_is_named_with_those_that_are() -> None:
-    with pytest.raises(PriceSourceError, match=r"symbol='AAPL': .* only of GSPC, IXIC\. Use source 'files'"):
+    with pytest.raises(PriceSourceError, match=r"symbol='AAPL': .* only of GSPC, IXIC\. Use source 'files'") as caught:
         read_prices("AAPL")
+    assert caught.value.exit_status == 2  # orchestrators don't try again
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,9 @@ def test_days_are_those_of_the_exchange(yahoo: YahooServer, symbol: str) -> None
 )
 def test_what_yahoo_refuses_is_said(yahoo: YahooServer, symbol: str, trouble: str | None, words: str) -> None:
     yahoo.trouble = trouble
-    with pytest.raises(PriceSourceError, match=words):
+    with pytest.raises(PriceSourceError, match=words) as caught:
         read_prices(symbol, source="yahoo")
+    assert caught.value.exit_status == (2 if "Check the symbol" in words else 1)  # whether trying again may help
     assert yfinance.config.debug.hide_exceptions  # as it was before
 
 

@@ -10,10 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 
 from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
-from mlops_dagster.stack.spark import SparkError, SparkSettings, spark_engine
+from mlops_dagster.stack.spark import SparkError, SparkSettings, _conf, spark_engine, spark_session
+from mlops_dagster.stack.spark_connect import Patience
+from mlops_dagster.stack.spark_engine import SparkEngine, SparkGone, _Jobs, explained
 from mlops_dagster.stack.spark_executor import differences, read_data, write_data
 from mlops_dagster.stack.spark_java import MODULE, java_home
 from mlops_dagster_tests.contracts.servers import free_port
@@ -263,13 +266,48 @@ def test_executors_with_another_python_are_refused():
 
 
 @pytest.mark.parametrize("kind", ["spark", "sc"])
-def test_nobody_is_at_the_address(kind):
+def test_nobody_is_at_the_address(kind, caplog):
     url = f"{kind}://127.0.0.1:{free_port()}"
     with (
         pytest.raises(SparkError, match=rf"no Spark answers at {url} .*refused"),
-        spark_engine(SparkSettings(master=url)),
+        spark_engine(SparkSettings(master=url, connect_timeout=1.5)),
     ):
         pass
+    (said,) = caplog.messages
+    assert f"No Spark answers at {url} yet" in said
+    assert "waiting up to 1.5 seconds (spark.connect_timeout)" in said
+
+
+def test_a_connect_server_that_goes_away(caplog):
+    """It is said at once that it is waited for, once, and in the end in one sentence; see grpc's own three lines."""
+
+    class Unavailable(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode.UNAVAILABLE
+
+        def __str__(self):
+            return '<X of RPC that terminated with:\n\tstatus = StatusCode.UNAVAILABLE\n\tdetails = "x: gone"\n>'
+
+    patience = Patience("sc://host")
+    assert patience.can_retry(Unavailable())
+    assert patience.can_retry(Unavailable())
+    assert caplog.messages == ["The Spark Connect server at sc://host doesn't answer: waiting half a minute for it."]
+    patience.end()
+    assert not patience.can_retry(Unavailable())
+    said = explained("unit 3", Unavailable())
+    assert isinstance(said, SparkGone)
+    assert str(said).startswith("unit 3: the Spark Connect server doesn't answer any more (gone). Start it again, and")
+
+
+def test_a_driver_that_the_network_reaches_has_no_page():
+    """Its executors have to reach it; its page, which asks for no password, would be anybody's."""
+    pages = [
+        _conf(SparkSettings(master=master), Path()).get("spark.ui.enabled")
+        for master in ("local[2]", "spark://127.0.0.1:7077", "spark://host:7077")
+    ]
+    assert pages == [None, None, "false"]
+    mine = SparkSettings(master="spark://host:7077", conf={"spark.ui.enabled": True})
+    assert _conf(mine, Path())["spark.ui.enabled"] == "true"
 
 
 @pytest.mark.slow
@@ -296,5 +334,7 @@ def test_a_master_without_workers(tmp_path):
     with contextlib.ExitStack() as servers:
         master = servers.enter_context(spark_master(tmp_path))
         settings = SparkSettings(master=master.url, connect_timeout=120, executor_timeout=3)
+        session = servers.enter_context(spark_session(settings))
+        assert _Jobs(session).without_executors()
         with pytest.raises(SparkError, match="no Spark executor came within 3 seconds"):
-            servers.enter_context(spark_engine(settings))
+            SparkEngine(session, executor_timeout=settings.executor_timeout).slots  # noqa: B018

@@ -11,6 +11,7 @@ import pytest
 
 from mlops_dagster.ml.grid_search import SharedGridSearchCV
 from mlops_dagster.stack.spark import SparkSettings, spark_engine
+from mlops_dagster.stack.spark_engine import _Jobs
 from mlops_dagster_tests.contracts.servers import eventually
 from mlops_dagster_tests.contracts.spark_engine import (
     GRID,
@@ -111,6 +112,7 @@ class TestOnAStandaloneCluster(SparkEngineContract):
         running = threading.Thread(target=lambda: results.update(run(engine, units)))
         running.start()
         eventually(lambda: len(list(tmp_path.iterdir())) == 2)  # one on each executor
+        assert not _Jobs(engine.session).without_executors()
         for executor in worker.children():
             executor.kill()
         (tmp_path / "gate").touch()

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mlops_dagster.stack.store import Store, StoreError, TableNotFound
+from mlops_dagster.stack.store import Damaged, Store, StoreError, TableNotFound
 from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import free_port
 from mlops_dagster_tests.contracts.store_contract import constant
@@ -318,26 +318,30 @@ def test_secrets_are_never_shown() -> None:
 # ------------------------------------------------------------------------------------------- tables that were tampered
 
 
-def test_damaged_data_is_never_returned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["changed", "unreadable", "cut", "gone"])
+def test_damaged_data_is_never_returned_and_the_cure_that_is_named_works(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
     first = store.write("prices", "GSPC", constant(1, 3))
     (file_of_first,) = data_files(first.uri)
-    store.write("prices", "GSPC", constant(2, 3))
-    (file_of_second,) = set(data_files(first.uri)) - {file_of_first}
+    second = store.write("prices", "GSPC", constant(2, 3))
+    (file,) = set(data_files(first.uri)) - {file_of_first}
+    whole = file.read_bytes()
+    content = {"changed": file_of_first.read_bytes(), "unreadable": b"x" * len(whole), "cut": whole[:100], "gone": None}
+    if content[damage] is None:
+        file.unlink()
+    else:
+        file.write_bytes(content[damage])
 
-    shutil.copy(file_of_first, file_of_second)
-    with pytest.raises(StoreError, match=r"version 1 of .* isn't what was written.* read another version"):
+    says = {"cut": f"has 100 bytes instead of {len(whole)}", "gone": "is gone"}.get(damage, "delete them and run")
+    with pytest.raises(Damaged, match=rf"version 1 of .* isn't what was written: .*{says}.* makes prices again"):
         store.read("prices", "GSPC")
-    file_of_second.write_bytes(file_of_first.read_bytes()[:100])
-    with pytest.raises(StoreError, match=r"could not read version 1 of .*arquet"):
-        store.read("prices", "GSPC")
-    file_of_second.unlink()
-    with pytest.raises(StoreError, match=r"could not read version 1 of .* not found"):
-        store.read("prices", "GSPC")
-
     assert store.read("prices", "GSPC", version=0)[0]["value"].tolist() == [1, 1, 1]
-    store.write("prices", "GSPC", constant(3, 3))
-    assert store.read("prices", "GSPC")[0]["value"].tolist() == [3, 3, 3]
+    if damage in ("changed", "unreadable"):
+        file.unlink()
+    anew = store.write("prices", "GSPC", constant(2, 3))
+    assert (anew.version, anew.digest) == (2, second.digest)
+    assert store.read("prices", "GSPC")[0]["value"].tolist() == [2, 2, 2]
+    assert store.write("prices", "GSPC", constant(2, 3)) == anew
 
 
 @pytest.mark.parametrize("damage", ["cut", "first commit missing"])

@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster.stack.mlflow_connection import shown, sqlite_file
+from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError, reap_abandoned_runs
 from mlops_dagster_tests.contracts.servers import free_port, mlflow_server
 
@@ -167,6 +168,24 @@ def test_a_training_that_finished_stays_finished_when_its_dagster_run_fails_late
         pass
     assert tracker.settle(ORIGIN.run_id, "FAILED") == []
     assert tracker.connect()[0].get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_an_attempt_that_was_given_up_counts_as_failed_and_is_told_apart(tracker):
+    """A worker was killed, and its step went on and ended well while another attempt was begun."""
+    tags = {"pipeline": "build_model_pipeline", "symbol": "ACME"}
+    with tracker.run("ACME-honest", origin=Origin("airflow", "manual"), tags=tags) as first:
+        pass
+    with (
+        tracker.run("ACME-honest", origin=Origin("airflow", "manual"), tags={**tags, "symbol": "OTHER"}) as other,
+        tracker.run("ACME-honest", origin=Origin("airflow", "manual"), tags=tags) as still_running,
+        tracker.run("ACME-honest", origin=Origin("airflow", "manual", attempt=2), tags=tags) as again,
+    ):
+        pass
+    found = {run.info.run_id: run for run in tracker.connect()[0].search_runs([first.experiment_id])}
+    status = {run_id: run.info.status for run_id, run in found.items()}
+    assert (status[first.run_id], status[still_running.run_id]) == ("FAILED", "KILLED")
+    assert (status[other.run_id], status[again.run_id]) == ("FINISHED", "FINISHED")
+    assert found[again.run_id].data.tags["orchestrator_attempt"] == "2"
 
 
 # ------------------------------------------------------------------------------------ what can be wrong beforehand
@@ -341,3 +360,22 @@ def test_loading_the_tracker_is_cheap():
         "{'mlflow', 'sklearn', 'pandas', 'numpy', 'sqlalchemy', 'dagster', 'skops'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("given", "result"), [(None, "true"), ("false", "false")])
+def test_mlflow_sends_usage_data_only_if_the_user_says_so(monkeypatch, given, result):
+    """In whatever process: every one of ours imports the package before MLflow."""
+    name = "MLFLOW_DISABLE_TELEMETRY"
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    code = f"import os, mlops_dagster; print(os.environ[{name!r}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{result}\n"
+
+
+def test_symbols_that_differ_in_case_are_two_models_in_unity_catalog():
+    names = {
+        Registry("databricks", "main.ml.{symbol}").name_of(one).lower() for one in ("GSPC", "gspc", "Gspc", "^GSPC")
+    }
+    assert len(names) == 4

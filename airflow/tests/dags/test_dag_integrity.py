@@ -173,7 +173,18 @@ def test_a_report_is_found_among_what_was_printed():
 
 
 def test_what_was_refused_is_not_tried_again():
-    said = json.dumps({"error": "ParameterError", "message": "max_depth=0"})
-    assert isinstance(_failure("prices", 2, said), AirflowFailException)
-    assert not isinstance(_failure("prices", 1, said), AirflowFailException)
-    assert "status 137" in str(_failure("prices", 137, ""))
+    def failed(status):
+        said = json.dumps({"error": "ParameterError", "message": "max_depth=0", "exit_status": status})
+        return _failure("prices", status, said)
+
+    assert isinstance(failed(2), AirflowFailException)
+    assert not isinstance(failed(1), AirflowFailException)
+    assert "status 137; the lines above" in str(_failure("prices", 137, ""))
+
+
+def test_what_was_killed_says_so():
+    """It could print nothing any more, so no line above says why."""
+    assert "prices was killed by SIGKILL, and not by this task; the kernel does that if" in str(
+        _failure("prices", -9, "")
+    )
+    assert str(_failure("prices", -15, "")) == "prices was killed by SIGTERM, and not by this task."

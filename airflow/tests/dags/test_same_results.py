@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import HOME
+from tests.conftest import HOME, MLOPS
 
 MODEL = {"max_depth": 4, "n_estimators": 10, "min_samples_leaf": 5}
 GRID = {"max_depth": [2, 4], "n_estimators": [2, 4], "min_samples_leaf": [5]}
@@ -34,11 +34,23 @@ def made_in_the_shell(mlops):
         ("cluster_search_model_pipeline", {"grid": GRID}),
     ],
 )
-def test_a_dag_makes_what_the_command_makes(database, bag, made_in_the_shell, monkeypatch, dag, conf):
+def test_a_dag_makes_what_the_command_makes(database, bag, made_in_the_shell, monkeypatch, tmp_path, dag, conf):
     monkeypatch.setenv("MLOPS_HOME", str(HOME / "dags"))
+    if dag == "build_model_pipeline":
+        # Between two of its tasks another run writes the same table.
+        rival = tmp_path / "mlops"
+        rival.write_text(f"""#!/bin/sh
+"{MLOPS}" "$@" || exit
+case "$*" in *" step training_set "*)
+    "{MLOPS}" step training_set --symbol=ACME '--given={{"recipe": "article", "horizon": 20}}' > /dev/null || exit
+esac
+""")
+        rival.chmod(0o755)
+        monkeypatch.setenv("AIRFLOW__MLOPS__COMMAND", str(rival))
     run = bag.dags[dag].test(run_conf={"symbol": "ACME", **conf})
     assert run.state == "success"
-    for task in run.get_task_instances():
+    handed_on = {}
+    for task in sorted(run.get_task_instances(), key=lambda task: task.start_date):
         made, said = task.xcom_pull(task_ids=task.task_id), made_in_the_shell[task.task_id]
         for name in SAME:
             assert made.get(name) == said.get(name), (task.task_id, name)
@@ -46,4 +58,6 @@ def test_a_dag_makes_what_the_command_makes(database, bag, made_in_the_shell, mo
         if task.task_id in ("prices", "training_set", "trained_model"):
             assert made["table"]["digest"] == said["table"]["digest"]
         assert made["run_id"] == run.run_id
+        handed_on |= made["outputs"]
+        assert made["inputs"].items() <= handed_on.items()
         assert "columns" not in made["table"]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError, RunInfo
+from mlops_dagster.stack.secrets import redacted
 
 Log = Callable[[str], object]
 T = TypeVar("T")
@@ -83,4 +84,4 @@ def shown(error: object) -> str:
     'unable to parse response'
     """
     text = re.sub(r"\. This is likely.*|Request log:.*", "", str(error), flags=re.DOTALL)
-    return re.sub(r"\s+", " ", text).strip().rstrip(".")
+    return redacted(re.sub(r"\s+", " ", text).strip().rstrip("."))

@@ -119,12 +119,12 @@ class DatabricksSettings(_Settings):
     """A workspace, and how steps run there."""
 
     host: str | None = Field(
-        default=None, description="https://....cloud.databricks.com. Not given: the environment's DATABRICKS_HOST"
+        default=None, description="https://....cloud.databricks.com. Default: the environment's DATABRICKS_HOST"
     )
     auth: Literal["token", "oauth", "azure"] | None = Field(
         default=None,
         description="Which of the environment's credentials: token (DATABRICKS_TOKEN), oauth (DATABRICKS_CLIENT_ID and "
-        "DATABRICKS_CLIENT_SECRET) or azure (ARM_CLIENT_ID, ARM_CLIENT_SECRET, ARM_TENANT_ID). Not given: the one "
+        "DATABRICKS_CLIENT_SECRET) or azure (ARM_CLIENT_ID, ARM_CLIENT_SECRET, ARM_TENANT_ID). Default: the one "
         "that is there",
     )
     cluster: Cluster
