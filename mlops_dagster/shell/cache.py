@@ -12,11 +12,7 @@ import typer
 from mlops_dagster import pipelines
 from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, out, print_json
 
-app = typer.Typer(
-    help="What searches have grown and keep, so that no tree is grown twice.",
-    no_args_is_help=True,
-    suggest_commands=False,
-)
+app = typer.Typer(help="What searches have grown and keep, so that no tree is grown twice.", no_args_is_help=True)
 
 
 def cache_folder(settings: Any) -> Path:

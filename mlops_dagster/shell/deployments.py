@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Which stacks there are, what each one says, and whether it can work. See docs/deployments.md.",
     no_args_is_help=True,
-    suggest_commands=False,
 )
 
 Name = Annotated[
