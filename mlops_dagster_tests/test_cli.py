@@ -63,8 +63,9 @@ def test_a_symbol_that_fails_neither_stops_the_others_nor_hides_their_results(ml
     assert "NONE: ParameterError symbol='NONE' (str): no model of it was built" in done.stderr
 
 
-def test_a_suggestion_is_made_once(mlops):
-    assert mlops("buildmodel").stderr.count("Did you mean") == 1
+@pytest.mark.parametrize("command", [("buildmodel",), ("cache", "shw"), ("deployments", "chck")])
+def test_a_suggestion_is_made_once(mlops, command):
+    assert mlops(*command).stderr.count("Did you mean") == 1
 
 
 def test_the_articles_numbers_from_the_shell(mlops):
