@@ -22,7 +22,19 @@ from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
 from mlops_dagster.garbage import collect_rarely
-from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, report, search, serve, ui
+from mlops_dagster.shell import (
+    bundle,
+    cache,
+    champion,
+    deployments,
+    forecast,
+    launch,
+    parity,
+    report,
+    search,
+    serve,
+    ui,
+)
 from mlops_dagster.shell import step as one_step
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
@@ -177,6 +189,7 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
 
 
 app.command()(ui.ui)
+app.command()(launch.launch)
 app.command()(parity.parity)
 app.add_typer(cache.app, name="cache")
 app.add_typer(deployments.app, name="deployments")
