@@ -52,8 +52,7 @@ demo: setup  ## On the bundled prices and with Dagster: build models, forecast w
 		job=$${run%:*}; symbol=$${run#*:}; echo "$$job, $$symbol ..."; \
 		log="$$MLOPS_HOME/demo-$$job-$$symbol.log"; set --; \
 		if [ $$job = forecast_pipeline ]; then set -- -c "$$MLOPS_HOME/demo-forecast.yaml"; fi; \
-		$(BIN)/dagster job execute -m mlops_dagster.definitions -j $$job "$$@" \
-			--tags '{"dagster/partition": "'$$symbol'"}' > "$$log" 2>&1 || { tail -40 "$$log"; exit 1; }; \
+		$(BIN)/mlops launch $$job --symbol $$symbol "$$@" > "$$log" 2>&1 || { tail -40 "$$log"; exit 1; }; \
 	done
 	@$(BIN)/mlops report
 	@echo "See it: make ui, then open http://127.0.0.1:3000 (Dagster) and http://127.0.0.1:5000 (MLflow)"

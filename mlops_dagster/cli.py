@@ -8,6 +8,7 @@ Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused bef
 """
 
 import io
+import os
 import shlex
 import signal
 import sys
@@ -16,11 +17,24 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
 from mlops_dagster.garbage import collect_rarely
-from mlops_dagster.shell import bundle, cache, champion, deployments, forecast, parity, report, search, serve, ui
+from mlops_dagster.shell import (
+    bundle,
+    cache,
+    champion,
+    deployments,
+    forecast,
+    launch,
+    parity,
+    report,
+    search,
+    serve,
+    ui,
+)
 from mlops_dagster.shell import step as one_step
 from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
 from mlops_dagster.shell.output import (
@@ -51,6 +65,7 @@ from mlops_dagster.shell.output import (
     say_next,
     shell_tracker,
 )
+from mlops_dagster.stack.files import said_by_the_disk
 
 app = typer.Typer(
     name="mlops",
@@ -174,6 +189,7 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
 
 
 app.command()(ui.ui)
+app.command()(launch.launch)
 app.command()(parity.parity)
 app.add_typer(cache.app, name="cache")
 app.add_typer(deployments.app, name="deployments")
@@ -211,7 +227,17 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:
-        app(args=plain_arguments(sys.argv[1:]))
+        try:
+            app(args=plain_arguments(sys.argv[1:]))
+        finally:
+            sys.stdout.flush()  # at Python's own end it would be too late for a sentence
+    except OSError as error:
+        said = said_by_the_disk(error)
+        if said is None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where it is the output that can't be written
+        progress.print("[bold red]OSError[/bold red]", escape(said), soft_wrap=True)
+        sys.exit(1)
     except SystemExit as exiting:
         if exiting.code:  # Databricks takes the very exception for a failure, even with status 0
             raise

@@ -28,6 +28,7 @@ from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.files import write_whole
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps import StepReport
 
@@ -107,7 +108,7 @@ def prepare_instance(deployment: Deployment) -> Path:
         _refuse_broken_databases(home)
         _write_settings(home / "dagster.yaml")
         if not (home / "workspace.yaml").exists():
-            (home / "workspace.yaml").write_text(WORKSPACE_YAML)
+            write_whole(home / "workspace.yaml", WORKSPACE_YAML)
         with dg.DagsterInstance.from_config(str(home)) as instance:
             add_symbols(instance, deployment.symbols)
     if deployment.inbox.path is not None and Path(deployment.inbox.path).is_relative_to(deployment.home):
@@ -140,7 +141,7 @@ def _write_settings(file: Path) -> None:
     """Write what isn't there, renew what is as we wrote it, and leave alone what somebody has changed."""
     there = file.read_bytes() if file.exists() else None
     if there is None or hashlib.sha256(there).hexdigest() in EARLIER_DAGSTER_YAML:
-        file.write_text(DAGSTER_YAML)
+        write_whole(file, DAGSTER_YAML)
     elif there != DAGSTER_YAML.encode():
         sys.stderr.write(
             f"{file} was changed by somebody and stays as it is. To get the queue, the limits and the launcher of this "

@@ -32,7 +32,10 @@ class MlopsError(Exception):
     exit_status = 1
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        # Whoever gives ten thousand characters knows them, and nobody would find the cure behind them.
+        return re.sub(
+            r"\S{1000,}", lambda long: f"{long[0][:200]}... ({len(long[0])} characters)", printable(super().__str__())
+        )
 
 
 class ParameterError(MlopsError, ValueError):

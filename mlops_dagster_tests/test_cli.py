@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
+import dagster as dg
 import psutil
 import pytest
 from mlflow import MlflowClient
@@ -62,8 +63,9 @@ def test_a_symbol_that_fails_neither_stops_the_others_nor_hides_their_results(ml
     assert "NONE: ParameterError symbol='NONE' (str): no model of it was built" in done.stderr
 
 
-def test_a_suggestion_is_made_once(mlops):
-    assert mlops("buildmodel").stderr.count("Did you mean") == 1
+@pytest.mark.parametrize("command", [("buildmodel",), ("cache", "shw"), ("deployments", "chck")])
+def test_a_suggestion_is_made_once(mlops, command):
+    assert mlops(*command).stderr.count("Did you mean") == 1
 
 
 def test_the_articles_numbers_from_the_shell(mlops):
@@ -121,6 +123,14 @@ def test_an_unwritable_data_root_is_said_before_training(mlops, price_file, monk
     assert "Traceback" not in done.stderr
 
 
+def test_an_output_that_takes_nothing_is_said_in_one_sentence():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "mlops_dagster.cli", "deployments", "show"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("OSError No space left on device. Make room")
+
+
 def test_one_file_for_several_symbols_is_refused(mlops, home, price_file):
     done = mlops("build-model", "-s", "ACME", "-s", "OTHER", "--path", str(price_file))
     assert done.returncode == 2
@@ -167,7 +177,8 @@ def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, t
         _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, [child.cmdline() for child in alive]
     with running(["-m", "mlops_dagster.cli", *given], log=said) as process:
-        eventually(lambda: "Ctrl-C" in said.read_text())
+        eventually(lambda: "Ctrl-C" in said.read_text() or process.poll() is not None)
+        assert process.poll() is None, said.read_text()
         server = DagsterDev(f"http://127.0.0.1:{dagster}", home)
         eventually(server.has_loaded)
         assert answers(f"http://127.0.0.1:{mlflow}/health")
@@ -195,6 +206,27 @@ def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, t
         "Stopping ...",
     ]
     assert "Uvicorn running on" in (home / "ui.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_launched_job_is_one_that_dagsters_pages_show(mlops, home, tmp_path, price_file, monkeypatch):
+    monkeypatch.setenv("MLOPS_SYMBOLS", '["ACME"]')
+    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
+    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
+    given = tmp_path / "run.yaml"
+    launch = ("launch", "build_model_pipeline", "--symbol", "ACME", "--config", str(given))
+    given.write_text("ops: {trained_model: {config: {max_depths: 2}}}")
+    refused = mlops(*launch)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert 'ParameterError config: Received unexpected config entry "max_depths"' in refused.stderr
+    given.write_text("ops: {trained_model: {config: {max_depth: 2, n_estimators: 2}}}")
+    done = mlops(*launch)
+    assert done.returncode == 0, done.stderr
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        # What the first page and Jobs ask for.
+        (run,) = instance.get_runs(dg.RunsFilter(tags={".dagster/repository": "__repository__@mlops_dagster"}))
+    assert (run.job_name, run.status.value) == ("build_model_pipeline", "SUCCESS")
+    assert done.stdout == f"build_model_pipeline, ACME: SUCCESS. Run {run.run_id}\n"
 
 
 @pytest.mark.slow

@@ -46,6 +46,23 @@ _CURES = (
 )
 
 
+def unfit_root(root: str) -> str | None:
+    r"""Say why no Delta table can lie below a path or URL; None if one can. Links are followed, as delta-rs does.
+
+    Examples
+    --------
+    >>> unfit_root("s3://bucket/50%")
+    "Delta tables can't lie below a path with one of [ ] ^ | % \\; choose another."
+    """
+    if re.search(r"[\x00-\x1f\x7f]", root):
+        return "it has a character that can't be printed; choose another."
+    real = root if "://" in root else os.path.realpath(root)
+    if set(real) & set(FORBIDDEN_IN_PATHS):
+        leads = "" if set(root) & set(FORBIDDEN_IN_PATHS) else f"it leads to {real}, and "
+        return f"{leads}Delta tables can't lie below a path with one of {' '.join(FORBIDDEN_IN_PATHS)}; choose another."
+    return None
+
+
 class StoreError(MlopsError):
     """A table can't be read or written; the message names the table, the cause and the cure."""
 

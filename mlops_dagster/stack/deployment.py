@@ -31,7 +31,7 @@ from mlops_dagster.stack.spark import SparkSettings
 class StoreSettings(BaseModel):
     """Where the Delta tables live."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     root: str = Field(
         default="store", description="A folder, or the URL of an object store (s3://, abfss://, gs://), or /Volumes/..."
@@ -44,7 +44,7 @@ class StoreSettings(BaseModel):
 class TrackingSettings(BaseModel):
     """Where models and runs are tracked. The keys up to `extra_tags` are those of dagster-mlflow's resource."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     experiment_name: str = Field(
         default="mlops_dagster", min_length=1, description="MLflow's experiment; made if missing"
@@ -78,7 +78,7 @@ class TrackingSettings(BaseModel):
 class PriceSettings(BaseModel):
     """Where prices come from unless a run says otherwise."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     source: Literal["bundled", "files", "yahoo"] = Field(
         default="bundled", description="What comes with the package, your own files, or Yahoo Finance"

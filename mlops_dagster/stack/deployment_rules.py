@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.pipelines import printable
 from mlops_dagster.stack.databricks import rules
+from mlops_dagster.stack.delta import unfit_root
 from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name, looks_secret
 
@@ -130,6 +131,19 @@ def _store_is_no_dbfs(deployment: Deployment) -> Iterator[str]:
     root = deployment.store.root
     if root.startswith("/dbfs/") or re.search(r"(^|/)dbfs:", root):
         yield say("store.root", root, f"DBFS can't hold these tables safely; give {SHARED_PLACES}.")
+
+
+def _home_can_hold_databases(deployment: Deployment) -> Iterator[str]:
+    if set(str(deployment.home)) & set("?%"):
+        why = (
+            "MLflow and Dagster would make their SQLite databases elsewhere, since ? and % mean something in an address"
+        )
+        yield say("home", str(deployment.home), f"{why}; choose a folder without them.")
+
+
+def _store_can_hold_tables(deployment: Deployment) -> Iterator[str]:
+    if wrong := unfit_root(deployment.store.root):
+        yield say("store.root", deployment.store.root, wrong)
 
 
 def _prices_are_files(deployment: Deployment) -> Iterator[str]:
@@ -275,6 +289,8 @@ _RULES = (
     _every_tool_can_write_the_texts,
     _volumes_have_three_parts,
     _store_is_no_dbfs,
+    _home_can_hold_databases,
+    _store_can_hold_tables,
     _prices_are_files,
     _tracking_of_databricks,
     _tags_hold_no_secrets,

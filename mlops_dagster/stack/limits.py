@@ -18,7 +18,7 @@ _CELL = 1_000  # characters
 class LimitSettings(BaseModel):
     """How large a symbol's prices may be. A century of trading days has 25,000 rows and 2 MB."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     rows: int = Field(
         default=250_000, ge=1, le=2**31 - 1, description="Rows of a symbol's prices, all files together; also files"

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sys
 import uuid
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
+from mlops_dagster.stack.files import said_by_the_disk, write_whole
 from mlops_dagster.stack.mlflow_connection import TrackingError, explained, reach, shown, sqlite_file
 
 if TYPE_CHECKING:
@@ -99,11 +99,14 @@ def _new_lock(state_dir: Path) -> FileLock:
 
 def _leave(state_dir: Path, note: Note, *, lock: FileLock) -> Path:
     # The lock comes first: a note that nobody holds is a dead owner's.
-    lock.acquire()
     path = Path(lock.lock_file).with_suffix(NOTE)
-    # A database's URI may hold a password.
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        json.dump(asdict(note), stream)
+    try:
+        lock.acquire()
+        write_whole(path, json.dumps(asdict(note)), mode=0o600)  # a database's URI may hold a password
+    except OSError as error:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+        raise TrackingError(f"a run can't be noted down: {said_by_the_disk(error) or error}") from error
     return path
 
 

@@ -38,7 +38,7 @@ _CONNECT = re.compile(rf"sc://{_ADDRESS}(:\d+)?(/(;[^;=]+=[^;]*)*)?")
 class SparkSettings(BaseModel):
     """Where the grid search's units run if they run on Spark."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     # These two may hold secrets (a Connect token, a store's key): they are never shown.
     master: str = Field(

@@ -402,8 +402,8 @@ def _check_root(root: object) -> str:
     cure = None
     if not isinstance(text, str) or not ("://" in text or Path(text).is_absolute()) or text.startswith("file://"):
         cure = "give an absolute path or a URL such as s3://bucket/mlops."
-    elif set(text) & set(delta.FORBIDDEN_IN_PATHS):
-        cure = f"Delta tables can't lie below a path with one of {' '.join(delta.FORBIDDEN_IN_PATHS)}; choose another."
+    else:
+        cure = delta.unfit_root(text)
     if cure:
         raise StoreError(str(refuse("root", root, cure)))
     return str(text).rstrip("/")

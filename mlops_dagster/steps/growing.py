@@ -5,6 +5,7 @@ What belongs here: that loop. What doesn't: what is added (`promotion.py`, `fore
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -37,13 +38,13 @@ def read_grown(table: str, symbol: str, store: Store) -> tuple[pd.DataFrame, Tab
 def _cure(damaged: TableVersion, store: Store) -> str:
     cure = "What it held can't be made anew: restore the file from a backup"
     for one in reversed(store.history(damaged.table, damaged.symbol)[:-1]):
-        names = f"{one.table!r}, {one.symbol!r}"
+        names = f'"{one.table}", "{one.symbol}"'
         try:
             store.read(one.table, one.symbol, version=one.version)
         except StoreError:
             continue
         code = (
-            f"from mlops_dagster.stack.store import Store; store = Store({store.root!r}); "
+            f"from mlops_dagster.stack.store import Store; store = Store({json.dumps(store.root)}); "
             f"store.write({names}, store.read({names}, version={one.version})[0])"
         )
         return (

@@ -30,6 +30,19 @@ def test_local_keeps_everything_below_the_home_folder(tmp_path):
     assert local.symbols == ["GSPC", "IXIC"]
 
 
+def test_links_are_followed_before_a_folder_is_taken_for_the_store(tmp_path):
+    (tmp_path / "half [50%]").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "half [50%]")
+    with pytest.raises(DeploymentError, match=r"data/store': it leads to .*half \[50%\]/store, and Delta"):
+        load_deployment(write(f"store: {{root: {tmp_path}/data/store}}"))
+
+
+def test_a_home_whose_databases_would_lie_elsewhere_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "why?"))
+    with pytest.raises(DeploymentError, match=r"home='.*why\?': MLflow and Dagster would make their SQLite databases"):
+        load_deployment()
+
+
 def test_a_file_overrides_the_defaults_and_the_environment_overrides_the_file(monkeypatch):
     name = write("store: {root: s3://bucket/tables}\ntracking: {mlflow_tracking_uri: 'http://mlflow:5000'}")
     monkeypatch.setenv("MLOPS_TRACKING__EXPERIMENT_NAME", "mine")

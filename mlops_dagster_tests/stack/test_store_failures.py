@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +23,7 @@ import pandas as pd
 import pytest
 
 from mlops_dagster.stack.store import Damaged, Store, StoreError, TableNotFound
+from mlops_dagster.steps.growing import what_is_there
 from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import free_port
 from mlops_dagster_tests.contracts.store_contract import constant
@@ -442,3 +445,20 @@ def test_metadata_has_to_be_text(tmp_path: Path, metadata: dict[str, str], words
     with pytest.raises(ValueError, match=rf"{words}.* have to be texts"):
         Store(tmp_path).write("prices", "GSPC", pd.DataFrame({"a": [1]}), metadata=metadata)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_grows_says_how_to_go_back_to_what_can_be_read(tmp_path: Path) -> None:
+    store = Store(tmp_path / "it's $HOME")
+    for value in range(3):
+        uri = store.write("champion_model", "GSPC", constant(value, 2)).uri
+        if value == 0:
+            whole = data_files(uri)
+    for file in set(data_files(uri)) - set(whole):
+        file.write_bytes(b"")
+    with pytest.raises(Damaged, match=r"version 2 .* has 0 bytes instead of .* can't be made anew") as caught:
+        what_is_there("champion_model", "GSPC", store)
+    cure = re.search(r"back to version 0 .*: python -c (.*)", str(caught.value), re.DOTALL)
+    assert cure is not None
+    (code,) = shlex.split(cure[1])
+    exec(code)
+    assert what_is_there("champion_model", "GSPC", store)[0]["value"].tolist() == [0, 0]

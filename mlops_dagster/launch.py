@@ -1,0 +1,78 @@
+"""A job run here and now, as one of the workspace that `mlops ui` shows.
+
+A run of `dagster job execute` belongs to no code location, so that Dagster's first page and its Jobs don't show it.
+This does the same in the same time, and says which location the run is of.
+
+What belongs here: making such a run and executing it. What doesn't: what the shell says about it (`shell/launch.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+
+from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.pipelines import MlopsError, ParameterError
+
+MODULE = "mlops_dagster.definitions"
+
+
+def execute(home: Path, job: str, symbol: str, config: Mapping[str, Any]) -> dg.DagsterRun:
+    """Run a job for a symbol in this process, and return the run as it has ended.
+
+    Parameters
+    ----------
+    home : pathlib.Path
+        Dagster's, as `mlops init` made it.
+    job, symbol : str
+        What to run, for which partition.
+    config : mapping
+        Run config, as the launchpad takes it.
+    """
+    repository = ReconstructableRepository(ModuleCodePointer(MODULE, "defs"), executable_path=sys.executable)
+    definition = repository.get_definition()
+    if not definition.has_job(job):
+        jobs = sorted(name for name in definition.job_names if not name.startswith("__"))
+        raise ParameterError(f"job={job!r}: there are {', '.join(jobs)}.")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        symbols = instance.get_dynamic_partitions(SYMBOLS.name or "")
+        if symbol not in symbols:
+            raise ParameterError(f"symbol={symbol!r}: Dagster knows {', '.join(symbols)}; docs/howto/add_a_symbol.md.")
+        to_run = repository.get_reconstructable_job(job)
+        try:
+            run = instance.create_run_for_job(
+                to_run.get_definition(),
+                run_config=config,
+                tags={"dagster/partition": symbol},
+                remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(_location(home), definition.name), job),
+                job_code_origin=to_run.get_python_origin(),
+            )
+        except dg.DagsterInvalidConfigError as error:
+            raise ParameterError(f"config: {' '.join(one.message for one in error.errors)}") from None
+        failures = [
+            event.step_failure_data.error for event in execute_run(to_run, run, instance).get_step_failure_events()
+        ]
+        if any(error and error.cls_name == DagsterExecutionInterruptedError.__name__ for error in failures):
+            raise KeyboardInterrupt
+        ended = instance.get_run_by_id(run.run_id)
+        assert ended is not None
+        return ended
+
+
+def _location(home: Path) -> Any:
+    file = home / "workspace.yaml"
+    for origin in WorkspaceFileTarget([str(file)]).create_origins():
+        target = getattr(origin, "loadable_target_origin", None)
+        if target is not None and target.module_name == MODULE:
+            return origin
+    raise MlopsError(f"{file} names no code location of the module {MODULE}, so no page would show the run.")
