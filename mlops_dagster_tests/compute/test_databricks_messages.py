@@ -80,7 +80,8 @@ def report(megabytes=0.0):
     table = TableVersion("prices", "ACME", 3, "digest", 400, {"symbol": "ACME"}, "/somewhere", MADE_AT)
     # Noise, which can't be compressed.
     plots = {"noise": random.Random(1).randbytes(int(megabytes * 2**20))} if megabytes else {}
-    return StepReport("prices", "ACME", "a-data-version", table, {"Date": "datetime64"}, ROWS, {}, {"rmse": 0.5}, plots)
+    said = {"metrics": {"rmse": 0.5}, "plots": plots}
+    return StepReport("prices", "ACME", "a-data-version", table, {"Date": "datetime64"}, ROWS, facts={}, **said)
 
 
 def test_a_report_of_three_megabytes_arrives(scripted, capfd):
