@@ -85,8 +85,8 @@ def search(page: Page) -> None:
 
 def champion(page: Page) -> None:
     """Every decision about who is champion, in one picture."""
-    _open_plot(page, "champion_model", "promoted")
-    _save(page, "champion_history.png")
+    page.goto(f"{DAGSTER}/assets/champion_model?view=partitions&partition=GSPC")
+    _save_with_picture(page, "champion_history.png", "champion_history")
 
 
 def forecasts(page: Page) -> None:
@@ -102,8 +102,8 @@ def forecasts(page: Page) -> None:
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Launch Run").click()
     page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
-    _open_plot(page, "price_forecast", "forecast_and_price")
-    _save(page, "price_forecast.png")
+    page.goto(f"{DAGSTER}/assets/price_forecast?view=partitions&partition=GSPC")
+    _save_with_picture(page, "price_forecast.png", "forecast_and_price")
 
 
 def automation(page: Page) -> None:
@@ -127,17 +127,8 @@ def columns(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
-def _open_plot(page: Page, asset: str, shown: str) -> None:
-    """Open the plot on an asset's page, once the page shows what stands beside it."""
-    page.goto(f"{DAGSTER}/assets/{asset}?view=partitions&partition=GSPC")
-    page.get_by_text(shown, exact=True).first.wait_for()
-    page.wait_for_timeout(1500)
-    page.get_by_text("[Show Markdown]").first.click()
-    page.wait_for_timeout(1500)
-
-
 def _save_with_picture(page: Page, file: str, name: str) -> None:
-    """Save an asset's page once a plot that it takes from MLflow is there, on a window that has room for it."""
+    """Save an asset's page once a plot that stands on it is there, on a window that has room for it."""
     page.set_viewport_size({"width": 1600, "height": 1000})
     picture = page.locator(f"img[alt^='{name}']")
     picture.wait_for(state="attached", timeout=60_000)

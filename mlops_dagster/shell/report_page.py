@@ -35,7 +35,7 @@ img { width: 100%; max-width: 48rem; height: auto; }
 @media (max-width: 40rem) {
   body { padding: .75rem; } thead { display: none; }
   tr { display: block; padding: .5rem 0; border-top: 1px solid #e2e8f0; }
-  td { display: grid; grid-template-columns: 9rem 1fr; gap: .5rem; border: 0; padding: .1rem 0; }
+  td { display: grid; grid-template-columns: 9rem minmax(0, 1fr); gap: .5rem; border: 0; padding: .1rem 0; }
   td::before { content: attr(data-label); color: #52606d; }
 }
 """
