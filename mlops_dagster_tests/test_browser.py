@@ -8,6 +8,8 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
 from mlops_dagster import pipelines
+from mlops_dagster.shell.report_page import report_page
+from mlops_dagster.steps.state import Section
 from mlops_dagster_tests.contracts.browser import PATIENCE, browsing, find_chromium
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
@@ -164,3 +166,21 @@ def test_a_sensor_that_is_turned_on_fires(page, ui):
     page.goto(f"{ui.url}/runs/{built['runId']}")
     page.get_by_text("RUN_SUCCESS").first.wait_for()
     page.get_by_text("Launched by").locator("visible=true").first.wait_for()  # its name is shortened in the middle
+
+
+def test_a_report_with_a_long_word_is_as_wide_as_a_telephone(tmp_path):
+    score = "-0.013609 (neg_root_mean_squared_error)"
+    found = Section(
+        title="Last searches",
+        explanation="",
+        begin="",
+        columns=("symbol", "score"),
+        rows=[("GSPC", score)],
+        pictures=[],
+    )
+    (tmp_path / "state.html").write_text(report_page([found], "here"))
+    with browsing(tmp_path) as page:
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto((tmp_path / "state.html").as_uri())
+        assert page.get_by_text(score).is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
