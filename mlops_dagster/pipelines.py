@@ -292,7 +292,7 @@ FOREST = (
     Parameter(
         "min_samples_leaf",
         "integer",
-        "How many training rows a leaf keeps at the least; large leaves suit noisy daily returns.",
+        "How many training rows a leaf has at least; large leaves suit noisy daily returns.",
         minimum=1,
         maximum=100_000,
     ),
@@ -325,7 +325,7 @@ GATE = (
     Parameter(
         "margin",
         "number",
-        "By which share the challenger's squared error has to be smaller than the champion's, on the same rows.",
+        "By what share the challenger's squared error has to be smaller than the champion's, on the same rows.",
         minimum=0,
         maximum=1,
     ),
@@ -416,8 +416,8 @@ FORECASTING = (
     Parameter(
         "catch_up",
         "integer",
-        "How many of the last days to forecast late, when their price is known already: those without a forecast "
-        "and that the champion hasn't learned from, as after a week without a run.",
+        "How many of the last days to forecast late, when their price is known already, as after a week without a run. "
+        "Days that have a forecast, or that the champion has learned from, are left out.",
         minimum=0,
         maximum=250,
     ),

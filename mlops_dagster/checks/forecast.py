@@ -20,7 +20,7 @@ def _warning(passed: bool, description: str, **metadata: dg.MetadataValue | str 
 
 @check_of_each_symbol(price_forecast)
 def forecast_is_fresh(context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]) -> dg.AssetCheckResult:
-    """The newest forecast was made for the newest day that there is a price of."""
+    """The newest forecast was made from the newest price."""
     tables = tables_of_run(context, store)
     (forecasts, _), (prices, _) = tables.read("price_forecast"), tables.read("prices")
     made, newest = forecasts["Date"].max(), prices["Date"].iloc[-1]
@@ -94,7 +94,7 @@ def forecast_error_has_not_drifted(
 def interval_covers_the_truth(
     context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.AssetCheckResult:
-    """As many of the last quarter's prices lie inside their interval as were meant to, as far as chance explains it."""
+    """The last quarter's prices lie inside their interval as often as was meant, or chance explains the difference."""
     from mlops_dagster.ml.drift import COVERAGE_DAYS, RECENT_ROWS, UNLIKELY, chance_of_so_few_inside
     from mlops_dagster.ml.forecast_quality import of_newest_horizon
 

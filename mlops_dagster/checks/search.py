@@ -32,7 +32,7 @@ def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]
     def best_is_inside_the_grid(
         context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
     ) -> dg.AssetCheckResult:
-        """The best value of no parameter is the smallest or largest that was tried, where a better may lie beyond."""
+        """No parameter's best value is the smallest or largest that was tried; a better one might lie beyond it."""
         from mlops_dagster.ml.search import best_at_the_edge
 
         frame, _ = tables_of_run(context, store).read(table_name)

@@ -84,7 +84,7 @@ def _on_databricks(settings: DatabricksSettings, given: Mapping[str, Any]) -> Da
         values["cluster"] = {"existing": given["existing_cluster_id"]}
     for name in ("num_workers", "node_type_id", "spark_conf"):
         if name in given and "new" not in values["cluster"]:
-            cure = "only a cluster that is made for the run (cluster.new) takes it; leave it away."
+            cure = "only a cluster that is made for the run (cluster.new) takes it; leave it out."
             if "existing_cluster_id" in given:
                 cure = "the cluster of existing_cluster_id is there already; give one of the two."
             raise _refused(name, given[name], cure)

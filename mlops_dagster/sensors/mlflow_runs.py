@@ -23,7 +23,7 @@ def _settling_sensor(dagster_status: DagsterRunStatus, mlflow_status: Status) ->
     @run_status_sensor(
         run_status=dagster_status,
         name=f"mlflow_{mlflow_status.lower()}",
-        description=f"Sets MLflow runs to {mlflow_status} whose Dagster run ended with {dagster_status.value}.",
+        description=f"Sets MLflow runs to {mlflow_status} when their Dagster run ended with {dagster_status.value}.",
         # The daemon looks every 5 seconds; 5 here would make it every other time.
         minimum_interval_seconds=4,
         default_status=DefaultSensorStatus.RUNNING,
@@ -45,7 +45,7 @@ mlflow_killed = _settling_sensor(DagsterRunStatus.CANCELED, "KILLED")
 
 
 @sensor(
-    description="Sets MLflow runs to FAILED whose process on this machine has died, whoever started it.",
+    description="Sets MLflow runs to FAILED when their process on this machine has died, whoever started them.",
     minimum_interval_seconds=29,
     default_status=DefaultSensorStatus.RUNNING,
 )

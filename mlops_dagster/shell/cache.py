@@ -12,7 +12,7 @@ import typer
 from mlops_dagster import pipelines
 from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, out, print_json
 
-app = typer.Typer(help="What searches have grown and keep, so that no tree is grown twice.", no_args_is_help=True)
+app = typer.Typer(help="The trees that searches have grown, kept so that none is grown twice.", no_args_is_help=True)
 
 
 def cache_folder(settings: Any) -> Path:
@@ -47,7 +47,7 @@ def show(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
 @app.command()
 def prune(
     older_than_days: Annotated[
-        float | None, typer.Option(help="Remove what wasn't used for so many days; 0 removes all.", min=0)
+        float | None, typer.Option(help="Remove what wasn't used for this many days; 0 removes all.", min=0)
     ] = None,
     max_mb: Annotated[
         float | None, typer.Option(help="Remove the oldest until no more than this is left.", min=0)

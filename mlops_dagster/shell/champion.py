@@ -56,7 +56,7 @@ def rollback(
     deployment: DeploymentName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the champion before the present one back.
+    """Bring back the champion before the present one.
 
     Example: mlops rollback --symbol GSPC
     """

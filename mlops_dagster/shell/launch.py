@@ -21,7 +21,7 @@ def launch(
     ] = None,
     deployment: DeploymentName = None,
 ) -> None:
-    """Run a Dagster job here and now; Dagster's pages show the run as one of theirs. It doesn't queue.
+    """Run a Dagster job at once, without waiting in the queue; Dagster's pages show the run.
 
     Example: mlops launch build_model_pipeline --symbol GSPC
     """

@@ -57,7 +57,7 @@ def report_page(sections: Sequence[Section], where: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>mlops: the state of things</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>The state of things</h1>\n<p>{now}, from the tables in {escape(where)}. "
-        "Make it anew: mlops report --html FILE</p>\n" + "".join(map(_section, sections)) + "</body>\n</html>\n"
+        "To renew it: mlops report --html FILE</p>\n" + "".join(map(_section, sections)) + "</body>\n</html>\n"
     )
 
 

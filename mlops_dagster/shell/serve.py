@@ -29,7 +29,7 @@ def serve(
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="Whose champion.", show_default=False)],
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 5001,
     host: Annotated[
-        str, typer.Option(help="The address to listen on. Whoever reaches it may ask: there is no password.")
+        str, typer.Option(help="The address to listen on. There is no password: whoever reaches it can use it.")
     ] = "127.0.0.1",
     deployment: DeploymentName = None,
 ) -> None:

@@ -27,7 +27,9 @@ def step(
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="Which symbol.", show_default=False)],
     given: Annotated[
         str,
-        typer.Option(help="The step's parameters as JSON, for example '{\"max_depth\": 80}'. Null is not given."),
+        typer.Option(
+            help="The step's parameters as JSON, for example '{\"max_depth\": 80}'. null counts as not given."
+        ),
     ] = "{}",
     inputs: Annotated[
         str,

@@ -68,8 +68,8 @@ def ui(
     host: Annotated[
         str,
         typer.Option(
-            help="The address that Dagster listens on. Elsewhere than on this machine it asks for a password: that in "
-            "MLOPS_UI_TOKEN, or one that is made and shown. MLflow, which has none, stays on this machine."
+            help="The address that Dagster listens on. If other machines can reach it, it asks for a password: the "
+            "one in MLOPS_UI_TOKEN, or a new one that is shown. MLflow, which has none, stays on this machine."
         ),
     ] = "127.0.0.1",
     deployment: DeploymentName = None,

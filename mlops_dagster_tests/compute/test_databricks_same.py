@@ -83,8 +83,8 @@ def here(new_stack, memo, mlflow_url):
         stack = new_stack("here")
         memo["build"] = (stack, stack.launch())
         memo["search"] = (stack, stack.launch("search_model_pipeline", only="grid_search_results"))
+        memo["mlflow"] = tracked(stack, mlflow_url)  # a forecast adds its pictures to the model's run
         memo["forecast"] = (stack, forecast(stack))
-        memo["mlflow"] = tracked(stack, mlflow_url)
     return memo
 
 

@@ -337,6 +337,7 @@ LIMITS = LimitSettings(rows=3, columns=7, mebibytes=1)
         (b"1\n" * 600_000, "GSPC.csv", "more than 1 MiB, which"),
         (gzip.compress(b"1\n" * 600_000), "GSPC.csv.gz", "more than 1 MiB once it is decompressed"),
     ],
+    ids=["rows", "columns", "line", "quoted line", "bytes", "bytes in gzip"],
 )
 def test_what_is_larger_than_daily_prices_are_is_refused(
     tmp_path: Path, content: str | bytes, name: str, said: str
