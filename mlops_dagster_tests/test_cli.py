@@ -98,7 +98,7 @@ def test_report_shows_the_latest_model_or_where_there_is_none(mlops, home, price
         (("--symbol", "ACME", "--source", "ftp"), 2, "source='ftp' (str)"),
         (("--symbol", "ACME", "--deployment", "nowhere"), 2, "'nowhere'"),
         (("--symbol", "ACME", "--max-deph", "3"), 2, "--max-deph"),
-        (("--symbol", "UNKNOWN"), 1, "UNKNOWN"),
+        (("--symbol", "UNKNOWN"), 2, "UNKNOWN"),
         ((), 2, "--symbol"),
     ],
 )

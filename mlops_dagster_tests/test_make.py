@@ -37,7 +37,7 @@ def checkout(tmp_path, monkeypatch):
         shutil.copy(ROOT / project.relative_to(made) / "Makefile", project)
         for lock in [*locks, "requirements-dev.txt", ".venv/.ready"]:
             (project / lock).touch()
-        for command in ("mlops", "dagster", "python", "ruff"):
+        for command in ("mlops", "python", "ruff"):
             (project / ".venv" / "bin" / command).write_text(RECORDER)
             (project / ".venv" / "bin" / command).chmod(0o755)
     return made
@@ -60,7 +60,7 @@ def test_paths_are_handed_on_whole(checkout, tmp_path):
     ours = [home, f"{home}/dagster"]
     _, calls = make(checkout, "demo")
     assert all(call[-3:-1] == ours for call in calls)
-    assert [call[0] for call in calls] == ["mlops", *["dagster"] * 5, "mlops"]
+    assert [call[1] for call in calls] == ["init", *["launch"] * 5, "report"]
     assert [call[call.index("-c") + 1] for call in calls if "-c" in call] == [f"{home}/demo-forecast.yaml"] * 2
     assert Path(home, "demo-search_model_pipeline-GSPC.log").exists()
 

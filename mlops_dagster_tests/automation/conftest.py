@@ -1,5 +1,7 @@
 """A Dagster instance, a store and a deployment that no run has touched: what schedules and sensors look at."""
 
+from contextlib import ExitStack
+
 import dagster as dg
 import pandas as pd
 import pytest
@@ -26,8 +28,10 @@ class Stack:
         self.instance.add_dynamic_partitions(SYMBOLS.name, list(symbols))
         for symbol in symbols:
             self.store.write("prices", symbol, pd.DataFrame({"AdjClose": [1.0]}), metadata={"origin": origin})
-            decisions = pd.DataFrame({"champion": pd.Series([champion], dtype=object), "row": [1]})
-            self.store.write("champion_model", symbol, decisions)
+            texts = {"champion": champion, "model_digest": f"digest of {champion}"}
+            decisions = {name: pd.Series([text], dtype=object) for name, text in texts.items()}
+            decided = pd.DataFrame({**decisions, "promoted": [champion is not None]})
+            self.store.write("champion_model", symbol, decided)
 
     @property
     def resources(self):
@@ -37,4 +41,12 @@ class Stack:
 @pytest.fixture
 def stack_of(tmp_path, no_settings):
     """Make a stack with some settings."""
-    return lambda **settings: Stack(tmp_path, **settings)
+    with ExitStack() as stacks:
+
+        def make(**settings):
+            stack = Stack(tmp_path, **settings)
+            # Dagster remembers the instance that was made last, and fails once it was lost without a word.
+            stacks.callback(stack.instance.dispose)
+            return stack
+
+        yield make

@@ -45,7 +45,9 @@ class Story:
 
 @pytest.fixture
 def story():
-    return Story()
+    story = Story()
+    yield story
+    story.instance.dispose()
 
 
 def both(symbol="ACME"):
