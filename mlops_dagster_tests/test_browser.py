@@ -112,8 +112,8 @@ def launch(page, ui, job, preset, config=None, replace=None):
 
 def test_lineage_shows_every_asset_and_an_asset_is_materialised_from_it(page, ui):
     open_lineage(page, ui)
-    for step in pipelines.STEPS:
-        page.get_by_text(step, exact=True).last.wait_for()
+    for step in pipelines.STEPS:  # a long name is shortened to what its box has room for
+        page.get_by_text(step, exact=True).last.wait_for(state="attached")
     page.get_by_text("prices", exact=True).last.click()
     page.get_by_text("Daily prices of one symbol").first.wait_for()  # the sidebar says what it is
     page.get_by_role("button", name="Materialize selected").click()
