@@ -246,6 +246,8 @@ def test_a_finished_search_is_handed_to_build_model_once(defs, instance):
     assert request.run_config["ops"]["trained_model"]["config"] == forest
     split = request.run_config["ops"]["training_set"]["config"]
     assert split == {"recipe": "article", "horizon": 4, "test_size": 0.33}
+    event = instance.get_latest_materialization_event(dg.AssetKey(["grid_search_results"]))
+    instance.report_runless_asset_event(event.asset_materialization)  # as a search in the shell does
     assert tick(instance, found.cursor).run_requests == []
 
     built = defs.resolve_job_def("build_model_pipeline").execute_in_process(

@@ -52,12 +52,12 @@ def poor_forecasts(
     after = AssetRecordsFilter(key, after_storage_id=int(context.cursor))
     records = context.instance.fetch_materializations(after, limit=_AT_ONCE, ascending=True).records
     newest_of = {
-        record.asset_materialization.partition: (record.run_id, record.asset_materialization)
+        record.asset_materialization.partition: (record.run_id or record.storage_id, record.asset_materialization)
         for record in records
         if record.asset_materialization is not None
     }
     requests, said = [], []
-    for symbol, (run_id, quality) in newest_of.items():
+    for symbol, (made_by, quality) in newest_of.items():
         reason = None if symbol is None else _what_is_poor(quality, settings)
         if symbol is None or reason is None:
             continue
@@ -66,7 +66,7 @@ def poor_forecasts(
             continue
         requests.append(
             RunRequest(
-                run_key=f"{symbol}/{run_id}",
+                run_key=f"{symbol}/{made_by}",
                 partition_key=symbol,
                 # On the prices that the forecasts were measured with; wherever they came from, they are there.
                 asset_selection=without_prices(pipelines.BUILD_MODEL),

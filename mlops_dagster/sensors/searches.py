@@ -27,8 +27,8 @@ SEARCHES = {asset.key.to_user_string(): asset.key for asset in (grid_search_resu
 
 @sensor(
     job_name=pipelines.BUILD_MODEL.name,
-    description="Builds a model with the best parameters of every search that finishes from now on, once per search, "
-    "with the search's recipe, horizon and test size.",
+    description="Builds a model with the best parameters of every search that a run of Dagster finishes from now on, once "
+    "per search, with the search's recipe, horizon and test size.",
     minimum_interval_seconds=4,
     default_status=DefaultSensorStatus.STOPPED,
 )
@@ -51,7 +51,8 @@ def best_parameters_to_model(context: SensorEvaluationContext) -> SensorResult |
         for record in context.instance.fetch_materializations(after, limit=100, ascending=True).records:
             seen[name] = record.storage_id
             found = record.asset_materialization
-            if found is not None and found.partition is not None and "forest" in found.metadata:
+            # A search outside of Dagster has no run, and whoever made it decides what is built.
+            if record.run_id and found is not None and found.partition is not None and "forest" in found.metadata:
                 requests.append(_build(context, name, record.run_id, found))
     message = SkipReason("From now on, finished searches are built." if handed_on is None else "No new search.")
     return SensorResult(run_requests=requests, skip_reason=None if requests else message, cursor=json.dumps(seen))
