@@ -27,8 +27,8 @@ SEARCHES = {asset.key.to_user_string(): asset.key for asset in (grid_search_resu
 
 @sensor(
     job_name=pipelines.BUILD_MODEL.name,
-    description="Builds a model with the best parameters of every search that a run of Dagster finishes from now on, once "
-    "per search, with the search's recipe, horizon and test size.",
+    description="Builds a model with the best parameters of every search that a run of Dagster finishes from now on, "
+    "once per search, with the search's recipe, horizon and test size.",
     minimum_interval_seconds=4,
     default_status=DefaultSensorStatus.STOPPED,
 )
