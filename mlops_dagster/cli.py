@@ -236,7 +236,7 @@ def main() -> None:
         if said is None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where it is the output that can't be written
-        progress.print("[bold red]OSError[/bold red]", escape(said), soft_wrap=True)
+        progress.print("[bold red]OSError[/bold red]", escape(said))
         sys.exit(1)
     except SystemExit as exiting:
         if exiting.code:  # Databricks takes the very exception for a failure, even with status 0

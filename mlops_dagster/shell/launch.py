@@ -35,7 +35,7 @@ def launch(
         from mlops_dagster.launch import execute
 
         run = execute(home, job, symbol, given)
-        out.print(f"{job}, {symbol}: {run.status.value}. Run {run.run_id}", soft_wrap=True)
+        out.print(f"{job}, {symbol}: {run.status.value}. Run {run.run_id}")
         if not run.is_success:
             raise typer.Exit(1)
 

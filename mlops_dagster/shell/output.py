@@ -115,6 +115,11 @@ def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -
     return where
 
 
+def url_of(host: str, port: int) -> str:
+    """Return where a server answers; an IPv6 address stands in brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def refuse_taken_port(name: str, host: str, number: int) -> None:
     """Refuse a port that somebody listens on already, or an address that isn't this machine's."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

@@ -21,6 +21,7 @@ from mlops_dagster.shell.output import (
     out,
     progress,
     refuse_taken_port,
+    url_of,
 )
 from mlops_dagster.shell.scoring import Served, scoring_app
 
@@ -52,7 +53,7 @@ def serve(
                 symbol, steps.Inputs(symbol, store), open_tracker(settings).registry
             )
         served = Served(model, registered, store, settings.schedules.exchange)
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = url_of(host, port)
         out.print(
             f"{symbol}: version {registered.version} answers. How to ask: {url}\n"
             f"The next forecast: {url}/forecast/{symbol}\nStop it with Ctrl-C.",

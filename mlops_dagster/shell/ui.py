@@ -34,6 +34,7 @@ from mlops_dagster.shell.output import (
     out,
     progress,
     refuse_taken_port,
+    url_of,
 )
 
 # Ends groups of processes, politely first, when whoever named them is gone. It gets their numbers as lines.
@@ -83,7 +84,7 @@ def ui(
 
         settings = load_deployment(deployment)
         settings.home.mkdir(parents=True, exist_ok=True)
-        with _only_one(settings.home, f"http://{host}:{port}") as lock:
+        with _only_one(settings.home, url_of(host, port)) as lock:
             # A server, or Databricks, has a UI of its own; a database needs ours.
             own_mlflow = not str(settings.tracking.mlflow_tracking_uri).startswith(("http", "databricks"))
             # Dagster would silently take another port, and every link from MLflow would lead nowhere.
@@ -114,7 +115,7 @@ class _Served:
     """What is started, with what, and where it answers."""
 
     def __init__(self, settings: Any, dagster_home: Path, host: str, port: int, mlflow_port: int | None) -> None:
-        self.dagster_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.dagster_url = url_of(host, port)
         self.mlflow_url = settings.tracking.mlflow_tracking_uri if mlflow_port is None else None
         self.token = None if _is_loopback(host) else os.environ.get("MLOPS_UI_TOKEN") or secrets.token_urlsafe(18)
         self.log = settings.home / "ui.log"
@@ -185,19 +186,18 @@ class _Served:
                 plain = _COLOURS.sub("", line)
                 log.write(plain)
                 if _AN_ERROR.search(plain) and not self.stopping:
-                    progress.print(plain.rstrip(), soft_wrap=True, markup=False)
+                    progress.print(plain.rstrip(), markup=False)
 
     def _say_where(self) -> None:
         from mlops_dagster.stack.tracking import MODEL_TRAINING
 
-        out.print(f"What they log: {self.log}", soft_wrap=True, markup=False)
+        out.print(f"What they log: {self.log}", markup=False)
         if self.token:
-            out.print(f"Dagster asks for a password, with any user name: {self.token}", soft_wrap=True, markup=False)
+            out.print(f"Dagster asks for a password, with any user name: {self.token}", markup=False)
         # MLflow's first page is that for language models.
         experiments = f"/#/experiments?{MODEL_TRAINING}" if str(self.mlflow_url).startswith("http") else ""
         out.print(
             f"Dagster  {self.dagster_url}\nMLflow   {self.mlflow_url}{experiments}\nStop both with Ctrl-C.",
-            soft_wrap=True,
             markup=False,
         )
 
@@ -206,7 +206,7 @@ class _Served:
             if process.poll() is not None:
                 time.sleep(0.5)  # its last words are on their way to the log
                 last = "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-15:])
-                progress.print(last, soft_wrap=True, markup=False)
+                progress.print(last, markup=False)
                 raise pipelines.MlopsError(f"{name} stopped; the lines above say why, and all is in {self.log}.")
 
 
