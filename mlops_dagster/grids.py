@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from mlops_dagster.errors import refuse
 from mlops_dagster.pipelines import (
     FOREST,
     RECIPE,
@@ -21,7 +22,6 @@ from mlops_dagster.pipelines import (
     Parameter,
     Step,
     check_parameters,
-    refuse,
     resolve_forest,
     share_or_count,
 )
@@ -117,7 +117,7 @@ def check_step(step: Step, given: Mapping[str, object], recipe: str = "honest") 
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         For any parameter that is unknown, bad, or contradicts another.
     """
     checked = check_parameters(step.parameters, given)
@@ -138,7 +138,7 @@ def resolve_search(recipe: str, given: Mapping[str, object]) -> Search:
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         For any parameter that is unknown, bad, or contradicts another.
 
     Examples
@@ -185,7 +185,7 @@ def resolve_grid(recipe: str, given: Mapping[str, Any]) -> dict[str, list[Any]]:
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         For an unknown parameter, an empty list, a scalar, a value of the wrong type or out of bounds, a range that
         never ends, and for more than 100,000 candidates, which are counted and not enumerated.
 
@@ -196,7 +196,7 @@ def resolve_grid(recipe: str, given: Mapping[str, Any]) -> dict[str, list[Any]]:
     >>> resolve_grid("honest", {"grid": {"n_estimators": 100}})
     Traceback (most recent call last):
     ...
-    mlops_dagster.pipelines.ParameterError: grid.n_estimators=100 (int): give a list of values, [100], or a range ...
+    mlops_dagster.errors.ParameterError: grid.n_estimators=100 (int): give a list of values, [100], or a range ...
     """
     RECIPE.check(recipe)
     grid = given.get("grid")

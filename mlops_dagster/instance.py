@@ -26,7 +26,7 @@ from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
 from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.files import write_whole
 from mlops_dagster.stack.tracking import Origin

@@ -22,7 +22,7 @@ from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.pipelines import MlopsError, ParameterError
+from mlops_dagster.errors import MlopsError, ParameterError
 
 MODULE = "mlops_dagster.definitions"
 

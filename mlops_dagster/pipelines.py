@@ -8,12 +8,13 @@ standard library, since an orchestrator's machine may have nothing else.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from mlops_dagster.errors import printable, refuse
 
 Kind = Literal["integer", "number", "boolean", "text", "grid"]
 PARAMETER_TYPES: Mapping[Kind, str] = {
@@ -23,74 +24,6 @@ PARAMETER_TYPES: Mapping[Kind, str] = {
     "text": "a text",
     "grid": "parameters with the values to try",
 }
-
-
-class MlopsError(Exception):
-    """Something that whoever runs a step can mend. Its message names what, where and the cure; no traceback helps."""
-
-    # Of the command line: 1 the work failed, 2 what was given was refused. Orchestrators don't try 2 again.
-    exit_status = 1
-
-    def __str__(self) -> str:
-        # Whoever gives ten thousand characters knows them, and nobody would find the cure behind them.
-        return re.sub(
-            r"\S{1000,}", lambda long: f"{long[0][:200]}... ({len(long[0])} characters)", printable(super().__str__())
-        )
-
-
-class ParameterError(MlopsError, ValueError):
-    """A parameter is unknown, of the wrong type or out of bounds; the message says which, and the cure."""
-
-    exit_status = 2
-
-
-def printable(text: str) -> str:
-    r"""Return a text that every tool can write: the bytes of a file's name that isn't UTF-8 as escapes.
-
-    Examples
-    --------
-    >>> printable("K\udcfcrse.csv")
-    'K\\udcfcrse.csv'
-    """
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def json_given(name: str, text: str, cure: str) -> Any:
-    """Return what somebody has given as JSON.
-
-    Raises
-    ------
-    ParameterError
-        If it isn't JSON, or nested too deeply. The text isn't repeated: it may hold a secret.
-
-    Examples
-    --------
-    >>> json_given("grid", '{"max_depth": [80]}', "give an object.")
-    {'max_depth': [80]}
-    >>> json_given("grid", "[" * 9999, "give an object.")
-    Traceback (most recent call last):
-    ...
-    mlops_dagster.pipelines.ParameterError: grid: that is no JSON (it is nested too deeply); give an object.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ParameterError(f"{name}: that is no JSON (it is nested too deeply); {cure}") from None
-    except ValueError as error:
-        raise ParameterError(f"{name}: that is no JSON ({error}); {cure}") from None
-
-
-def refuse(name: str, value: object, cure: str) -> ParameterError:
-    """Say what is wrong with a parameter, always in the same form: name, value, type, cure."""
-    return ParameterError(f"{name}={_shown(value)} ({type(value).__name__}): {cure}")
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except RecursionError:
-        return "..."
-    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
 def _number(value: float) -> str:
@@ -124,7 +57,7 @@ class Parameter:
     >>> PARAMETERS["max_depth"].check("80")
     Traceback (most recent call last):
     ...
-    mlops_dagster.pipelines.ParameterError: max_depth='80' (str): give an integer from 1 to 1000.
+    mlops_dagster.errors.ParameterError: max_depth='80' (str): give an integer from 1 to 1000.
     """
 
     name: str
@@ -224,7 +157,7 @@ def check_symbol(symbol: object) -> str:
     >>> check_symbol("../x")
     Traceback (most recent call last):
     ...
-    mlops_dagster.pipelines.ParameterError: symbol='../x' (str): give 1 to 32 letters, digits or ^ = . _ - ...
+    mlops_dagster.errors.ParameterError: symbol='../x' (str): give 1 to 32 letters, digits or ^ = . _ - ...
     """
     if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or ".." in symbol:
         cure = "give 1 to 32 letters, digits or ^ = . _ - beginning with a letter, a digit or ^, without '..'."

@@ -7,7 +7,7 @@ wrong with the settings themselves (`stack/deployment_rules.py`), and telling pe
 import dagster as dg
 from dagster._core.execution.api import create_execution_plan
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.environment import changed_environment
 from mlops_dagster.stack.secrets import redacted

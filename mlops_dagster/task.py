@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.garbage import collect_rarely
-from mlops_dagster.pipelines import MlopsError
 
 if TYPE_CHECKING:
     from dagster_pipes import PipesContext

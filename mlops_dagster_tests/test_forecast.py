@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster import steps
-from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, Origin

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_dagster import grids, pipelines
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.grids import MAX_CANDIDATES, resolve_grid, resolve_search
-from mlops_dagster.pipelines import ParameterError
 
 
 def own(**grid):

@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mlops_dagster import pipelines
-from mlops_dagster.pipelines import ParameterError, check_parameters, check_symbol, resolve_forest
+from mlops_dagster.errors import ParameterError
+from mlops_dagster.pipelines import check_parameters, check_symbol, resolve_forest
 
 
 @pytest.mark.parametrize("symbol", ["GSPC", "^GSPC", "BRK-B", "EURUSD=X", "0700.HK", "A", "A" * 32])
@@ -97,6 +99,7 @@ def test_every_default_is_within_its_own_bounds(recipe):
 
 def test_the_pipelines_can_be_read_with_the_standard_library_alone():
     # -S -I leaves site-packages out, as on an orchestrator's machine that has none of our dependencies.
-    code = f"import runpy; print(runpy.run_path({pipelines.__file__!r})['BUILD_MODEL'].name)"
+    root = Path(pipelines.__file__).parents[1]
+    code = f"import sys; sys.path.append({str(root)!r}); from mlops_dagster import pipelines; print(pipelines.BUILD_MODEL.name)"
     done = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "build_model_pipeline"

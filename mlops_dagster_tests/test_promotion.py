@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mlops_dagster import steps
 from mlops_dagster.cli import app
-from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.stack.registry import CHALLENGER, CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, Origin

@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 from mlops_dagster import pipelines
 from mlops_dagster.assets.config import search_parameters
 from mlops_dagster.definitions import definitions_of
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.instance import add_symbols
 from mlops_dagster.ml.grid_search import Progress
 from mlops_dagster.ml.search import TIMES
-from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.sensors.searches import best_parameters_to_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store

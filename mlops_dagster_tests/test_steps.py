@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster import steps
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.ml.prices import PriceDataError
-from mlops_dagster.pipelines import ParameterError
 from mlops_dagster.stack.sources import PriceSourceError
 from mlops_dagster.stack.store import Store, StoreError, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError

@@ -85,7 +85,7 @@ def check_run(pipeline: pipelines.Pipeline, conf: Mapping[str, object], params: 
 
     Raises
     ------
-    include.pipelines.ParameterError
+    include.errors.ParameterError
         For a key that no step knows, and for values that don't go together.
     """
     known = params_of(pipeline)

@@ -27,7 +27,7 @@ def task_of(pipeline: pipelines.Pipeline, step: pipelines.Step) -> BaseOperator:
 
     Raises
     ------
-    include.pipelines.ParameterError
+    include.errors.ParameterError
         If the configuration names no place to run.
     """
     where = conf.get(SECTION, "run_on", fallback=RUN_ON[0])

@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from mlops_dagster import grids, pipelines
+from mlops_dagster.errors import ParameterError, refuse
 
 
 def parameter(name: str, default: Any = None) -> Any:
@@ -144,7 +145,7 @@ def search_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         If a parameter has a list and a range.
     """
     given = {name: value for name, value in config.items() if name not in ("grid", "ranges") and value != "by recipe"}
@@ -152,7 +153,7 @@ def search_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     for values in (config.get("grid"), config.get("ranges")):
         for name, some in (values or {}).items():
             if some is not None and name in grid:
-                raise pipelines.refuse(f"ranges.{name}", some, "the grid has a list for it; give one of them.")
+                raise refuse(f"ranges.{name}", some, "the grid has a list for it; give one of them.")
             if some is not None:
                 grid[name] = some
     if config.get("grid") is not None or config.get("ranges") is not None:
@@ -190,12 +191,12 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
         path = given.get(pipelines.PRICES.name, {}).get("path")
         if path is not None and "dagster/backfill" in run.tags and "{symbol}" not in path:
             cure = "a backfill would give every symbol the same rows; write {symbol} where the symbol stands."
-            raise pipelines.refuse("path", path, cure)
-    except pipelines.ParameterError as error:
+            raise refuse("path", path, cure)
+    except ParameterError as error:
         raise dg.Failure(str(error), metadata=_config_without(error, given), allow_retries=False) from error
 
 
-def _config_without(error: pipelines.ParameterError, given: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+def _config_without(error: ParameterError, given: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
     """Return the run's config without the parameter that was refused, for the launchpad: its default then holds."""
     name = str(error).partition("=")[0]
     if not any(name in config for config in given.values()):

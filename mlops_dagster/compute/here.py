@@ -13,7 +13,7 @@ from mlops_dagster import steps
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import handed_on, inputs_of
 from mlops_dagster.compute.report import to_result
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin, Tracker

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 from pydantic import BaseModel, ValidationError
 
-from mlops_dagster import pipelines
+from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.stack.deployment_rules import problems
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def changed(deployment: Deployment, given: Mapping[str, Any]) -> Deployment:
     assert deployment.databricks is not None
     its = deployment.model_copy(update={"databricks": _on_databricks(deployment.databricks, given)})
     if found := problems(its):
-        raise pipelines.ParameterError(f"resources.compute.config: {' '.join(found)}")
+        raise ParameterError(f"resources.compute.config: {' '.join(found)}")
     return its
 
 
@@ -110,5 +110,5 @@ def _validated(settings: Settings, values: Mapping[str, Any], given: Mapping[str
         raise _refused(name, given.get(name), f"{problem['msg']}.") from None
 
 
-def _refused(name: str, value: object, cure: str) -> pipelines.ParameterError:
-    return pipelines.refuse(f"resources.compute.config.{name}", value, cure)
+def _refused(name: str, value: object, cure: str) -> ParameterError:
+    return refuse(f"resources.compute.config.{name}", value, cure)

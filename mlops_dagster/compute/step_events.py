@@ -17,7 +17,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.submission import URL
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 
 # What says that a step is over, one way or the other.
 LAST = {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY}

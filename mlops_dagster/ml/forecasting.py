@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.ml.recipes import TrainingSet
-from mlops_dagster.pipelines import MlopsError
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor

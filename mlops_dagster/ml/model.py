@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_dagster.errors import refuse
 from mlops_dagster.ml.recipes import TrainingSet
-from mlops_dagster.pipelines import refuse
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
@@ -57,7 +57,7 @@ def fit_forest(
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         If `max_features` is more than there are features.
     """
     from sklearn.ensemble import RandomForestRegressor

@@ -18,8 +18,8 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.ml.cells import UNREADABLE, read_dates, read_numbers
-from mlops_dagster.pipelines import MlopsError
 
 PRICE_COLUMNS = ("Date", "Open", "High", "Low", "Close", "AdjClose", "Volume")
 NUMBER_COLUMNS = PRICE_COLUMNS[1:]

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlops_dagster.errors import refuse
 from mlops_dagster.ml.features import ARTICLE_FEATURES, HONEST_FEATURES, article_features, honest_features
 from mlops_dagster.ml.splits import Split, chronological_split, shuffled_split
-from mlops_dagster.pipelines import HORIZON, RECIPE, TEST_SIZE, refuse
+from mlops_dagster.pipelines import HORIZON, RECIPE, TEST_SIZE
 
 MIN_TRAIN_ROWS = 50
 MIN_TEST_ROWS = 10
@@ -205,7 +206,7 @@ def make_training_set(
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         For an unknown recipe, a bad horizon or test size, and if too few rows are left to train or test on.
     """
     chosen = RECIPES[RECIPE.check(recipe)]

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlops_dagster.errors import MlopsError, refuse
 from mlops_dagster.grids import Search
 from mlops_dagster.ml.recipes import TrainingSet
-from mlops_dagster.pipelines import FOREST, MlopsError, Parameter, refuse
+from mlops_dagster.pipelines import FOREST, Parameter
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.grid_search import SharedGridSearchCV
@@ -82,7 +83,7 @@ def make_search(
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         If the rows are too few for the folds, or the features for `max_features`.
     """
     from sklearn.ensemble import RandomForestRegressor
@@ -126,7 +127,7 @@ def search_folds(data: TrainingSet, search: Search) -> Folds:
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         If there are too few rows.
     """
     from sklearn.model_selection import KFold, TimeSeriesSplit

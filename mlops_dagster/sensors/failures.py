@@ -15,7 +15,7 @@ from dagster import (
     run_failure_sensor,
 )
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.notify import Failure, tell
 from mlops_dagster.stack.tracking import MlflowTracker

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.shell.output import DeploymentName, errors_said_well, out
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, out, print_json
 
 app = typer.Typer(help="The trees that searches have grown, kept so that none is grown twice.", no_args_is_help=True)
@@ -59,7 +59,7 @@ def prune(
     with errors_said_well(as_json):
         if older_than_days is None and max_mb is None:
             cure = "say what to remove: --older-than-days 30, or --max-mb 500, or both."
-            raise pipelines.refuse("older_than_days", None, cure)
+            raise refuse("older_than_days", None, cure)
         from mlops_dagster.ml.grid_search import SearchCache
         from mlops_dagster.stack.deployment_files import load_deployment
 

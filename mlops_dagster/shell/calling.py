@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import ParameterError, json_given
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.tracking import Origin
@@ -72,23 +73,23 @@ def take_orders(environment: str | None, secrets: str | None, caller: str | None
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         If one isn't JSON of the right form. Values aren't repeated.
     """
     for name, value in _json("environment", environment, dict, "an object of names and values").items():
         os.environ[name] = value if isinstance(value, str) else json.dumps(value)
     wanted = _json("secrets", secrets, list, "a list of objects with name, scope and key")
     if any(not isinstance(one, dict) or set(one) != {"name", "scope", "key"} for one in wanted):
-        raise pipelines.ParameterError("secrets: give a list of objects with name, scope and key.")
+        raise ParameterError("secrets: give a list of objects with name, scope and key.")
     if wanted:
         from mlops_dagster.stack.databricks.scopes import fetch_secrets
 
         os.environ.update(fetch_secrets(wanted))
     said = _json("origin", caller, dict, "an object with orchestrator, run_id and perhaps url")
     if said and not ({"orchestrator", "run_id"} <= set(said) <= {"orchestrator", "run_id", "url", "attempt"}):
-        raise pipelines.ParameterError("origin: give an object with orchestrator, run_id and perhaps url and attempt.")
+        raise ParameterError("origin: give an object with orchestrator, run_id and perhaps url and attempt.")
     if type(said.get("attempt", 1)) is not int:
-        raise pipelines.ParameterError(f"origin: attempt={said['attempt']!r}: give an integer, 1 for the first.")
+        raise ParameterError(f"origin: attempt={said['attempt']!r}: give an integer, 1 for the first.")
     _called_by.clear()
     _called_by.update(said)
 
@@ -96,9 +97,9 @@ def take_orders(environment: str | None, secrets: str | None, caller: str | None
 def _json(name: str, text: str | None, kind: type, form: str) -> Any:
     if text is None:
         return kind()
-    value = pipelines.json_given(name, text, f"give {form}.")
+    value = json_given(name, text, f"give {form}.")
     if not isinstance(value, kind):
-        raise pipelines.ParameterError(f"{name}: give {form}.")
+        raise ParameterError(f"{name}: give {form}.")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
     AllowLeaks,
@@ -104,7 +105,7 @@ def _decide(
                 f"no model of it was built in the home {settings.home} (store {store.root}; symbols with models there: "
                 f"{others}). Build one: mlops build-model --symbol {one}. Or set MLOPS_HOME to the home that has it."
             )
-            raise pipelines.refuse("symbol", one, cure)
+            raise refuse("symbol", one, cure)
         return run_step(one, "champion_model", partial(deciding(one), **tools), settings, tools["origin"])
 
     each = EachSymbol(symbols)

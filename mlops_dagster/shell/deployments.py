@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.shell.output import AsJson, errors_said_well, out, print_json, progress
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _which(given: list[str], every: bool) -> list[str]:
     if not every:
         return given or [os.environ.get("MLOPS_DEPLOYMENT") or "local"]
     if given:
-        raise pipelines.refuse("--all", " ".join(given), "give names, or --all, not both.")
+        raise refuse("--all", " ".join(given), "give names, or --all, not both.")
     files = {file.stem: str(file) for folder in reversed(deployment_folders()) for file in folder.glob("*.yaml")}
     return [files[name] for name in sorted(files)]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.shell.output import DeploymentName, errors_said_well, out
 from mlops_dagster.shell.ui import prepare_dagster
 
@@ -48,7 +49,7 @@ def _run_config(file: Path | None) -> dict[str, Any]:
     try:
         given = limited_yaml.load(limited_yaml.text_of(file))
     except (OSError, ValueError) as error:
-        raise pipelines.ParameterError(f"config={str(file)!r}: {error}") from None
+        raise ParameterError(f"config={str(file)!r}: {error}") from None
     if not isinstance(given, dict):
-        raise pipelines.ParameterError(f"config={str(file)!r}: a mapping is needed, such as 'ops: ...'.")
+        raise ParameterError(f"config={str(file)!r}: a mapping is needed, such as 'ops: ...'.")
     return given

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import MlopsError, refuse
 from mlops_dagster.shell.telling import tell_dagster
 from mlops_dagster.stack.secrets import redacted
 
@@ -111,7 +112,7 @@ def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -
     pipelines.check_parameters(pipelines.PRICES.parameters, where)
     if len(symbols) > 1 and "path" in where and "{symbol}" not in where["path"]:
         cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
-        raise pipelines.refuse("path", where["path"], cure)
+        raise refuse("path", where["path"], cure)
     return where
 
 
@@ -127,7 +128,7 @@ def refuse_taken_port(name: str, host: str, number: int) -> None:
         try:
             probe.bind((host, number))
         except OSError as error:
-            raise pipelines.refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
+            raise refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
 
 
 def shell_tracker(settings: Any) -> Any:
@@ -137,10 +138,10 @@ def shell_tracker(settings: Any) -> Any:
             "this command runs steps in its own process. To run them on Databricks start them in Dagster, or as a "
             "Databricks job (mlops databricks-bundle); to run them here choose another deployment."
         )
-        raise pipelines.refuse("compute", settings.compute, cure)
+        raise refuse("compute", settings.compute, cure)
     if settings.tracking.client != "mlops":
         cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
-        raise pipelines.refuse("tracking.client", settings.tracking.client, cure)
+        raise refuse("tracking.client", settings.tracking.client, cure)
     return open_tracker(settings)
 
 
@@ -156,7 +157,7 @@ def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]
     """Turn an expected error into its message and an exit status; an unexpected one keeps its traceback."""
     try:
         yield
-    except pipelines.MlopsError as error:
+    except MlopsError as error:
         if as_json:
             print_json(_as_json(error))
         else:
@@ -167,12 +168,12 @@ def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]
         raise typer.Exit(130) from None
 
 
-def _as_json(error: pipelines.MlopsError) -> dict[str, Any]:
+def _as_json(error: MlopsError) -> dict[str, Any]:
     said = {"error": type(error).__name__, "message": redacted(str(error))}
     return {**said, "exit_status": error.exit_status}
 
 
-def _print_error(error: pipelines.MlopsError, symbol: str = "") -> None:
+def _print_error(error: MlopsError, symbol: str = "") -> None:
     progress.print(f"{escape(symbol)}[bold red]{type(error).__name__}[/bold red]", escape(redacted(str(error))))
 
 
@@ -187,7 +188,7 @@ class EachSymbol:
 
     def __init__(self, symbols: list[str]) -> None:
         self.symbols = list(dict.fromkeys(symbols))
-        self.failed: dict[str, pipelines.MlopsError] = {}
+        self.failed: dict[str, MlopsError] = {}
 
     def do(self, work: Callable[[str], T]) -> dict[str, T]:
         """Return what the work makes of each symbol for which nothing has failed so far."""
@@ -197,7 +198,7 @@ class EachSymbol:
                 continue
             try:
                 done[one] = work(one)
-            except pipelines.MlopsError as error:
+            except MlopsError as error:
                 if len(self.symbols) == 1:
                     raise
                 progress.print(f"{escape(one)}  [bold red]failed[/bold red]; the others go on")

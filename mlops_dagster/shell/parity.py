@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.shell.output import AsJson, errors_said_well, open_tracker, out, print_json, progress
 
 _SIDE = "A deployment: a name below deployments/, or the path of a YAML file. With @RUN one run of it: the id of a "
@@ -41,11 +42,11 @@ def parity(
         same = (sides[0].store.root, sides[0].run) == (sides[1].store.root, sides[1].run)
         symbols = symbol or sorted({one for side in sides for one in side.symbols()})
         if not symbols:
-            raise pipelines.refuse("symbol", None, "neither side has anything yet; run a pipeline on both.")
+            raise refuse("symbol", None, "neither side has anything yet; run a pipeline on both.")
         verdicts = {one: _compare_engines(one, *sides) if same else _compare(one, *sides) for one in symbols}
         for one, verdict in verdicts.items():
             if not verdict:
-                raise pipelines.refuse("symbol", one, f"neither side has anything of {one}; run a pipeline on both.")
+                raise refuse("symbol", one, f"neither side has anything of {one}; run a pipeline on both.")
         differing = sum(bool(said["differences"]) for verdict in verdicts.values() for said in verdict)
         if as_json:
             print_json({"a": a, "b": b, "same": not differing, "symbols": verdicts})
@@ -95,7 +96,7 @@ def _refuse_the_same(a: _Side, b: _Side) -> NoReturn:
         f"both sides are the same tables, {a.store.root}{why}. Name two deployments with homes of their own, "
         "or runs, or search here and on Spark: then the two searches are compared."
     )
-    raise pipelines.refuse("B", b.store.root, cure)
+    raise refuse("B", b.store.root, cure)
 
 
 def _compare(symbol: str, a: _Side, b: _Side) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.shell.forecast import latest_forecasts, print_forecasts
 from mlops_dagster.shell.output import (
     AsJson,
@@ -44,7 +45,7 @@ def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson
     """
     with errors_said_well(as_json):
         if html is not None and not html.absolute().parent.is_dir():
-            raise pipelines.refuse("html", str(html), "give a file in a folder that exists.")
+            raise refuse("html", str(html), "give a file in a folder that exists.")
 
         from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
@@ -88,7 +89,7 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         cure = f"it can't be written ({error.strerror}); give another file."
-        raise pipelines.refuse("html", str(file), cure) from None
+        raise refuse("html", str(file), cure) from None
 
 
 def _print_models(models: list[dict[str, Any]]) -> None:

@@ -17,7 +17,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import FORECASTING_DEFAULTS, MlopsError, ParameterError
+from mlops_dagster.errors import MlopsError, ParameterError
+from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.shell.output import progress
 from mlops_dagster.shell.scoring_rows import Unanswered, read_rows
 from mlops_dagster.stack.secrets import redacted

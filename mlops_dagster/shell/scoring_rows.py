@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mlops_dagster.pipelines import MlopsError, refuse
+from mlops_dagster.errors import MlopsError, refuse
 
 MAX_ROWS = 10_000
 _LARGEST = 3.4e38  # a forest compares numbers of 32 bits
@@ -50,7 +50,7 @@ def read_rows(body: bytes, content_type: str, columns: Sequence[str]) -> list[li
     >>> read_rows(b'{"instances": [[1, NaN]]}', "application/json", ["a", "b"])
     Traceback (most recent call last):
     ...
-    mlops_dagster.pipelines.ParameterError: b=nan (float): in row 1, give a finite number below 3.4e+38.
+    mlops_dagster.errors.ParameterError: b=nan (float): in row 1, give a finite number below 3.4e+38.
     """
     media_type, _, rest = (part.strip().lower() for part in content_type.partition(";"))
     if media_type not in ("application/json", "text/csv") or rest not in ("", "charset=utf-8"):

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from mlops_dagster import grids, pipelines
+from mlops_dagster.errors import ParameterError, json_given, refuse
 from mlops_dagster.shell.cache import cache_folder
 from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
@@ -264,7 +265,7 @@ def _spark_settings(settings: Any, master: str | None) -> Any:
         return type(settings.spark).model_validate({**settings.spark.model_dump(), "master": master})
     except ValueError:
         # It isn't repeated, since a Connect address may hold a token.
-        raise pipelines.ParameterError(
+        raise ParameterError(
             "--master: give local[N], local[*], spark://host:port or sc://host:port. YARN and Kubernetes: start the "
             "session there with their own tools, and use it by spark.master=active."
         ) from None
@@ -282,7 +283,7 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         If one is neither, or names a parameter again.
     """
     if not texts:
@@ -291,7 +292,7 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
     for text in texts:
         for name, values in _parse_one(text).items():
             if name in grid:
-                raise pipelines.refuse("grid", text, f"{name} was given before; give all its values at once.")
+                raise refuse("grid", text, f"{name} was given before; give all its values at once.")
             grid[name] = values
     return grid
 
@@ -299,16 +300,16 @@ def parse_grid(texts: list[str] | None) -> dict[str, Any] | None:
 def _parse_one(text: str) -> dict[str, Any]:
     cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
     if text.lstrip().startswith("{"):
-        values: dict[str, Any] = pipelines.json_given("grid", text, cure)
+        values: dict[str, Any] = json_given("grid", text, cure)
         return values
     name, equals, listed = text.partition("=")
     if not equals:
-        raise pipelines.refuse("grid", text, cure)
+        raise refuse("grid", text, cure)
     if ":" not in listed:
         return {name.strip(): [_scalar(value) for value in listed.split(",") if value.strip()]}
     parts = [_scalar(part) for part in listed.split(":")]
     if len(parts) != len(grids.RANGE_KEYS):
-        raise pipelines.refuse("grid", text, cure)
+        raise refuse("grid", text, cure)
     return {name.strip(): dict(zip(grids.RANGE_KEYS, parts, strict=True))}
 
 

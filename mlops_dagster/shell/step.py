@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlops_dagster import grids, pipelines
+from mlops_dagster.errors import json_given, refuse
 from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
     AsJson,
@@ -71,12 +72,12 @@ def step(
 
 def _checked(name: str, given: str) -> dict[str, Any]:
     if name not in pipelines.STEPS:
-        raise pipelines.refuse("step", name, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
+        raise refuse("step", name, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
     return grids.check_step(pipelines.STEPS[name], _object("given", given, "parameters"))
 
 
 def _object(option: str, text: str, of: str) -> dict[str, Any]:
-    values = pipelines.json_given(option, text, f"give an object of {of}.")
+    values = json_given(option, text, f"give an object of {of}.")
     if not isinstance(values, dict):
-        raise pipelines.refuse(option, text, f"give an object of {of}.")
+        raise refuse(option, text, f"give an object of {of}.")
     return values

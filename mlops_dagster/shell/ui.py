@@ -26,7 +26,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.shell.output import (
     DeploymentName,
     errors_said_well,
@@ -105,9 +105,7 @@ def prepare_dagster(settings: Any) -> Path:
     try:
         from mlops_dagster.instance import prepare_instance
     except ModuleNotFoundError as error:
-        raise pipelines.MlopsError(
-            f'Dagster is not installed ({error}): pip install "mlops_dagster[dagster]".'
-        ) from None
+        raise MlopsError(f'Dagster is not installed ({error}): pip install "mlops_dagster[dagster]".') from None
     return prepare_instance(settings)
 
 
@@ -207,7 +205,7 @@ class _Served:
                 time.sleep(0.5)  # its last words are on their way to the log
                 last = "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-15:])
                 progress.print(last, markup=False)
-                raise pipelines.MlopsError(f"{name} stopped; the lines above say why, and all is in {self.log}.")
+                raise MlopsError(f"{name} stopped; the lines above say why, and all is in {self.log}.")
 
 
 @contextmanager
@@ -242,13 +240,13 @@ def _only_one(home: Path, url: str) -> Iterator[int]:
             pid, _, there = stream.read().strip().partition(" ")
             holders = _who_has_open(path)
             if pid in holders or (not holders and pid and _lives(int(pid))):
-                raise pipelines.MlopsError(
+                raise MlopsError(
                     f"{home} has an mlops ui already: {there} (process {pid}). Use that, or stop it with Ctrl-C; two "
                     "would run every schedule and sensor twice."
                 )
             if time.monotonic() > deadline:
                 cure = f"kill -9 {' '.join(holders)}" if holders else f"lsof {path} names them, kill -9 ends them"
-                raise pipelines.MlopsError(
+                raise MlopsError(
                     f"{home}: processes of an mlops ui that was killed still run. End them ({cure}) and start again."
                 )
             with progress.status("Waiting until an mlops ui that was killed has ended"):

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.secrets import as_cause, redacted
 
 if TYPE_CHECKING:

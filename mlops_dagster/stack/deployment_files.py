@@ -12,13 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from mlops_dagster import pipelines
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack import deployment_rules
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_reading import read_file, unreadable_variables, wrong_settings
 
 
-class DeploymentError(pipelines.MlopsError):
+class DeploymentError(MlopsError):
     """A deployment file is missing or says something that can't be; the message names file, setting and cure.
 
     Attributes

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import printable
+from mlops_dagster.errors import printable
 from mlops_dagster.stack.databricks import rules
 from mlops_dagster.stack.delta import unfit_root
 from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_dagster.pipelines import refuse
+from mlops_dagster.errors import refuse
 
 if TYPE_CHECKING:
     import pandas as pd

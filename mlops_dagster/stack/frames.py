@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import refuse
+from mlops_dagster.errors import refuse
 
 if TYPE_CHECKING:
     import pandas as pd

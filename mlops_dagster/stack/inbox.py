@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_dagster.pipelines import ParameterError, check_symbol, printable
+from mlops_dagster.errors import ParameterError, printable
+from mlops_dagster.pipelines import check_symbol
 from mlops_dagster.stack.limits import LimitSettings, raise_it
 
 KINDS = (".csv", ".csv.gz", ".parquet")

@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack import limited_yaml
 from mlops_dagster.stack.secrets import redacted
 from mlops_dagster.stack.tracked_run import FOREST_TYPES

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import MlopsError, printable
+from mlops_dagster.errors import MlopsError, printable
 from mlops_dagster.stack.limits import LimitSettings, raise_it
 
 if TYPE_CHECKING:

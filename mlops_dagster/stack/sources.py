@@ -12,7 +12,8 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import BUNDLED_SYMBOLS, PATH, SOURCE, check_symbol, refuse
+from mlops_dagster.errors import refuse
+from mlops_dagster.pipelines import BUNDLED_SYMBOLS, PATH, SOURCE, check_symbol
 from mlops_dagster.stack.limits import LimitSettings, raise_it
 from mlops_dagster.stack.price_files import PriceSourceError, PricesOutOfReachError, read_files
 from mlops_dagster.stack.secrets import as_cause, redacted

@@ -16,13 +16,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlops_dagster import pipelines
+from mlops_dagster.errors import MlopsError
 
 OLDEST = 17  # for every pyspark from 4.0
 MODULE = "--add-modules=jdk.incubator.vector"
 
 
-class SparkError(pipelines.MlopsError):
+class SparkError(MlopsError):
     """Spark can't be reached, can't start, or its machines don't fit this one; the message says what and the cure."""
 
 

@@ -24,7 +24,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlops_dagster.pipelines import ParameterError, check_symbol, refuse
+from mlops_dagster.errors import ParameterError, refuse
+from mlops_dagster.pipelines import check_symbol
 from mlops_dagster.stack import delta
 from mlops_dagster.stack.databricks.volumes import VolumeCopies, is_outside
 from mlops_dagster.stack.databricks.workspace import connect

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from mlops_dagster.pipelines import printable
+from mlops_dagster.errors import printable
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
 from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown

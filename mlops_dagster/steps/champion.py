@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing import what_is_there
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.steps.growing import what_is_there
 
 if TYPE_CHECKING:
@@ -100,21 +101,19 @@ def check_pins(given: object) -> dict[str, dict[str, Any]]:
     >>> check_pins({"prices": 3})
     Traceback (most recent call last):
     ...
-    mlops_dagster.pipelines.ParameterError: inputs.prices=3 (int): give version (an integer from 0) and digest (64 \
+    mlops_dagster.errors.ParameterError: inputs.prices=3 (int): give version (an integer from 0) and digest (64 \
 hexadecimal digits), as the outputs of the step that made it have them.
     """
     if not isinstance(given, Mapping):
-        raise pipelines.refuse("inputs", given, "give an object of tables, as the outputs of earlier steps have them.")
+        raise refuse("inputs", given, "give an object of tables, as the outputs of earlier steps have them.")
     for name, pin in given.items():
         if name not in pipelines.STEPS:
-            raise pipelines.refuse(
-                "inputs", name, f"no step makes such a table; there are {', '.join(pipelines.STEPS)}."
-            )
+            raise refuse("inputs", name, f"no step makes such a table; there are {', '.join(pipelines.STEPS)}.")
         its = pin if isinstance(pin, Mapping) else {}
         version, digest = its.get("version"), its.get("digest")
         if set(its) != {"version", "digest"} or type(version) is not int or version < 0 or not _is_digest(digest):
             cure = "give version (an integer from 0) and digest (64 hexadecimal digits), as the outputs of the step"
-            raise pipelines.refuse(f"inputs.{name}", pin, f"{cure} that made it have them.")
+            raise refuse(f"inputs.{name}", pin, f"{cure} that made it have them.")
     return {name: dict(pin) for name, pin in given.items()}
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.stack.mlflow_connection import explained, reach
 from mlops_dagster.steps.growing import what_is_there
 
@@ -105,7 +106,7 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
             left.tracked[version.table] = tracked
     if not left.tables and run is not None:
         cure = f"no step of it has left anything of {symbol}; give the id of a Dagster run, a command's or MLflow's."
-        raise pipelines.refuse("run", run, cure)
+        raise refuse("run", run, cure)
     return left
 
 

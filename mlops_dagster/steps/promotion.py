@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
 from mlops_dagster.steps.champion import (
     TABLE,
@@ -112,11 +113,11 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
         earlier = [one for one in champions_in(history) if one != champion]
         if version is None and not earlier:
             before = "the first" if champion is None else champion.version
-            raise pipelines.refuse("symbol", symbol, f"there is no champion before {before}.")
+            raise refuse("symbol", symbol, f"there is no champion before {before}.")
         named = [one for one in earlier if version in (None, one.version)]
         if not named:
             known = ", ".join(dict.fromkeys(one.version for one in earlier)) or "none"
-            raise pipelines.refuse("version", version, f"give one that was champion before: {known}.")
+            raise refuse("version", version, f"give one that was champion before: {known}.")
         # Of several that had this number the one that has it now.
         there = None if version is None else registry.get(symbol, version).key
         chosen, digest = there if there in named else named[-1]

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.engines import search_engine, training_engine
 from mlops_dagster.steps.forecast import forecast_quality, price_forecast
@@ -81,7 +82,7 @@ def run_step(
         pipelines.SPARK_GRID_SEARCH_RESULTS.name: spark_grid_search_results,
     }
     if step not in searches:
-        raise pipelines.refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
+        raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
     on_spark = step == pipelines.SPARK_GRID_SEARCH_RESULTS.name
     opened: AbstractContextManager[Any] = search_engine(deployment) if on_spark else nullcontext()
     with opened as engine:

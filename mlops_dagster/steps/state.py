@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster.steps.champion import by_its_recipe, champion_in, champion_of
 from mlops_dagster.steps.growing import what_is_there

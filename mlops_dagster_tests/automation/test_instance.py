@@ -4,8 +4,8 @@ import subprocess
 import dagster as dg
 import pytest
 
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.instance import DAGSTER_YAML, EARLIER_DAGSTER_YAML, prepare_instance
-from mlops_dagster.pipelines import MlopsError
 from mlops_dagster.stack.deployment_files import load_deployment
 
 # What the first version of `mlops init` wrote.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.stack.frames import frame_digest
 from mlops_dagster.stack.store import Overtaken, Store, StoreError, TableNotFound, TableVersion
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.ml.evaluation import evaluate
 from mlops_dagster.ml.model import fit_forest, model_digest
 from mlops_dagster.ml.recipes import make_training_set
-from mlops_dagster.pipelines import ParameterError, resolve_forest
+from mlops_dagster.pipelines import resolve_forest
 from mlops_dagster_tests.conftest import ARTICLE_PRECISION
 
 SMALL = {"n_estimators": 5, "max_depth": 6}

@@ -6,6 +6,7 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import GridSearchCV, KFold
 
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.grids import resolve_search
 from mlops_dagster.ml.recipes import make_training_set
 from mlops_dagster.ml.search import (
@@ -17,7 +18,7 @@ from mlops_dagster.ml.search import (
     make_search,
     search_folds,
 )
-from mlops_dagster.pipelines import RECIPES, ParameterError
+from mlops_dagster.pipelines import RECIPES
 
 GRID = {"max_depth": [3, 50], "n_estimators": [2, 5], "max_features": [2, 0.5]}
 

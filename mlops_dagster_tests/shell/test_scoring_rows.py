@@ -8,7 +8,7 @@ import pytest
 from mlflow.pyfunc import scoring_server
 from mlflow.types.schema import ColSpec, DataType, Schema
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.shell.scoring_rows import MAX_ROWS, read_rows
 
 COLUMNS = ["a", "b"]

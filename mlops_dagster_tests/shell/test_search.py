@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mlops_dagster import pipelines
-from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.shell.search import parse_grid
 from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.conftest import mlflow_runs

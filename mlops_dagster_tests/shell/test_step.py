@@ -6,7 +6,8 @@ from functools import partial
 import dagster as dg
 import pytest
 
-from mlops_dagster import pipelines, steps
+from mlops_dagster import steps
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.shell.output import run_steps
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
@@ -109,7 +110,7 @@ def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, tmp_pa
 )
 def test_a_wrong_call_is_refused_before_any_work(mlops, home, arguments, said):
     done = mlops("step", *arguments, "--json")
-    assert done.returncode == pipelines.ParameterError.exit_status
+    assert done.returncode == ParameterError.exit_status
     assert said in json.loads(done.stdout)["message"]
     assert not (home / "store").exists()
 

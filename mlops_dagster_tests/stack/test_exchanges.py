@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.stack.exchanges import next_trading_days
 
 

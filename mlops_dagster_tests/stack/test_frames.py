@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_dagster.pipelines import ParameterError
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.stack.frames import frame_digest, to_batch
 from mlops_dagster_tests.contracts.store_contract import every_type
 

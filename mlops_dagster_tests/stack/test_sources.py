@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.ml.prices import PRICE_COLUMNS, PriceDataError, validate_prices
-from mlops_dagster.pipelines import BUNDLED_SYMBOLS, ParameterError
+from mlops_dagster.pipelines import BUNDLED_SYMBOLS
 from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.price_files import PriceSourceError
 from mlops_dagster.stack.sources import read_prices

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlops_dagster import pipelines
+from mlops_dagster.errors import refuse
 from mlops_dagster.stack.databricks.api import libraries, new_cluster
 from mlops_dagster.stack.databricks.travel import remote_environment
 
@@ -48,7 +49,7 @@ def bundle_text(deployment: Deployment, name: str) -> str:
 
     Raises
     ------
-    mlops_dagster.pipelines.ParameterError
+    mlops_dagster.errors.ParameterError
         If the deployment says nothing about Databricks.
     TravelError
         If it can't be sent there without a secret.
@@ -65,7 +66,7 @@ def bundle_of(deployment: Deployment) -> dict[str, Any]:
     """Return the bundle as Databricks' command reads it, see :func:`bundle_text`."""
     if deployment.databricks is None:
         cure = "it says nothing about Databricks; give a deployment with `databricks`, e.g. databricks_serverless."
-        raise pipelines.refuse("compute", deployment.compute, cure)
+        raise refuse("compute", deployment.compute, cure)
     targets: dict[str, Any] = {
         "dev": {"mode": "development", "default": True},
         "prod": {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 
 _GOING_ON = ("QUEUED", "PENDING", "RUNNING", "BLOCKED", "WAITING_FOR_RETRY", "TERMINATING")
 _TERMINAL = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")

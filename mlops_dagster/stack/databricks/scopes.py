@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 
 
 class SecretError(MlopsError):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.secrets import is_reference, is_secret_name, looks_secret
 
 if TYPE_CHECKING:

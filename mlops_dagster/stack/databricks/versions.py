@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.databricks.wheel import code_version
 from mlops_dagster.stack.spark_executor import differences, make_look
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.delta import StoreError
 
 if TYPE_CHECKING:

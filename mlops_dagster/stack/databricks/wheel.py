@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_dagster import __version__
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment

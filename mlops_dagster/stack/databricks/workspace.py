@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.pipelines import MlopsError
+from mlops_dagster.errors import MlopsError
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

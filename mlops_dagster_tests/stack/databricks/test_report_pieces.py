@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlops_dagster.pipelines import MlopsError, ParameterError
+from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.stack.store import TableVersion
 from mlops_dagster.steps.report import StepReport
 from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, failure_message, gather, to_pieces
