@@ -100,6 +100,6 @@ def test_every_default_is_within_its_own_bounds(recipe):
 def test_the_pipelines_can_be_read_with_the_standard_library_alone():
     # -S -I leaves site-packages out, as on an orchestrator's machine that has none of our dependencies.
     root = Path(pipelines.__file__).parents[1]
-    code = f"import sys; sys.path.append({str(root)!r}); from mlops_dagster.pipelines import BUILD_MODEL as b; print(b.name)"
+    code = f"import sys; sys.path.append({str(root)!r}); from mlops_dagster.pipelines import *; print(BUILD_MODEL.name)"
     done = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "build_model_pipeline"
