@@ -54,7 +54,10 @@ def asked(method, path, headers, token=None):
         ("GET", "/graphql?query=mutation{x}", {**OWN, "accept": "*/*"}, 405),
         ("GET", "/graphql?query=mutation{x}", {**FOREIGN, "accept": "text/html"}, 403),
         ("POST", "/graphql", {**OWN, "content-type": "text/plain; application/json"}, 415),
+        ("POST", "/graphql?query=mutation{x}", OWN, 415),
+        ("POST", "/graphql?query=mutation{x}", {**OWN, "content-type": "application/csp-report"}, 415),
         ("POST", "/graphql", {**FOREIGN, **JSON}, 403),
+        ("POST", "/graphql", {**OWN, **JSON, "origin": "http://["}, 403),
         ("POST", "/graphql", {**OWN, **JSON, "origin": "null"}, 403),
         ("POST", "/graphql", {**OWN, **JSON, "origin": "http://127.0.0.1:5000"}, 403),  # another server's page
         ("POST", "/report_asset_materialization/prices", FOREIGN, 403),

@@ -100,6 +100,7 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
     """Return the server's application."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
+    from starlette.datastructures import Headers
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -116,8 +117,7 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
             self.app = app
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
-            why = why_foreign(headers, listens_on) if scope["type"] == "http" else None
+            why = why_foreign(Headers(scope=scope), listens_on) if scope["type"] == "http" else None
             await (refused(403, why) if why else self.app)(scope, receive, send)
 
     async def about(request: Request) -> Response:
@@ -136,6 +136,8 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
         return JSONResponse(await run_in_threadpool(served.forecast, _interval(request.query_params.get("interval"))))
 
     async def invocations(request: Request) -> Response:
+        if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+            raise Unanswered(f"Content-Encoding {encoding[:40]!r}: send the body as it is, not compressed.", 415)
         try:
             body = await asyncio.wait_for(_body(request), _SECONDS)
         except asyncio.TimeoutError:

@@ -56,7 +56,7 @@ def read_rows(body: bytes, content_type: str, columns: Sequence[str]) -> list[li
     if media_type not in ("application/json", "text/csv") or rest not in ("", "charset=utf-8"):
         raise Unanswered("Send application/json or text/csv, in UTF-8, and say which as Content-Type.", 415)
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unanswered(f"The body isn't UTF-8 ({error.reason} at byte {error.start}).") from None
     names, rows = _csv(text) if media_type == "text/csv" else _json(text, columns)
@@ -109,7 +109,8 @@ def _json(text: str, columns: Sequence[str]) -> tuple[list[Any], list[Any]]:
             raise Unanswered("The columns in inputs have different numbers of values.")
         return list(data), [list(row) for row in zip(*data.values(), strict=True)]
     if isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
-        names = list(dict.fromkeys(name for row in data for name in row))
+        # Only what is asked for: records that each have names of their own would make a table of billions of cells.
+        names = [name for name in columns if any(name in row for row in data)]
         # What a record lacks is missing in it, as a null is.
         return names, [[row.get(name) for name in names] for row in data]
     if isinstance(data, list) and form != "dataframe_records":

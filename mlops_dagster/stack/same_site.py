@@ -31,6 +31,8 @@ def why_foreign(headers: Mapping[str, str], listens_on: str) -> str | None:
     "Host 'evil.example:5001': reach this server by an IP address, as localhost or by its machine's name."
     >>> why_foreign({"host": "localhost:5001", "origin": "https://evil.example"}, "127.0.0.1")
     "Origin 'https://evil.example': another web page may not ask this server."
+    >>> why_foreign({"host": "localhost:5001", "origin": "http://["}, "127.0.0.1")
+    "Origin 'http://[': another web page may not ask this server."
     """
     host = headers.get("host", "")
     name = _name(f"//{host}")
@@ -40,7 +42,7 @@ def why_foreign(headers: Mapping[str, str], listens_on: str) -> str | None:
     if not (name in names or _is_address(name)):
         return f"Host {host[:80]!r}: reach this server by an IP address, as localhost or by its machine's name."
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
         return f"Origin {origin[:80]!r}: another web page may not ask this server."
     return None
 

@@ -111,6 +111,7 @@ def serve_and_stop(home, tmp_path, store, newest, sent):
         assert post(port, json.loads(example))[0] == status == 200
         assert get(port, "ping", Host="evil.example")[0] == 403
         assert post(port, json.loads(example), Origin="http://evil.example")[0] == 403
+        assert post(port, json.loads(example), **{"Content-Encoding": "gzip"})[0] == 415
         assert listens_on(process.pid) == {("127.0.0.1", port)}
         taken = refused_port(port, tmp_path)
         assert "can't be listened on" in taken

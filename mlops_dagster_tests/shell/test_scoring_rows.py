@@ -1,6 +1,7 @@
 """What `/invocations` reads: what MLflow's own scoring server reads, and nothing that isn't a number."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ RECORDS = [{"a": 1, "b": 2.5}, {"b": -1e-300, "a": 0}]
         {"dataframe_split": {"columns": ["b", "other", "a"], "data": [[2.5, "x", 1], [3, None, 1e30]]}},
         {"dataframe_split": {"index": [7], "columns": COLUMNS, "data": [[1, 2]]}, "params": {}},
         {"dataframe_records": RECORDS},
+        {"dataframe_records": [{**record, "other": "x"} for record in RECORDS]},
         {"instances": RECORDS},
         {"inputs": {"b": [1, 2], "a": [3.5, 4]}},
     ],
@@ -39,6 +41,18 @@ def test_csv_is_read_as_mlflow_reads_it():
     for text in (frame.to_csv(), frame.to_csv(index=False, lineterminator="\r\n")):
         theirs = scoring_server.parse_csv_input(pd.io.common.StringIO(text), SCHEMA)[COLUMNS]
         np.testing.assert_array_equal(read_rows(text.encode(), "text/csv; charset=UTF-8", COLUMNS), theirs.to_numpy())
+
+
+def test_records_with_names_of_their_own_make_no_table_of_all_names():
+    asked = [{f"c{number}": 1} for number in range(2_000)]
+    body = json.dumps({"dataframe_records": [*asked, {"a": 1, "b": 2}]}).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(MlopsError, match=r"a=None \(NoneType\): in row 1"):
+            read_rows(body, "application/json", COLUMNS)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000  # a cell of each name in each row: 32 MB
+    finally:
+        tracemalloc.stop()
 
 
 def split(row, columns='["a", "b"]'):
@@ -94,6 +108,7 @@ def test_what_cannot_be_answered_is_refused_in_one_sentence(body, said):
     [
         (b"a,b\n1,\n", "text/csv", r"b='' \(str\): in row 1"),
         (b"a,b\n1,nan\n", "text/csv", r"b=nan \(float\): in row 1"),
+        (b"\xef\xbb\xbfa,b\n1,\n", "text/csv", r"b='' \(str\): in row 1"),  # with a byte order mark
         (b"a,b\n1\n", "text/csv", "Row 1 has 1 values"),
         (b"", "text/csv", "isn't CSV with a line of column names"),
         (b"a,b\n" + b"1" * 200_000, "text/csv", "isn't CSV"),
