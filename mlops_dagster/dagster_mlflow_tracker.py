@@ -11,7 +11,6 @@ What belongs here: starting dagster-mlflow's run, and undoing what it leaves beh
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from mlops_dagster.stack.tracking import MlflowTracker, TrackedRun
 
 if TYPE_CHECKING:
     from dagster import InitResourceContext
+    from mlflow import MlflowClient
 
     from mlops_dagster.stack.open_runs import Status
     from mlops_dagster.stack.tracking import Origin
@@ -79,13 +79,13 @@ class DagsterMlflowTracker(MlflowTracker):
         reap_abandoned_runs(self.state_dir, self.tracking_uri)
         with _active_runs_set_aside():
             with self._one_at_a_time():
-                run_id = self._start()
+                run_id = self._start(client, experiment_id)
             note = open_runs.Note(self.tracking_uri, self.experiment_name, f"attributes.run_id = '{run_id}'")
             with open_runs.hold(self.state_dir, note) as opened:
                 run_tags = self._tags(origin, tags)
                 url = self.url(experiment_id, run_id)
                 run = TrackedRun(client, run_id, experiment_id, url, self._child_tags(run_tags))
-                with self._ending(run, name, opened):
+                with self._ending(run, name, opened, twins=self._of_run()):
                     run.set_tags(run_tags)
                     yield run
 
@@ -94,7 +94,11 @@ class DagsterMlflowTracker(MlflowTracker):
         self.state_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(self.state_dir / "dagster_mlflow.lock")
 
-    def _start(self) -> str:
+    def _of_run(self) -> str:
+        assert self._context.run is not None
+        return f"tags.dagster_run_id = '{self._context.run.run_id}'"
+
+    def _start(self, client: MlflowClient, experiment_id: str) -> str:
         import mlflow
 
         with warnings.catch_warnings():
@@ -105,15 +109,24 @@ class DagsterMlflowTracker(MlflowTracker):
             raise TrackingError(
                 "tracking.client='dagster-mlflow' works inside of a Dagster run only; elsewhere give 'mlops'."
             )
+        with explained("beginning a run", self.tracking_uri):
+            # It would tag a run once it is there: one made twice, as an answer was lost, couldn't be told.
+            found = client.search_runs([experiment_id], self._of_run())
+            tags = {"dagster_run_id": self._context.run.run_id}
+            made = (
+                client.create_run(experiment_id, run_name=self._context.run.job_name, tags=tags) if not found else None
+            )
+            # Of several that one in which a step has written.
+            run = made or max(found, key=lambda one: len(one.data.tags))
+            open_runs.remove_twins(client, experiment_id, self._of_run(), keep=run.info.run_id)
         config = {
             "experiment_name": self.experiment_name,
             "mlflow_tracking_uri": self.tracking_uri,
+            "mlflow_run_id": run.info.run_id,
             "env": self.env,
-            # It would log those that aren't set as "None".
-            "env_to_tag": [name for name in self.env_to_tag if name in os.environ],
-            # As a tag: given as parent_run_id, it sets the parent RUNNING and leaves it the global active run.
-            "extra_tags": self.extra_tags
-            | ({} if self.parent_run_id is None else {"mlflow.parentRunId": self.parent_run_id}),
+            # The tags are set with ours: it would log variables that aren't set as "None", and secrets as they are; of
+            # a parent run it would make the global active run.
+            "extra_tags": {},
         }
         with explained("beginning a run with dagster-mlflow", self.tracking_uri), warnings.catch_warnings():
             # That it's beta, and that it uses names of Dagster's which are going: nobody here can do anything about it.

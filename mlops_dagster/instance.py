@@ -13,18 +13,14 @@ from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
     DATA_VERSION_TAG,
-    DEFAULT_DATA_VERSION,
-    NULL_EVENT_POINTER,
     extract_data_version_from_entry,
-    get_input_data_version_tag,
-    get_input_event_pointer_tag,
 )
 from filelock import FileLock
 
 from mlops_dagster import steps
 from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
-from mlops_dagster.compute.inputs import event_of
+from mlops_dagster.compute.inputs import event_of, tags_of_input
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
@@ -187,8 +183,7 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
             else:
                 there = event_of(instance, parent, report.symbol, pin)
             version = there and extract_data_version_from_entry(there.event_log_entry)
-            tags[get_input_data_version_tag(parent)] = (version or DEFAULT_DATA_VERSION).value
-            tags[get_input_event_pointer_tag(parent)] = str(there.storage_id) if there else NULL_EVENT_POINTER
+            tags |= tags_of_input(parent, version, there.storage_id if there else None)
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 key,

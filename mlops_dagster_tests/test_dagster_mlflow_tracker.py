@@ -14,6 +14,7 @@ from dagster._core.definitions.resource_definition import ResourceDefinition
 
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
 from mlops_dagster.stack.tracking import TrackingError
+from mlops_dagster_tests.contracts.lost_answers import LosesAnswers
 from mlops_dagster_tests.contracts.servers import mlflow_server
 from mlops_dagster_tests.contracts.tracker import ORIGIN, TrackerContract
 
@@ -136,3 +137,17 @@ class TestOnAServer(TrackerContract):
             )
 
         return make
+
+    def test_an_answer_that_was_lost_makes_no_twin(self, tmp_path, server):
+        with LosesAnswers(server, "POST .*runs/create") as proxy:
+            settings = {"context": context_of(ORIGIN.run_id), "state_dir": tmp_path / "state"}
+            tracker = DagsterMlflowTracker(f"lost-{uuid.uuid4().hex}", proxy.url, **settings)
+            with tracker.run("first", origin=ORIGIN, tags={}) as run:
+                assert proxy.kinds == []
+                # What a slow server has made of the first request appears late.
+                mlflow.MlflowClient(server).create_run(run.experiment_id, tags={"dagster_run_id": ORIGIN.run_id})
+            with tracker.run("second", origin=ORIGIN, tags={}) as again:
+                pass
+        (only,) = mlflow.MlflowClient(server).search_runs([run.experiment_id])
+        assert {only.info.run_id, run.run_id, again.run_id} == {run.run_id}
+        assert only.info.status == "FINISHED"

@@ -325,6 +325,8 @@ def test_a_number_that_was_the_champions_makes_no_champion(train, judge, store, 
     train()
     champion = judge()["champion"]
     begin_anew()
+    with pytest.raises(ModelRefused, match=r"newest model of ACME can't be judged: .* no version 1 .*mlops build-model"):
+        judge()
     assert train(n_estimators=6) == champion == "1"
 
     facts = judge(beat_persistence=True)

@@ -165,6 +165,8 @@ def test_a_version_that_was_given_away_again_is_refused(prepared, price_rows, tm
     assert again.table.version == made["prices"]["version"]
     with pytest.raises(TableNotFound, match=r"version 0 is [0-9a-f]{12} and not [0-9a-f]{12}, which is asked for"):
         steps.training_set("ACME", {}, store=prepared, inputs=made)
+    with pytest.raises(TableNotFound, match=r"has no version 7, which is asked for: .* Run the steps again"):
+        steps.training_set("ACME", {}, store=prepared, inputs={"prices": {**made["prices"], "version": 7}})
 
 
 def test_both_hyper_parameters_reach_the_model_exactly_as_given(prepared, tracker):

@@ -14,7 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import extract_data_version_from_entry
+from dagster._core.definitions.data_version import (
+    DEFAULT_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 from dagster._core.execution.context.data_version_cache import InputAssetVersionInfo
 from dagster._core.execution.context.system import StepExecutionContext
 
@@ -64,6 +70,23 @@ def handed_on(run: dg.DagsterRun) -> dict[str, dict[str, Any]]:
     """Return what was handed on with a run that was sent here."""
     inputs: dict[str, dict[str, Any]] = json.loads(run.tags.get(HANDED_ON, "{}"))
     return inputs
+
+
+def tags_of_input(key: dg.AssetKey, version: dg.DataVersion | None, storage_id: int | None) -> dict[str, str]:
+    """Return the tags by which a materialisation says what was read of an asset, and which event had made that."""
+    return {
+        get_input_data_version_tag(key): (version or DEFAULT_DATA_VERSION).value,
+        get_input_event_pointer_tag(key): NULL_EVENT_POINTER if storage_id is None else str(storage_id),
+    }
+
+
+def tags_of_inputs(context: StepExecutionContext, asset: dg.AssetKey) -> dict[str, str]:
+    """Return these tags for all that a step has read, see :func:`inputs_of`, as the instance here knows it."""
+    tags: dict[str, str] = {}
+    for key in context.job_def.asset_layer.get(asset).parent_keys:
+        seen = context.maybe_fetch_and_get_input_asset_version_info(key)
+        tags |= tags_of_input(key, seen.data_version if seen else None, seen.storage_id if seen else None)
+    return tags
 
 
 def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store) -> Inputs:

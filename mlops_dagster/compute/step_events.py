@@ -16,6 +16,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.context.system import StepExecutionContext
 
 from mlops_dagster.compute.failures import to_failure
+from mlops_dagster.compute.inputs import tags_of_inputs
 from mlops_dagster.compute.submission import URL
 from mlops_dagster.errors import MlopsError
 
@@ -120,16 +121,18 @@ class StepEvents:
 
     def _tell(self, entries: Sequence[EventLogEntry]) -> Iterator[DagsterEvent]:
         for entry in entries:
-            its = self._with_url(entry)
+            its = self._as_seen_here(entry)
             self._context.instance.handle_new_event(its)
             if its.dagster_event is not None:
                 yield its.dagster_event
 
-    def _with_url(self, entry: EventLogEntry) -> EventLogEntry:
+    def _as_seen_here(self, entry: EventLogEntry) -> EventLogEntry:
+        """Add the Databricks run's page, and what was read: the instance there knows of no event before the step's."""
         event = entry.dagster_event
         if event is None or not isinstance(event.event_specific_data, StepMaterializationData):
             return entry
         made = event.event_specific_data.materialization
         made = made.with_metadata({**made.metadata, URL: dg.MetadataValue.url(self.url)})
+        made = made._replace(tags={**(made.tags or {}), **tags_of_inputs(self._context, made.asset_key)})
         data = event.event_specific_data._replace(materialization=made)
         return entry._replace(dagster_event=event._replace(event_specific_data=data))

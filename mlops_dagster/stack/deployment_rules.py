@@ -176,10 +176,17 @@ def _tracking_of_databricks(deployment: Deployment) -> Iterator[str]:
         )
 
 
-def _tags_hold_no_secrets(deployment: Deployment) -> Iterator[str]:
-    for name in deployment.tracking.env_to_tag:
+def _tags_and_links_hold_no_secrets(deployment: Deployment) -> Iterator[str]:
+    tracking = deployment.tracking
+    for name in tracking.env_to_tag:
         if is_secret_name(name):
             yield say("tracking.env_to_tag", name, "everybody who sees a run sees its tags; remove it from the list.")
+    for name, value in tracking.extra_tags.items():
+        if looks_secret(value):
+            yield say(f"tracking.extra_tags.{name}", value, "everybody who sees a run sees its tags; remove it.")
+    for name, url in {"dagster_url": deployment.dagster_url, "tracking.ui_url": tracking.ui_url or ""}.items():
+        if looks_secret(url):
+            yield say(name, url, "everybody who sees a run, a message or a forecast sees this link; leave it out.")
 
 
 # ------------------------------------------------------------------------------ rules of steps that run on Databricks
@@ -293,7 +300,7 @@ _RULES = (
     _store_can_hold_tables,
     _prices_are_files,
     _tracking_of_databricks,
-    _tags_hold_no_secrets,
+    _tags_and_links_hold_no_secrets,
     _cluster_sees_the_store,
     _cluster_sees_the_tracking,
     _cluster_reaches_the_addresses,

@@ -186,12 +186,12 @@ def remove_twins(client: MlflowClient, experiment_id: str, filter_string: str, k
     filter_string : str
         Finds the run and its twins, by a tag that no other run has.
     keep : str, optional
-        The run that is somebody's; None if all that are found are nobody's.
+        The run that is somebody's, as are those below it; None if all that are found are nobody's.
     """
     if not client.tracking_uri.startswith(("http", "databricks")):
         return  # nobody is between a database and its client
     for run in client.search_runs([experiment_id], filter_string):
-        if run.info.run_id != keep:
+        if keep not in (run.info.run_id, run.data.tags.get("mlflow.parentRunId")):
             set_status(client, run.info.run_id, "KILLED")
             client.delete_run(run.info.run_id)
 

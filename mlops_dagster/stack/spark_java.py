@@ -13,7 +13,9 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mlops_dagster.errors import MlopsError
@@ -87,20 +89,28 @@ def _version(java: Path, *arguments: str) -> int | None:
 
 def _without_module(home: Path, folder: Path) -> Path:
     """Make a folder that is this JAVA_HOME, but whose ``bin/java`` drops the argument that it can't take."""
-    made = folder / "java_home"
-    shutil.rmtree(made, ignore_errors=True)
-    (made / "bin").mkdir(parents=True)
-    for part in home.iterdir():
-        if part.name != "bin":
-            (made / part.name).symlink_to(part)
-    java = made / "bin" / "java"
-    java.write_text(
+    made, wrapper = folder / "java_home", Path("bin", "java")
+    text = (
         "#!/bin/sh\n"
         "for argument do\n"
         "  shift\n"
         f'  case "$argument" in {MODULE}) ;; *) set -- "$@" "$argument" ;; esac\n'
         "done\n"
-        f'exec {shlex.quote(str(home / "bin" / "java"))} "$@"\n'
+        f'exec {shlex.quote(str(home / wrapper))} "$@"\n'
     )
-    java.chmod(0o755)
+    # One that is there is whole, and others may be starting Spark with it.
+    if (made / wrapper).is_file() and (made / wrapper).read_text() == text:
+        return made
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        new = Path(scratch, "java_home")
+        (new / wrapper).parent.mkdir(parents=True)
+        for part in home.iterdir():
+            if part.name != "bin":
+                (new / part.name).symlink_to(part)
+        (new / wrapper).write_text(text)
+        (new / wrapper).chmod(0o755)
+        shutil.rmtree(made, ignore_errors=True)  # another Java's
+        with suppress(OSError):  # another process was faster
+            new.rename(made)
     return made

@@ -256,9 +256,11 @@ class Store:
             is_number = type(version) is int and 0 <= version <= opened.version()
             commit = delta.read_commit(at, version, self.storage_options) if is_number else None
             chosen = self._version(commit, table, symbol, version) if commit else None
-            if chosen is None:
+            if chosen is None and digest is None:
                 exist = ", ".join(str(one.version) for one in self.history(table, symbol)[-20:])
                 raise TableNotFound(f"{uri} has no version={version!r}. Choose one of the last: {exist}.")
+            if chosen is None:
+                raise _made_anew(f"{uri} has no version {version}", table)
             found = chosen
         if digest not in (None, found.digest):
             same = (one for one in self._versions(opened, table, symbol, at) if one.digest == digest)
@@ -267,10 +269,7 @@ class Store:
                 what = f"has no version {digest[:12]}"
                 if version is not None:
                     what = f"version {version} is {found.digest[:12]} and not {digest[:12]}"
-                raise TableNotFound(
-                    f"{uri}: {what}, which is asked for: it was deleted and made anew, or another store is meant. "
-                    f"Run the steps again from the one that makes {table}."
-                )
+                raise _made_anew(f"{uri}: {what}", table)
             found = chosen
         opened = self._at_version(opened, found, at)
         try:
@@ -369,6 +368,13 @@ def store_of(deployment: Deployment) -> Store:
     """Return the store of a deployment; nothing is connected yet."""
     volumes = VolumeCopies(lambda: connect(deployment.databricks), deployment.home / "volumes")
     return Store(deployment.store.root, deployment.store.storage_options, volumes=volumes)
+
+
+def _made_anew(what: str, table: str) -> TableNotFound:
+    return TableNotFound(
+        f"{what}, which is asked for: it was deleted and made anew, brought back from an older backup, or another "
+        f"store is meant. Run the steps again from the one that makes {table}."
+    )
 
 
 def _damaged(version: TableVersion, lost: list[str], why: object) -> Damaged:

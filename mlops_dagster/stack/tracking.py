@@ -200,7 +200,7 @@ class MlflowTracker:
                 run_id = client.create_run(experiment_id, run_name=name, tags=run_tags).info.run_id
                 open_runs.remove_twins(client, experiment_id, note.filter, keep=run_id)
             run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id), self._child_tags(run_tags))
-            with self._ending(run, name, opened):
+            with self._ending(run, name, opened, twins=f"{note.filter} and attributes.run_name = '{name}'"):
                 yield run
 
     def _end_earlier_attempts(
@@ -217,19 +217,24 @@ class MlflowTracker:
                     open_runs.set_status(client, run.info.run_id, status, end_time=run.info.end_time)
 
     @contextmanager
-    def _ending(self, run: TrackedRun, name: str, opened: open_runs.OpenRun) -> Iterator[None]:
+    def _ending(self, run: TrackedRun, name: str, opened: open_runs.OpenRun, twins: str) -> Iterator[None]:
+        def end(status: Status) -> None:
+            self._end(run, name, status)
+            # What a server was slow to make is there only now.
+            with explained(f"looking for twins of run {run.run_id}", self.tracking_uri):
+                open_runs.remove_twins(reach(self.tracking_uri), run.experiment_id, twins, keep=run.run_id)
+            opened.ended = True
+
         try:
             yield
         except BaseException as error:
             try:
-                self._end(run, name, status_of(error))
-                opened.ended = True
+                end(status_of(error))
             except TrackingError as besides:
                 # What went wrong first is what the caller has to see; the reaper will end the run.
                 logger.warning("%s", besides)
             raise
-        self._end(run, name, "FINISHED")
-        opened.ended = True
+        end("FINISHED")
 
     def _end(self, run: TrackedRun, name: str, status: Status) -> None:
         client = reach(self.tracking_uri)

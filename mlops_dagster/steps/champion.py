@@ -6,6 +6,8 @@ deciding who is champion (`promotion.py`), and what is looked at before a file i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
@@ -97,13 +99,20 @@ def load_champion(symbol: str, tables: Inputs, registry: Registry) -> tuple[Any,
     ModelRefused
         If it can't be loaded, or isn't what was registered.
     """
-    try:
+    with train_again(symbol, f"the champion of {symbol} can't be used: ", lambda: tables.newest(TABLE)):
         return registry.load(symbol, *named_champion(symbol, tables, registry))
+
+
+@contextmanager
+def train_again(symbol: str, what: str, history: Callable[[], pd.DataFrame | None] = lambda: None) -> Iterator[None]:
+    """Say the cure where a model can't be loaded: another one, or of the history's champions the one before."""
+    try:
+        yield
     except ModelRefused as error:
-        raise ModelRefused(
-            f"the champion of {symbol} can't be used: {error} To train again: mlops build-model --symbol {symbol}. "
-            f"To roll back: mlops rollback --symbol {symbol}."
-        ) from None
+        cure = f"To train again: mlops build-model --symbol {symbol}."
+        if len(set(champions_in(history()))) > 1:
+            cure += f" To roll back: mlops rollback --symbol {symbol}."
+        raise ModelRefused(f"{what}{error} {cure}") from None
 
 
 def training_set_of(model: Any, registered: RegisteredVersion, prices: pd.DataFrame) -> TrainingSet:

@@ -25,6 +25,7 @@ from mlops_dagster.steps.champion import (
     champion_in,
     champions_in,
     refuse_other_features,
+    train_again,
     training_set_of,
 )
 from mlops_dagster.steps.growing import grow
@@ -121,7 +122,8 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
         # Of several that had this number the one that has it now.
         there = None if version is None else registry.get(symbol, version).key
         chosen, digest = there if there in named else named[-1]
-        registry.load(symbol, chosen, digest)
+        with train_again(symbol, f"version {chosen} can't be the champion again: "):
+            registry.load(symbol, chosen, digest)
         return {
             "challenger": chosen,
             "champion_before": champion and champion.version,
@@ -148,7 +150,8 @@ def _judge(
 
     _, trained = tables.read("trained_model")
     challenger = trained.metadata["model_version"]
-    model, registered = registry.load(symbol, challenger)
+    with train_again(symbol, f"the newest model of {symbol} can't be judged: "):
+        model, registered = registry.load(symbol, challenger)
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     data = TrainingSet.from_table(frame, table.metadata)
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:

@@ -106,6 +106,7 @@ def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url
     assert_same((stack, build), here["build"], "prices", "training_set", "trained_model", "champion_model")
     for table in ("prices", "training_set", "trained_model"):
         assert tables(stack, table)[table][1].digest == tables(here["build"][0], table)[table][1].digest
+    assert build.inputs == here["build"][1].inputs
     for asset, metadata in here["build"][1].materializations.items():
         its = build.materializations[asset]
         links = {name for name, value in metadata.items() if "/get-artifact?" in str(value)}

