@@ -63,13 +63,22 @@ def json_given(name: str, text: str, cure: str) -> Any:
 
 
 def refuse(name: str, value: object, cure: str) -> ParameterError:
-    """Say what is wrong with a parameter, always in the same form: name, value, type, cure."""
-    return ParameterError(f"{name}={_shown(value)} ({type(value).__name__}): {cure}")
+    """Say what is wrong with a parameter, always in the same form: name, value, type, cure.
+
+    Examples
+    --------
+    >>> print(refuse("grid." + "x" * 9999, [80], "there is no such parameter."))
+    grid.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx... (10004 characters)=[80] (list): there is no such parameter.
+    """
+    return ParameterError(f"{_short(name)}={_shown(value)} ({type(value).__name__}): {cure}")
 
 
 def _shown(value: object) -> str:
     try:
-        text = repr(value)
+        return _short(repr(value))
     except RecursionError:
         return "..."
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"

@@ -9,7 +9,6 @@ Nothing secret is among the arguments: the names of secrets are, and the values 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -19,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, ParameterError, json_given
 from mlops_dagster.garbage import collect_rarely
 
 if TYPE_CHECKING:
@@ -105,15 +104,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--step", help="for example trained_model")
     parser.add_argument("--symbol", help="for example GSPC")
-    parser.add_argument("--given", type=json.loads, help="the step's parameters, as JSON")
-    parser.add_argument("--inputs", type=json.loads, help="tables that the run has made, as JSON: the reports' outputs")
-    parser.add_argument("--environment", type=json.loads, help="environment variables of the deployment, as JSON")
-    parser.add_argument("--secrets", type=json.loads, help="JSON: [{name: variable, scope: ..., key: ...}]")
-    parser.add_argument("--expected", type=json.loads, help="versions of the machine that sends the step, as JSON")
-    parser.add_argument("--origin", type=json.loads, help="JSON: {orchestrator: ..., run_id: ..., url: ...}")
+    parser.add_argument("--given", type=_json, help="the step's parameters, as JSON")
+    parser.add_argument("--inputs", type=_json, help="tables that the run has made, as JSON: the reports' outputs")
+    parser.add_argument("--environment", type=_json, help="environment variables of the deployment, as JSON")
+    parser.add_argument("--secrets", type=_json, help="JSON: [{name: variable, scope: ..., key: ...}]")
+    parser.add_argument("--expected", type=_json, help="versions of the machine that sends the step, as JSON")
+    parser.add_argument("--origin", type=_json, help="JSON: {orchestrator: ..., run_id: ..., url: ...}")
     parser.add_argument("--dagster-pipes-context", help="added by Dagster Pipes, if not an environment variable")
     parser.add_argument("--dagster-pipes-messages", help="added by Dagster Pipes, if not an environment variable")
     return parser
+
+
+def _json(text: str) -> Any:
+    try:
+        return json_given("value", text, "give it as `Pipes` does.")
+    except ParameterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _orders(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, Any]:

@@ -30,6 +30,8 @@ SHARED_PLACES = "s3://..., abfss://..., gs://... or /Volumes/catalog/schema/volu
 # Where a name such as `key` is the name of something else than a secret, or chosen by whoever reads it later.
 # Variables of the step have a rule of their own, since they are no better in the environment.
 _NAMES_OF_OTHER_THINGS = frozenset({"secrets", "extra_tags", "custom_tags", "environment", "spark_env_vars"})
+# In the environment they are no better; they have a rule of their own, too.
+_SEEN_BY_ALL = (("dagster_url",), ("tracking", "ui_url"), ("tracking", "extra_tags"))
 
 
 def problems(deployment: Deployment) -> list[str]:
@@ -76,7 +78,7 @@ def _secrets_in(said: Any, where: tuple[str, ...]) -> Iterator[str]:
     elif isinstance(said, list):
         for value in said:
             yield from _secrets_in(value, where)
-    elif isinstance(said, str) and (kind := looks_secret(said)):
+    elif isinstance(said, str) and where[:2] not in _SEEN_BY_ALL and (kind := looks_secret(said)):
         yield f"{'.'.join(where)}: {kind} stands in the file; remove it, replace it at its source, and {_cure(where)}."
     elif said not in (None, "") and not isinstance(said, bool) and where and is_secret_name(where[-1]):
         of_something_else = where[-2:-1] and where[-2] in _NAMES_OF_OTHER_THINGS

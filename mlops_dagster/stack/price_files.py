@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import io
 import itertools
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -135,8 +136,8 @@ def _find_files(pattern: str, limits: LimitSettings) -> list[Path]:
     if path.exists():
         found = [path]
     elif glob.has_magic(str(path)):
-        names = glob.iglob(str(path), recursive=True)  # noqa: PTH207 absolute
-        found = sorted(Path(name) for name in itertools.islice(names, limits.rows + 1))
+        names = _matching(path, limits, itertools.count(1))
+        found = sorted({Path(name) for name in itertools.islice(names, limits.rows + 1)})
         if len(found) > limits.rows:
             raise _too_large(path, f"more than {limits.rows:,} files", "rows")
     else:
@@ -146,6 +147,21 @@ def _find_files(pattern: str, limits: LimitSettings) -> list[Path]:
         what = f"{printable(str(found[0]))} is no regular file" if found else "no file matches"
         raise PriceSourceError(f"path={str(path)!r}: {what}. {_nearest(path)}")
     return files
+
+
+def _matching(path: Path, limits: LimitSettings, looked: Iterator[int]) -> Iterator[str]:
+    """Yield what a glob matches. glob's own ``**`` follows links, and so never ends where one leads back."""
+    if "**" not in path.parts:
+        yield from glob.iglob(str(path))  # noqa: PTH207 absolute
+        return
+    at = path.parts.index("**")
+    rest = path.parts[at + 1 :] or ("*",)
+    for start in glob.iglob(str(Path(*path.parts[:at]))):  # noqa: PTH207
+        for folder, below, _ in os.walk(start):
+            if next(looked) > limits.rows:
+                raise _too_large(path, f"more than {limits.rows:,} folders to look into", "rows")
+            below[:] = [name for name in below if not name.startswith(".")]
+            yield from _matching(Path(glob.escape(folder), *rest), limits, looked)
 
 
 def _nearest(path: Path) -> str:
@@ -315,15 +331,18 @@ def _parse_parquet(content: bytes, name: str, limits: LimitSettings) -> pd.DataF
         # Not pandas.read_parquet: see `Store.read`.
         file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, read_dictionary=texts)
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-        rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups))
+        # Lists have no number of rows to go by, and no price is one.
+        flat = [one.path for one in columns if not one.max_repetition_level]
+        # What is read is what each column says, whatever the footer says of all.
+        parts = [[group.column(number) for number in range(group.num_columns)] for group in groups]
+        longest = [max((one.num_values for one in part if one.path_in_schema in flat), default=0) for part in parts]
+        rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups), sum(longest))
         if rows > limits.rows:
             raise _too_large(name, f"{rows:,} rows", "rows")
         if len(columns) > limits.columns:
             raise _too_large(name, f"{len(columns):,} columns", "columns")
         if max(sum(group.total_byte_size for group in groups), rows * width) > limits.size:
             raise _too_large(name, f"more than {limits.mebibytes:,} MiB once it is decompressed", "mebibytes")
-        # Lists have no number of rows to go by, and no price is one.
-        flat = [one.path for one in columns if not one.max_repetition_level]
         table = file.read(columns=flat if len(flat) < len(columns) else None, use_threads=False)
         frame: pd.DataFrame = table.to_pandas(use_threads=False)
     except (pa.ArrowException, OSError) as error:

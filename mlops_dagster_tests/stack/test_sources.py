@@ -151,7 +151,11 @@ def test_a_glob_may_cross_directories(tmp_path: Path) -> None:
     for year in ("2018", "2019"):
         (tmp_path / year).mkdir()
         csv_file(tmp_path / year)
-    assert len(read(f"{tmp_path}/**/GSPC.csv")) == 2
+    (tmp_path / "2019" / "back").symlink_to(tmp_path)
+    assert len(read(f"{tmp_path}/**/GSPC.csv")) == len(read(f"{tmp_path}/20*/**")) == 2
+    (tmp_path / "2018" / "empty").mkdir()
+    with pytest.raises(PriceSourceError, match="more than 3 folders to look into"):
+        read_prices("GSPC", source="files", path=f"{tmp_path}/**/no.csv", limits=LimitSettings(rows=3))
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
@@ -377,6 +381,19 @@ def test_parquet_is_held_to_its_own_footer(tmp_path: Path, frame: pd.DataFrame, 
         return
     with pytest.raises(PriceSourceError, match=said):
         read_prices("GSPC", source="files", path=f"{tmp_path}/GSPC.parquet", limits=LIMITS)
+
+
+def test_a_parquet_footer_that_lies_of_its_rows_is_no_way_around(tmp_path: Path) -> None:
+    file = tmp_path / "GSPC.parquet"
+    pd.DataFrame({"Close": np.zeros(2_000)}).to_parquet(file)
+    whole = file.read_bytes()
+    data = whole[: -8 - int.from_bytes(whole[-8:-4], "little")]
+    # 2,000 as Thrift writes it: the file's rows come first, the group's last, the column's between.
+    first, *between, last = whole[len(data) : -8].split(b"\xa0\x1f")
+    forged = first + b"\x06" + b"\xa0\x1f".join(between) + b"\x06" + last
+    file.write_bytes(data + forged + len(forged).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(PriceSourceError, match="has 2,000 rows"):
+        read_prices("GSPC", source="files", path=str(file), limits=LIMITS)
 
 
 def test_a_name_that_is_not_utf8_is_refused_or_escaped(tmp_path: Path) -> None:
