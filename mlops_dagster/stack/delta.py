@@ -36,7 +36,7 @@ _CURES = (
     (r"no space left|file too large|storagefull|quota", "Make room there; what was stored before is intact."),
     (
         r"permission ?denied|access ?denied|forbidden|read-only",
-        "Give this user the right to use it, or change the root.",
+        "Give this user the right to use it, or set MLOPS_HOME or store.root to a folder that can be written.",
     ),
     (r"not a ?directory|file exists", "A file is where a directory has to be: move it, or change the root."),
     (r"nosuchbucket", "Create the bucket, or change the root."),

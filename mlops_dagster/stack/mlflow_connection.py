@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.stack.files import said_by_the_disk
 from mlops_dagster.stack.secrets import as_cause, redacted
 
 if TYPE_CHECKING:
@@ -81,10 +82,8 @@ def explained(doing: str, tracking_uri: str) -> Iterator[None]:
             f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {redacted(str(error))}"
         ) from None
     except OSError as error:
-        raise TrackingError(
-            f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {error}. "
-            "Make sure that the folder can be written to and has space left."
-        ) from error
+        said = said_by_the_disk(error) or f"{error}. Make sure that the folder can be written to and has space left."
+        raise TrackingError(f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {said}") from error
 
 
 def reach(tracking_uri: str) -> MlflowClient:

@@ -252,6 +252,8 @@ def _parse_csv(content: bytes, name: str, limits: LimitSettings) -> pd.DataFrame
     import numpy as np
     import pandas as pd
 
+    if b"\0" in content[:200]:
+        raise PriceSourceError(f"path={name!r} is text in UTF-16, or no text at all. {_SAVE}")
     lines = _Lines(content, name, limits)
     reader = csv.reader(lines, strict=True)
     header: list[str] = []

@@ -287,6 +287,7 @@ def test_a_file_that_is_not_utf8(tmp_path: Path, content: bytes, byte: str, line
     ("content", "what"),
     [
         ((HEADER + ROW).encode("utf-16"), "text in UTF-16. Save it as CSV in UTF-8."),
+        ((HEADER + ROW).encode("utf-16-le"), "text in UTF-16, or no text at all. Save it as CSV in UTF-8."),
         (b"PK\x03\x04....xl/workbook.xml", "an Excel workbook (.xlsx)"),
         (b"PK\x03\x04....GSPC.csv", "a zip archive"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook (.xls)"),

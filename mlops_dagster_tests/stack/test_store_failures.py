@@ -271,7 +271,10 @@ def test_a_root_that_may_not_be_read_is_said_to_be_one(forbidden: Path) -> None:
     assert len(messages) == 5
     for message in messages:
         assert "Permission denied" in message
-        assert "Give this user the right to use it, or change the root." in message
+        assert (
+            "Give this user the right to use it, or set MLOPS_HOME or store.root to a folder that can be written."
+            in message
+        )
 
 
 def test_a_root_that_may_not_be_written_can_be_read(forbidden: Path) -> None:
@@ -283,7 +286,10 @@ def test_a_root_that_may_not_be_written_can_be_read(forbidden: Path) -> None:
     for directory, _, _ in os.walk(forbidden):
         Path(directory).chmod(0o755)
     assert message.startswith(f"could not write {forbidden}/prices/GSPC: ")
-    assert "Give this user the right to use it, or change the root." in message
+    assert (
+        "Give this user the right to use it, or set MLOPS_HOME or store.root to a folder that can be written."
+        in message
+    )
     assert store.current("prices", "GSPC") == before
 
 
@@ -291,7 +297,10 @@ def test_a_root_that_may_not_be_made_is_said_to_be_one(forbidden: Path) -> None:
     forbidden.mkdir(0o555)
     (write_message, read_message) = in_process(use_without_rights, f"{forbidden}/below")
     assert "ermission" in write_message
-    assert "Give this user the right to use it, or change the root." in write_message
+    assert (
+        "Give this user the right to use it, or set MLOPS_HOME or store.root to a folder that can be written."
+        in write_message
+    )
     assert "there is no table 'prices' of 'GSPC'" in read_message
 
 
