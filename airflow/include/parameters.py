@@ -1,7 +1,4 @@
-"""What a run may be given: the parameters of `pipelines.py` as Airflow's, and the checks that its schema can't make.
-
-What belongs here: translation and refusal. What doesn't: running a step (`step_tasks.py`).
-"""
+"""What a run may be given: the parameters of `pipelines.py` as Airflow's, and the checks that its schema can't make."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """The pipelines, said once: their names, their steps, and the parameters that each step takes.
 
-Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and
-descriptions here, so that they can't disagree. What belongs here: declarations, and the checks that refuse a bad
-parameter before any work starts. What doesn't: the work itself (`steps/`), and anything that needs more than the
-standard library, since an orchestrator's machine may have nothing else.
+Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and descriptions
+here, so that they can't disagree. Standard library only: an orchestrator's machine may have nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it.
-
-What belongs here: which events are told when, and that a step without a last word has failed. What doesn't: fetching
-the file (`step_launcher.py`).
-"""
+"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it."""
 
 from __future__ import annotations
 

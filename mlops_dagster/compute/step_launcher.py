@@ -1,8 +1,5 @@
 """Steps on Databricks by dagster-databricks' step launcher: Dagster itself runs the asset's body there.
 
-What belongs here: the launcher, with what it lets slip. What doesn't: what runs there first (`step_main.py`), and the
-life of a Databricks run (`submission.py`).
-
 Its own `launch_step` zips whatever lies in the package's folder, takes a skipped run for a success, may leave a run
 behind that nobody watches, lets one idempotency token serve all steps, and never removes what it staged. Only imported
 when a run needs it, since dagster_databricks takes a second.

@@ -1,8 +1,4 @@
-"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps.
-
-What belongs here: the command. What doesn't: which tools each step takes (`steps/run.py`), and whole pipelines, which
-have commands of their own.
-"""
+"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps."""
 
 from functools import partial
 from typing import Annotated, Any
