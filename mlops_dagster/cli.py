@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
-from mlops_dagster.garbage import collect_rarely
+from mlops_dagster.gc_settings import collect_rarely
 from mlops_dagster.shell import (
     bundle,
     cache,
@@ -32,7 +32,14 @@ from mlops_dagster.shell import (
     ui,
 )
 from mlops_dagster.shell import step as one_step
-from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
+from mlops_dagster.shell.calling import (
+    Caller,
+    Environment,
+    Secrets,
+    apply_caller_options,
+    plain_arguments,
+    shell_origin,
+)
 from mlops_dagster.shell.output import (
     AllowLeaks,
     AsJson,
@@ -50,7 +57,7 @@ from mlops_dagster.shell.output import (
     Start,
     Symbols,
     TestSize,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     option,
     out,
@@ -113,7 +120,7 @@ def build_model(
     }
     rules = {"margin": margin, "beat_persistence": beat_persistence, "allow_leaks": allow_leaks}
     split = {"recipe": recipe, "horizon": horizon, "test_size": test_size}
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         for one in symbol:
             pipelines.check_symbol(one)
         pipelines.check_parameters(pipelines.TRAINING_SET.parameters, split)
@@ -168,7 +175,7 @@ app.command()(report.report)
 @app.command()
 def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Make the state folder ready: MLflow's database, Dagster's home, the symbols as partitions."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
@@ -202,8 +209,8 @@ def _before_the_command(
     if version:
         out.print(__version__)
         raise typer.Exit
-    with errors_said_well(as_json=False):
-        take_orders(environment, secrets, caller)
+    with handle_errors(as_json=False):
+        apply_caller_options(environment, secrets, caller)
 
 
 def _print_model(model: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_dagster import steps
 from mlops_dagster.assets.config import ForestConfig, GateConfig, PricesConfig, TrainingSetConfig, refuse_bad_config
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.compute.here import Compute
+from mlops_dagster.compute.local import Compute
 
 OWNERS = ["team:mlops"]
 # One for all: of several, Dagster's graphs show closed boxes until somebody opens each.

@@ -11,7 +11,7 @@ from mlops_dagster import steps
 from mlops_dagster.assets.build_model import GROUP, OWNERS, training_set
 from mlops_dagster.assets.config import SearchConfig, refuse_bad_config, search_parameters
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.compute.here import Compute
+from mlops_dagster.compute.local import Compute
 
 
 @dg.asset(

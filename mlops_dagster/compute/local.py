@@ -26,7 +26,7 @@ class Compute(Protocol):
         ...
 
 
-class Here:
+class LocalCompute:
     """Runs steps in this process; a search's trees may still grow on the deployment's Spark.
 
     Parameters
@@ -44,7 +44,7 @@ class Here:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
-        its = context.get_step_execution_context()
+        step_context = context.get_step_execution_context()
         try:
             report = steps.run_step(
                 step,
@@ -54,7 +54,7 @@ class Here:
                 store=self.store,
                 tracker=self.tracker,
                 origin=dagster_origin(context, self.deployment),
-                inputs=handed_on(context.run) if self.deployment.inside else inputs_of(its, self.store.root),
+                inputs=handed_on(context.run) if self.deployment.inside else inputs_of(step_context, self.store.root),
                 progress=ProgressLines(context.log.info),
             )
         except MlopsError as error:
