@@ -1,9 +1,5 @@
 """`mlops`: the steps from a shell, and what other orchestrators' tasks call.
 
-What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: the commands about
-searches (`shell/`), any work of a step, and Dagster, which `mlops init` and `mlops ui` alone need and import
-when they run.
-
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 
@@ -21,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_dagster import __version__, pipelines
-from mlops_dagster.garbage import collect_rarely
+from mlops_dagster.gc_settings import collect_rarely
 from mlops_dagster.shell import (
     bundle,
     cache,
@@ -36,7 +32,14 @@ from mlops_dagster.shell import (
     ui,
 )
 from mlops_dagster.shell import step as one_step
-from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
+from mlops_dagster.shell.calling import (
+    Caller,
+    Environment,
+    Secrets,
+    apply_caller_options,
+    plain_arguments,
+    shell_origin,
+)
 from mlops_dagster.shell.output import (
     AllowLeaks,
     AsJson,
@@ -54,7 +57,7 @@ from mlops_dagster.shell.output import (
     Start,
     Symbols,
     TestSize,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     option,
     out,
@@ -117,7 +120,7 @@ def build_model(
     }
     rules = {"margin": margin, "beat_persistence": beat_persistence, "allow_leaks": allow_leaks}
     split = {"recipe": recipe, "horizon": horizon, "test_size": test_size}
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         for one in symbol:
             pipelines.check_symbol(one)
         pipelines.check_parameters(pipelines.TRAINING_SET.parameters, split)
@@ -172,7 +175,7 @@ app.command()(report.report)
 @app.command()
 def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Make the state folder ready: MLflow's database, Dagster's home, the symbols as partitions."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
@@ -206,8 +209,8 @@ def _before_the_command(
     if version:
         out.print(__version__)
         raise typer.Exit
-    with errors_said_well(as_json=False):
-        take_orders(environment, secrets, caller)
+    with handle_errors(as_json=False):
+        apply_caller_options(environment, secrets, caller)
 
 
 def _print_model(model: dict[str, Any]) -> None:

@@ -1,8 +1,6 @@
 """The grids of a search: the presets, and what a user's own grid means.
 
-What belongs here: turning what was given into a list of values per parameter, after refusing what can't be searched:
-an empty list, a value out of bounds, more candidates than anybody can wait for. Nothing is enumerated before it has
-been counted. What doesn't: the search (`ml/grid_search`). Standard library only, like `pipelines.py`.
+Nothing is enumerated before it has been counted. Standard library only, like `pipelines.py`.
 """
 
 from __future__ import annotations

@@ -2,10 +2,7 @@
 
     python -m mlops_dagster.manifest
 
-prints it. `airflow/include/manifest.json` is a copy: `make -C airflow manifest` renews it, a test compares it.
-
-What belongs here: what a schema can say of a parameter. What doesn't: the parameters (`pipelines.py`), and what only a
-check can say, as `mlops step --pipeline` does before a run's first step works.
+prints it. What no schema can say, `mlops step --pipeline` says before a run's first step works.
 """
 
 from __future__ import annotations

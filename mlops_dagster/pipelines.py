@@ -1,9 +1,7 @@
 """The pipelines, said once: their names, their steps, and the parameters that each step takes.
 
-Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and
-descriptions here, so that they can't disagree. What belongs here: declarations, and the checks that refuse a bad
-parameter before any work starts. What doesn't: the work itself (`steps/`), and anything that needs more than the
-standard library, so that whatever only shows or checks parameters is quick.
+Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and descriptions
+here, so that they can't disagree. Standard library only, so that showing and checking parameters is quick.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""A step as a run on Databricks, described by the same bundle file that makes it a job there.
-
-What belongs here: from the file that `mlops databricks-bundle` writes to the body of `runs/submit`, a run's report
-from what it printed, and which run a task may find again. What doesn't: waiting, cancelling and reconnecting, which the
-provider's operator does.
-"""
+"""A step as a run on Databricks, described by the same bundle file that makes it a job there."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A step as a process on this machine: the command `mlops` of an environment of its own.
-
-What belongs here: start, log, stop and failure of that process. What doesn't: the work of a step.
-"""
+"""A step as a process on this machine: the command `mlops` of an environment of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What every task shares, wherever its step runs: what `mlops` is told, and what is kept of its report.
-
-What belongs here: Airflow's run in `mlops`' words, and a report in Airflow's. What doesn't: running anything.
-"""
+"""What every task shares, wherever its step runs: what `mlops` is told, and what is kept of its report."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The parameters of a DAG, from the manifest that mlops_dagster makes of its pipelines (`manifest.json`).
+"""The parameters of a DAG, from the manifest that mlops_dagster makes of its pipelines: JSON Schema as the form shows it.
 
-What belongs here: JSON Schema as Airflow's form shows it. What doesn't: what no schema can say, which `mlops step` says
-before the first step of a run works.
+What no schema can say, `mlops step` says before the first step of a run works.
 """
 
 from __future__ import annotations

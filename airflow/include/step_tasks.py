@@ -1,8 +1,5 @@
 """A pipeline as a DAG, one task per step, and where it runs: on this machine, or as a Databricks run.
 
-What belongs here: from a step to a task. What doesn't: running it (`on_this_machine.py`, `on_databricks.py`), and the
-work of a step, which no file here knows.
-
 Airflow's configuration says where, in a section of its own: `[mlops] run_on` is `local` or `databricks`.
 """
 

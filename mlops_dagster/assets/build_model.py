@@ -1,6 +1,6 @@
 """The assets of `build_model_pipeline`: prices, training set, trained model and champion of each symbol.
 
-Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute.
 """
 
 import dagster as dg
@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_dagster import steps
 from mlops_dagster.assets.config import ForestConfig, GateConfig, PricesConfig, TrainingSetConfig, refuse_bad_config
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.compute.here import Compute
+from mlops_dagster.compute.local import Compute
 
 OWNERS = ["team:mlops"]
 # One for all: of several, Dagster's graphs show closed boxes until somebody opens each.

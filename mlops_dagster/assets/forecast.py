@@ -1,6 +1,6 @@
 """The assets of `forecast_pipeline`: what the champion forecasts for each symbol, and how good its forecasts were.
 
-Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute.
 """
 
 import dagster as dg
@@ -10,7 +10,7 @@ from mlops_dagster.assets.build_model import GROUP, OWNERS, champion_model, pric
 from mlops_dagster.assets.conditions import champion_has_changed, forecasts_or_prices_have_changed
 from mlops_dagster.assets.config import ForecastConfig, refuse_bad_config
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.compute.here import Compute
+from mlops_dagster.compute.local import Compute
 
 
 @dg.asset(

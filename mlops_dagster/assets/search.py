@@ -1,6 +1,6 @@
 """The assets of the search pipelines: every candidate of a grid with its scores, found here or on Spark.
 
-Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from mlops_dagster import steps
 from mlops_dagster.assets.build_model import GROUP, OWNERS, training_set
 from mlops_dagster.assets.config import SearchConfig, refuse_bad_config, search_parameters
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.compute.here import Compute
+from mlops_dagster.compute.local import Compute
 
 
 @dg.asset(

@@ -1,8 +1,4 @@
-"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it.
-
-What belongs here: which events are told when, and that a step without a last word has failed. What doesn't: fetching
-the file (`step_launcher.py`).
-"""
+"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it."""
 
 from __future__ import annotations
 
@@ -120,10 +116,10 @@ class StepEvents:
 
     def _tell(self, entries: Sequence[EventLogEntry]) -> Iterator[DagsterEvent]:
         for entry in entries:
-            its = self._with_url(entry)
-            self._context.instance.handle_new_event(its)
-            if its.dagster_event is not None:
-                yield its.dagster_event
+            event = self._with_url(entry)
+            self._context.instance.handle_new_event(event)
+            if event.dagster_event is not None:
+                yield event.dagster_event
 
     def _with_url(self, entry: EventLogEntry) -> EventLogEntry:
         event = entry.dagster_event

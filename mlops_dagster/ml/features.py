@@ -1,8 +1,4 @@
-"""What a model sees of a day: features computed from prices.
-
-What belongs here: functions from validated prices to features, one row per price row, and the proof that a function
-looks back only. What doesn't: the target and which rows are trained on (`recipes.py`, `splits.py`).
-"""
+"""What a model sees of a day: features computed from prices."""
 
 from __future__ import annotations
 

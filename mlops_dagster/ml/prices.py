@@ -1,8 +1,6 @@
 """The price contract: what a table of daily prices must be before anything is computed from it.
 
-What belongs here: the schema, and the check that names every violation with column, first offending date, value and
-cure. What doesn't: where prices come from (`stack/sources.py`), and repairs. A bad cell is an error to be shown, never
-one to be filled in.
+A bad cell is an error to be shown, never one to be filled in.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""From prices to a training set: the two recipes, and the table that they make.
-
-What belongs here: horizon, target, and the putting together of features and split. What doesn't: how features are
-computed (`features.py`), how rows are split (`splits.py`), and the forest (`model.py`).
-"""
+"""From prices to a training set: the two recipes, and the table that they make."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`mlops promote` and `mlops rollback`: who is champion.
-
-What belongs here: options in, one call per symbol, the decision out. What doesn't: deciding (`steps/promotion.py`).
-"""
+"""`mlops promote` and `mlops rollback`: who is champion."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +17,7 @@ from mlops_dagster.shell.output import (
     EachSymbol,
     Margin,
     Symbols,
-    errors_said_well,
+    handle_errors,
     out,
     run_step,
     say_next,
@@ -41,7 +38,7 @@ def promote(
     Example: mlops promote --symbol GSPC --margin 0.01
     """
     given = {"margin": margin, "beat_persistence": beat_persistence, "allow_leaks": allow_leaks}
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         pipelines.check_parameters(pipelines.GATE, given)
         from mlops_dagster import steps
 
@@ -61,7 +58,7 @@ def rollback(
 
     Example: mlops rollback --symbol GSPC
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster import steps
 
         _decide(symbol, lambda one: partial(steps.rollback, one, version), "champion_model", deployment, as_json)

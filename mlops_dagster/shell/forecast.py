@@ -1,7 +1,4 @@
-"""`mlops forecast`: what the champion says of the days to come, and what `mlops report` shows of it.
-
-What belongs here: options in, one call per step, the forecast out. What doesn't: the work (`steps/forecast.py`).
-"""
+"""`mlops forecast`: what the champion says of the days to come, and what `mlops report` shows of it."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from mlops_dagster.shell.output import (
     Source,
     Start,
     Symbols,
-    errors_said_well,
+    handle_errors,
     option,
     out,
     price_parameters,
@@ -52,7 +49,7 @@ def forecast(
     Example: mlops forecast --symbol GSPC --interval 0.9
     """
     given = {"interval": interval, "catch_up": catch_up}
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         for one in symbol:
             pipelines.check_symbol(one)
         pipelines.check_parameters(pipelines.PRICE_FORECAST.parameters, given)
@@ -69,8 +66,8 @@ def forecast(
         tools: Any = {"deployment": settings, "store": store, "tracker": shell_tracker(settings), "origin": origin}
 
         def forecast_one(one: str) -> dict[str, Any]:
-            its = {"prices": where, "price_forecast": given, "forecast_quality": {}}
-            calls = {step: partial(steps.run_step, step, one, its[step], **tools) for step in its}
+            parameters = {"prices": where, "price_forecast": given, "forecast_quality": {}}
+            calls = {step: partial(steps.run_step, step, one, parameters[step], **tools) for step in parameters}
             return run_steps(one, calls, settings, origin)
 
         each = EachSymbol(symbol)

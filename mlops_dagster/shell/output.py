@@ -1,7 +1,4 @@
-"""What all commands of the shell have in common: what they print and where, and how errors end them.
-
-What belongs here: streams, errors, and options that several commands have. What doesn't: any command.
-"""
+"""What all commands of the shell have in common: what they print and where, and how errors end them."""
 
 import json
 import socket
@@ -153,7 +150,7 @@ def open_tracker(settings: Any) -> Any:
 
 
 @contextmanager
-def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
+def handle_errors(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
     """Turn an expected error into its message and an exit status; an unexpected one keeps its traceback."""
     try:
         yield

@@ -1,7 +1,4 @@
-"""The commands that search: `mlops search-model`, `mlops cluster-search-model`, and what `mlops report` says of them.
-
-What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: any work of a step.
-"""
+"""The commands that search: `mlops search-model`, `mlops cluster-search-model`, and their lines in `mlops report`."""
 
 import json
 import time
@@ -32,7 +29,7 @@ from mlops_dagster.shell.output import (
     Start,
     Symbols,
     TestSize,
-    errors_said_well,
+    handle_errors,
     option,
     out,
     outputs_of,
@@ -93,7 +90,7 @@ def search_model(
 
     Example: mlops search-model --symbol GSPC --grid max_depth=4,8 --grid n_estimators=50:200:50
     """
-    with errors_said_well(as_json, _STOPPED):
+    with handle_errors(as_json, _STOPPED):
         given = {"preset": preset, "grid": parse_grid(grid), "cv": cv, "folds": folds, "gap": gap, "scoring": scoring}
         _Searching(pipelines.SEARCH_MODEL, deployment, as_json).run(
             symbol,
@@ -137,7 +134,7 @@ def cluster_search_model(
 
     Example: mlops cluster-search-model --symbol GSPC --preset small --master 'local[2]'
     """
-    with errors_said_well(as_json, _STOPPED):
+    with handle_errors(as_json, _STOPPED):
         given = {"preset": preset, "grid": parse_grid(grid), "cv": cv, "folds": folds, "gap": gap, "scoring": scoring}
         _Searching(pipelines.CLUSTER_SEARCH_MODEL, deployment, as_json, master).run(
             symbol,

@@ -1,8 +1,4 @@
-"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps.
-
-What belongs here: the command. What doesn't: which tools each step takes (`steps/run.py`), and whole pipelines, which
-have commands of their own.
-"""
+"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -15,7 +11,7 @@ from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
-    errors_said_well,
+    handle_errors,
     print_json,
     progress,
     run_step,
@@ -54,7 +50,7 @@ def step(
 
     Example: mlops step trained_model --symbol GSPC --given '{"max_depth": 80, "n_estimators": 100}'
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         pipelines.check_symbol(symbol)
         checked = _checked(name, pipeline, given)
         made = _object("inputs", inputs, "tables with version and digest")
@@ -71,9 +67,9 @@ def step(
         tools: Any = {"deployment": settings, "store": store_of(settings), "tracker": tracker, "origin": origin}
         call = partial(steps.run_step, name, symbol, checked, **tools, inputs=made)
         report = run_step(symbol, name, call, settings, origin)
-        for table, its in report["inputs"].items():
+        for table, read in report["inputs"].items():
             if table not in made:
-                progress.print(f"{symbol}  {name}  [dim]read {table} version {its['version']}, which is current[/dim]")
+                progress.print(f"{symbol}  {name}  [dim]read {table} version {read['version']}, which is current[/dim]")
         if as_json:
             print_json({"run_id": origin.run_id, **report})
 

@@ -1,8 +1,6 @@
 """What runs on Spark's executors: load the data once per process, run one unit, send its results home.
 
-What belongs here: the executors' half of the Spark engine, and what both halves must agree on. What doesn't: the
-driver's half (`spark_engine.py`), and any import that an executor may lack: numpy, scikit-learn and pyspark are all
-there is.
+It imports nothing but what an executor has: numpy, scikit-learn and pyspark.
 """
 
 from __future__ import annotations

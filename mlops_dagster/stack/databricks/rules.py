@@ -1,8 +1,4 @@
-"""What can't be right in the `databricks` settings of a deployment, alone or with its compute, said in sentences.
-
-What belongs here: rules as those of `stack/deployment_rules.py`, which asks them. What doesn't: rules that have nothing
-to do with a workspace or a cluster, and credentials (`workspace.py`).
-"""
+"""What can't be right in the `databricks` settings of a deployment, alone or with its compute, said in sentences."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name
+from mlops_dagster.stack.setting_problems import below_volumes, on_loopback, say
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.databricks.settings import DatabricksSettings, NewCluster

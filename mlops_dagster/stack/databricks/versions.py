@@ -1,8 +1,4 @@
-"""Whether the cluster has what this machine has: the same code of ours, and libraries that make the same model.
-
-What belongs here: what is compared, and the sentence that says what differs. What doesn't: making it the same
-(`wheel.py`), and the executors of a Spark cluster, which do this for themselves (`stack/spark_executor.py`).
-"""
+"""Whether the cluster has what this machine has: the same code of ours, and libraries that make the same model."""
 
 from __future__ import annotations
 

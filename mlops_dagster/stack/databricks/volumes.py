@@ -1,8 +1,4 @@
-"""Tables on a Unity Catalog volume, read from outside of Databricks, where there is no ``/Volumes``.
-
-What belongs here: telling whether this machine is outside, and keeping a copy of a table's files, fetched through the
-Files API. What doesn't: what the files mean (`stack/delta.py`), and writing, which only a process inside can do.
-"""
+"""Tables on a Unity Catalog volume, read from outside of Databricks, where there is no ``/Volumes``."""
 
 from __future__ import annotations
 
@@ -164,7 +160,7 @@ def _fetch(client: WorkspaceClient, uri: str, copy: Path, entry: DirectoryEntry 
 
 @contextmanager
 def _explained(doing: str) -> Iterator[None]:
-    from mlops_dagster.stack.databricks.asking import shown
+    from mlops_dagster.stack.databricks.retry import shown
 
     try:
         yield

@@ -1,8 +1,4 @@
-"""Where an asset's step runs, and the nearest place of all: this process.
-
-What belongs here: what every compute offers to the assets, and calling a step. What doesn't: Databricks, whose two ways
-stand beside this file, and the steps' work.
-"""
+"""Where an asset's step runs, and the nearest place of all: this process."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -30,7 +26,7 @@ class Compute(Protocol):
         ...
 
 
-class Here:
+class LocalCompute:
     """Runs steps in this process; a search's trees may still grow on the deployment's Spark.
 
     Parameters
@@ -48,7 +44,7 @@ class Here:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
-        its = context.get_step_execution_context()
+        step_context = context.get_step_execution_context()
         try:
             report = steps.run_step(
                 step,
@@ -58,7 +54,7 @@ class Here:
                 store=self.store,
                 tracker=self.tracker,
                 origin=dagster_origin(context, self.deployment),
-                inputs=handed_on(context.run) if self.deployment.inside else inputs_of(its, self.store.root),
+                inputs=handed_on(context.run) if self.deployment.inside else inputs_of(step_context, self.store.root),
                 progress=ProgressLines(context.log.info),
             )
         except MlopsError as error:

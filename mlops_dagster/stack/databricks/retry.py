@@ -1,8 +1,4 @@
-"""Asking a workspace until there is an answer.
-
-What belongs here: which failures may pass, repeating a request, and what of an error may be shown. What doesn't: what
-is asked.
-"""
+"""Asking a workspace until there is an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ Log = Callable[[str], object]
 T = TypeVar("T")
 
 
-def persistently(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_up: float, pause: float = 2) -> T:
+def retry(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_up: float, pause: float = 2) -> T:
     """Ask until there is an answer.
 
     Parameters
