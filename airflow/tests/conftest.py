@@ -153,7 +153,7 @@ def airflow(standin, mlflow, mlops, dagster_port):
     shutil.copytree(ROOT / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     (home / "dags" / "on_databricks.py").write_text(ON_DATABRICKS)
     command, deployment, bundle = (home / name for name in ("mlops", "databricks.yaml", "bundle.yml"))
-    command.write_text(COMMAND.format(home=home / "mlops", mlflow=mlflow.url, mlops=MLOPS))
+    command.write_text(COMMAND.format(home=home / "state", mlflow=mlflow.url, mlops=MLOPS))
     command.chmod(0o755)
     deployment.write_text(DEPLOYMENT.format(volume=VOLUME, mlflow=mlflow.url, host=standin.url))
     prices = {"MLOPS_PRICES__PATH": f"{VOLUME}/inbox/{{symbol}}.csv"}
