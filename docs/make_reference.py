@@ -120,10 +120,7 @@ def _domain(one: pipelines.Parameter) -> str:
 def _default(step: pipelines.Step, one: pipelines.Parameter) -> str:
     if step is pipelines.TRAINING_SET and one.name == "recipe":
         return code("honest")
-    by_recipe = {recipe: values[one.name] for recipe, values in pipelines.RECIPE_DEFAULTS.items() if one.name in values}
-    for fixed in (pipelines.GATE_DEFAULTS, pipelines.SEARCH_DEFAULTS, pipelines.FORECASTING_DEFAULTS):
-        if one.name in fixed:
-            by_recipe = {"": fixed[one.name]}
+    by_recipe = pipelines.defaults_of(one.name)
     if not by_recipe:
         return said[1] if (said := _DEFAULT.search(one.description)) else ""
     if len(set(by_recipe.values())) == 1:
