@@ -1,4 +1,4 @@
-"""The commands that search: `mlops search-model`, `mlops cluster-search-model`, and their lines in `mlops report`."""
+"""The commands that search: `mlops search-model` and `mlops cluster-search-model`."""
 
 import json
 import time

@@ -63,8 +63,9 @@ def differences(here: Facts, there: Facts) -> list[str]:
     major = {"numpy"}  # pickled arrays are the same within one major version
     return [
         f"{name} is {there[name]} there and {here[name]} here"
-        for name in ("Python", "numpy", "scikit-learn", "mlops_dagster")
-        if (there[name].split(".")[0] != here[name].split(".")[0] if name in major else there[name] != here[name])
+        for name in here
+        if name not in ("host", "executable")
+        and (there[name].split(".")[0] != here[name].split(".")[0] if name in major else there[name] != here[name])
     ]
 
 
