@@ -27,15 +27,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mlops_dagster import pipelines, steps
+from mlops_dagster import pipelines
 from mlops_dagster.cli import app
 from mlops_dagster.compute.report import COLUMNS
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.jobs import JOBS
+from mlops_dagster.session import Session
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
-from mlops_dagster.stack.store import store_of
-from mlops_dagster.stack.tracking import MlflowTracker, Origin
+from mlops_dagster.stack.tracking import Origin
 
 REFERENCE = Path(__file__).parent / "reference.md"
 HEAD = """\
@@ -155,22 +155,15 @@ def tables_part() -> Iterator[str]:
 
 
 def _make_tables() -> dict[str, dict[str, tuple[str, str]]]:
-    deployment = load_deployment()
-    store = store_of(deployment)
-    tools: typing.Any = {
-        "deployment": deployment,
-        "store": store,
-        "tracker": MlflowTracker(**deployment.tracker_settings()),
-        "origin": Origin("shell", "reference", None),
-    }
+    session = Session(load_deployment(), Origin("shell", "reference", None))
     made = {}
     for step in pipelines.STEPS.values():
         if step.name in SAME_TABLE:
             continue
-        columns = steps.run_step(step.name, "GSPC", SMALL.get(step.name, {}), **tools).columns
+        columns = session.run(step.name, "GSPC", SMALL.get(step.name, {})).columns
         made[step.name] = {name: (dtype, COLUMNS.get(name, "")) for name, dtype in columns.items()}
         if step is pipelines.TRAINING_SET:
-            made[step.name] = _with_other_recipes(made[step.name], store)
+            made[step.name] = _with_other_recipes(made[step.name], session.store)
     return made
 
 
