@@ -17,7 +17,7 @@ import typer
 from rich.markup import escape
 
 from mlops_dagster import __version__
-from mlops_dagster.garbage import collect_rarely
+from mlops_dagster.gc_settings import collect_rarely
 from mlops_dagster.shell import (
     build_model,
     bundle,
@@ -33,11 +33,11 @@ from mlops_dagster.shell import (
     ui,
 )
 from mlops_dagster.shell import step as one_step
-from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, take_orders
+from mlops_dagster.shell.calling import Caller, Environment, Secrets, apply_caller_options, plain_arguments
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     out,
     print_json,
@@ -71,7 +71,7 @@ app.command()(report.report)
 @app.command()
 def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Make the state folder ready: MLflow's database, Dagster's home, the symbols as partitions."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
@@ -105,8 +105,8 @@ def _before_the_command(
     if version:
         out.print(__version__)
         raise typer.Exit
-    with errors_said_well(as_json=False):
-        take_orders(environment, secrets, caller)
+    with handle_errors(as_json=False):
+        apply_caller_options(environment, secrets, caller)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.garbage import collect_rarely
+from mlops_dagster.gc_settings import collect_rarely
 
 if TYPE_CHECKING:
     from dagster_pipes import PipesContext

@@ -129,9 +129,11 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
         pipelines.check_symbol(symbol)
         for step in pipelines.STEPS.values():
             if step.name in given:
-                its = given[step.name]
+                config = given[step.name]
                 recipe = given.get(pipelines.TRAINING_SET.name, {}).get("recipe", "honest")
-                grids.check_step(step, search_parameters(its) if step.parameters is pipelines.SEARCH else its, recipe)
+                grids.check_step(
+                    step, search_parameters(config) if step.parameters is pipelines.SEARCH else config, recipe
+                )
         path = given.get(pipelines.PRICES.name, {}).get("path")
         if path is not None and "dagster/backfill" in run.tags and "{symbol}" not in path:
             cure = "a backfill would give every symbol the same rows; write {symbol} where the symbol stands."

@@ -8,7 +8,7 @@ from mlops_dagster import pipelines, steps
 from mlops_dagster.assets.conditions import champion_has_changed, forecasts_or_prices_have_changed
 from mlops_dagster.assets.config import config_of, refuse_bad_config, search_parameters
 from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.compute.here import Compute
+from mlops_dagster.compute.local import Compute
 
 OWNERS = ["team:mlops"]
 # One for all: of several, Dagster's graphs show closed boxes until somebody opens each.

@@ -70,10 +70,10 @@ def changed(deployment: Deployment, given: Mapping[str, Any]) -> Deployment:
         values["conf"] = {**deployment.spark.conf, **given.get("spark_conf", {})}
         return deployment.model_copy(update={"spark": _validated(deployment.spark, values, given)})
     assert deployment.databricks is not None
-    its = deployment.model_copy(update={"databricks": _on_databricks(deployment.databricks, given)})
-    if found := problems(its):
+    overridden = deployment.model_copy(update={"databricks": _on_databricks(deployment.databricks, given)})
+    if found := problems(overridden):
         raise ParameterError(f"resources.compute.config: {' '.join(found)}")
-    return its
+    return overridden
 
 
 def _on_databricks(settings: DatabricksSettings, given: Mapping[str, Any]) -> DatabricksSettings:

@@ -118,7 +118,7 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     metadata |= {
         VERSION: report.table.version,
         DIGEST: report.table.digest,
-        **{f"{table}_version": its["version"] for table, its in report.inputs.items()},
+        **{f"{table}_version": read["version"] for table, read in report.inputs.items()},
         "dagster/row_count": report.table.rows,
         "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
         URI: report.table.uri,

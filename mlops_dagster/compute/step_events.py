@@ -120,10 +120,10 @@ class StepEvents:
 
     def _tell(self, entries: Sequence[EventLogEntry]) -> Iterator[DagsterEvent]:
         for entry in entries:
-            its = self._with_url(entry)
-            self._context.instance.handle_new_event(its)
-            if its.dagster_event is not None:
-                yield its.dagster_event
+            event = self._with_url(entry)
+            self._context.instance.handle_new_event(event)
+            if event.dagster_event is not None:
+                yield event.dagster_event
 
     def _with_url(self, entry: EventLogEntry) -> EventLogEntry:
         event = entry.dagster_event

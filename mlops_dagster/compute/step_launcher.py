@@ -44,14 +44,14 @@ from mlops_dagster.compute.inputs import hand_on, inputs_of
 from mlops_dagster.compute.step_events import RemoteStepError, StepEvents
 from mlops_dagster.compute.submission import (
     URL,
-    Errand,
+    StepRequest,
     Submitted,
     libraries,
     machines,
-    make_way,
     submitted,
     warn_of_what_stays,
 )
+from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
@@ -125,16 +125,16 @@ class StepLauncher(DatabricksPySparkStepLauncher):
         # Its own instance there will know of no run but this, and of no event before the step's.
         inputs = inputs_of(step_context, store_of(self.deployment).root)
         step_run_ref = portable(step_context_to_step_run_ref(step_context), inputs)
-        errand = Errand(step_key, step_context.partition_key, run, step_context.previous_attempt_count)
+        request = StepRequest(step_key, step_context.partition_key, run, step_context.previous_attempt_count)
         warn_of_what_stays(self.deployment, log.warning)
-        make_way(self.client, errand, log.info)
+        runs.end_leftovers(self.client, request.name, log.info)
         with self._staged(run, step_key, log):
             self._upload_artifacts(log, step_run_ref, run.run_id, step_key)
             events = StepEvents(step_context, self.get_step_events)
             try:
                 task = {**self._get_databricks_task(run.run_id, step_key), **machines(self.settings)}
                 task["libraries"] = libraries(requirements_of(self.deployment))
-                with submitted(self.client, self.settings, errand, task, log=log.info) as submitted_run:
+                with submitted(self.client, self.settings, request, task, log=log.info) as submitted_run:
                     yield self._submitted_event(step_context, submitted_run)
                     events.url = submitted_run.url
                     submitted_run.wait(on_poll=lambda seen: events.forward())

@@ -12,10 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-SPLITS = ("train", "gap", "test", "forecast")
-"""The parts that a row may belong to. "gap": between train and test, used by neither. "forecast": the last rows, whose
-truth isn't known yet."""
-
 
 @dataclass(frozen=True)
 class Split:

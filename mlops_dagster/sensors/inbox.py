@@ -22,7 +22,7 @@ from mlops_dagster import known_symbols, pipelines
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.inbox import Delivery, look_into
+from mlops_dagster.stack.inbox import Delivery, scan_inbox
 from mlops_dagster.stack.price_files import sha256_of
 from mlops_dagster.stack.store import Store
 
@@ -56,7 +56,7 @@ def price_inbox(
             f"The steps run on Databricks, which can't see {folder}. Set MLOPS_INBOX__PATH to a folder of a volume."
         )
     try:
-        deliveries, remarks = look_into(Path(folder), deployment.limits)
+        deliveries, remarks = scan_inbox(Path(folder), deployment.limits)
     except FileNotFoundError:
         return SkipReason(f"There is no inbox yet: make the folder {folder}, and drop SYMBOL.csv into it.")
     except OSError as error:

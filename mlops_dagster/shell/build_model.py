@@ -7,7 +7,7 @@ from rich.table import Table
 from mlops_dagster import pipelines
 from mlops_dagster.shell.champion import say_decision, say_what_follows
 from mlops_dagster.shell.options import takes
-from mlops_dagster.shell.output import AsJson, DeploymentName, Symbols, errors_said_well, out
+from mlops_dagster.shell.output import AsJson, DeploymentName, Symbols, handle_errors, out
 from mlops_dagster.shell.running import Reports, checked, run_pipeline
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def build_model(
 
     Example: mlops build-model --symbol GSPC --max-depth 80 --n-estimators 100
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         by_step = checked(pipelines.BUILD_MODEL, symbol, given)
         from mlops_dagster.stack.deployment_files import load_deployment
 

@@ -68,7 +68,7 @@ def plain_arguments(arguments: Sequence[str]) -> list[str]:
     return plain
 
 
-def take_orders(environment: str | None, secrets: str | None, caller: str | None) -> None:
+def apply_caller_options(environment: str | None, secrets: str | None, caller: str | None) -> None:
     """Do what the options before the command's name say.
 
     Raises

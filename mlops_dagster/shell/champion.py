@@ -14,7 +14,7 @@ import typer
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.options import takes
-from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, Symbols, errors_said_well, out, say_next
+from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, Symbols, handle_errors, out, say_next
 from mlops_dagster.shell.running import open_session, say_step
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def promote(symbol: Symbols, given: dict[str, Any], deployment: DeploymentName =
 
     Example: mlops promote --symbol GSPC --margin 0.01
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         pipelines.check_parameters(pipelines.CHAMPION_MODEL.parameters, given)
         _decide(
             symbol,
@@ -52,7 +52,7 @@ def rollback(
 
     Example: mlops rollback --symbol GSPC
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster import steps
 
         def roll_back(session: Session, one: str) -> StepReport:

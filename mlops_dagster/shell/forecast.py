@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mlops_dagster import pipelines
 from mlops_dagster.shell.options import takes
-from mlops_dagster.shell.output import AsJson, DeploymentName, Symbols, errors_said_well, out, say_next
+from mlops_dagster.shell.output import AsJson, DeploymentName, Symbols, handle_errors, out, say_next
 from mlops_dagster.shell.running import Reports, checked, run_pipeline
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def forecast(
 
     Example: mlops forecast --symbol GSPC --interval 0.9
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         by_step = checked(pipelines.FORECAST, symbol, given)
         from mlops_dagster.stack.deployment_files import load_deployment
 

@@ -75,7 +75,7 @@ def open_tracker(settings: Any) -> Any:
 
 
 @contextmanager
-def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
+def handle_errors(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
     """Turn an expected error into its message and an exit status; an unexpected one keeps its traceback."""
     try:
         yield

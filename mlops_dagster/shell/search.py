@@ -9,7 +9,7 @@ from rich.table import Table
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.shell.options import as_options, takes
-from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, Symbols, errors_said_well, out, say_next
+from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, Symbols, handle_errors, out, say_next
 from mlops_dagster.shell.running import (
     Reports,
     checked,
@@ -74,7 +74,7 @@ def _search(
     as_json: bool,
     master: str | None = None,
 ) -> None:
-    with errors_said_well(as_json, _STOPPED):
+    with handle_errors(as_json, _STOPPED):
         by_step = checked(pipeline, symbols, given)
         from mlops_dagster.stack.deployment_files import load_deployment
 

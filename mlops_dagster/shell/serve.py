@@ -16,7 +16,7 @@ import typer
 from mlops_dagster import pipelines
 from mlops_dagster.shell.output import (
     DeploymentName,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     out,
     progress,
@@ -38,7 +38,7 @@ def serve(
 
     Example: mlops serve --symbol GSPC --port 5001
     """
-    with errors_said_well(as_json=False):
+    with handle_errors(as_json=False):
         pipelines.check_symbol(symbol)
         refuse_taken_port("port", host, port)
 

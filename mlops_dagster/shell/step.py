@@ -10,7 +10,7 @@ import typer
 
 from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import json_given, refuse
-from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, print_json, progress
+from mlops_dagster.shell.output import AsJson, DeploymentName, handle_errors, print_json, progress
 from mlops_dagster.shell.running import open_session, run_step
 
 
@@ -37,7 +37,7 @@ def step(
 
     Example: mlops step trained_model --symbol GSPC --given '{"max_depth": 80, "n_estimators": 100}'
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         pipelines.check_symbol(symbol)
         checked = _checked(name, given)
         made = _object("inputs", inputs, "tables with version and digest")

@@ -29,7 +29,7 @@ import typer
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.shell.output import (
     DeploymentName,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     out,
     progress,
@@ -79,7 +79,7 @@ def ui(
 
     Only their own pages and your programs are answered, no other web page that is open in your browser.
     """
-    with errors_said_well(as_json=False):
+    with handle_errors(as_json=False):
         from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
@@ -133,10 +133,10 @@ class _Served:
             self.mlflow_url = environment["MLOPS_TRACKING__UI_URL"] = f"http://127.0.0.1:{mlflow_port}"
             server = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
             # Every user of the machine can read arguments, and a database's URI may hold its password.
-            theirs = {**environment, "MLFLOW_BACKEND_STORE_URI": str(settings.tracking.mlflow_tracking_uri)}
+            for_mlflow = {**environment, "MLFLOW_BACKEND_STORE_URI": str(settings.tracking.mlflow_tracking_uri)}
             if settings.tracking.artifact_location:
-                theirs["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = settings.tracking.artifact_location
-            self.commands["MLflow"] = (server, theirs)
+                for_mlflow["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = settings.tracking.artifact_location
+            self.commands["MLflow"] = (server, for_mlflow)
             self.addresses.append(("127.0.0.1", mlflow_port))
         webserver = ["mlops_dagster.webserver", host, str(port), str(dagster_home / "workspace.yaml")]
         ours = {**environment, "MLOPS_UI_TOKEN": self.token} if self.token else environment

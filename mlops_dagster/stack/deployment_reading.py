@@ -20,8 +20,8 @@ import yaml
 from pydantic import BaseModel
 
 from mlops_dagster.stack import limited_yaml
-from mlops_dagster.stack.deployment_words import say
 from mlops_dagster.stack.secrets import is_secret_name
+from mlops_dagster.stack.setting_problems import say
 
 # Whatever is below one of these is somebody's own, and may be a secret: it is never repeated.
 _NOT_REPEATED = frozenset(

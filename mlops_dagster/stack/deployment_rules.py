@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster.errors import printable
 from mlops_dagster.stack.databricks import rules
 from mlops_dagster.stack.delta import unfit_root
-from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name, looks_secret
+from mlops_dagster.stack.setting_problems import below_volumes, on_loopback, say
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment

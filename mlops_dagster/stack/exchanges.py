@@ -12,7 +12,6 @@ from mlops_dagster.errors import refuse
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_EXCHANGE = "XNYS"
 _LOOK_BACK = 250  # rows; about a year
 _MISFITS = 0.02  # Two exchanges with different holidays differ on more days, a file with a day missing on fewer.
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -52,7 +52,7 @@ class Delivery:
     stamp: str
 
 
-def look_into(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], list[str]]:
+def scan_inbox(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], list[str]]:
     """Return the symbols' prices in a folder, and what in it can't be used, a sentence each.
 
     Nothing is opened. Files that vanish meanwhile are left out.

@@ -109,9 +109,9 @@ hexadecimal digits), as the outputs of the step that made it have them.
     for name, pin in given.items():
         if name not in pipelines.STEPS:
             raise refuse("inputs", name, f"no step makes such a table; there are {', '.join(pipelines.STEPS)}.")
-        its = pin if isinstance(pin, Mapping) else {}
-        version, digest = its.get("version"), its.get("digest")
-        if set(its) != {"version", "digest"} or type(version) is not int or version < 0 or not _is_digest(digest):
+        fields = pin if isinstance(pin, Mapping) else {}
+        version, digest = fields.get("version"), fields.get("digest")
+        if set(fields) != {"version", "digest"} or type(version) is not int or version < 0 or not _is_digest(digest):
             cure = "give version (an integer from 0) and digest (64 hexadecimal digits), as the outputs of the step"
             raise refuse(f"inputs.{name}", pin, f"{cure} that made it have them.")
     return {name: dict(pin) for name, pin in given.items()}

@@ -74,7 +74,7 @@ def failure_message(error: BaseException) -> dict[str, Any]:
     return {"failure": content}
 
 
-def gather(messages: Iterable[object]) -> StepReport:
+def from_pieces(messages: Iterable[object]) -> StepReport:
     """Put the report together.
 
     Parameters

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name
+from mlops_dagster.stack.setting_problems import below_volumes, on_loopback, say
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.databricks.settings import DatabricksSettings, NewCluster

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.stack.databricks.asking import Log, persistently, shown
+from mlops_dagster.stack.databricks.retry import Log, retry, shown
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError, Failed, RunInfo, Succeeded, TaskError, Waiting
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def submit(
         return int(answer.response.run_id)
 
     def ask(give_up: float) -> int:
-        return persistently(made, f"submit {run_name!r}", RunInfo(0), log, give_up)
+        return retry(made, f"submit {run_name!r}", RunInfo(0), log, give_up)
 
     try:
         return ask(give_up)
@@ -109,7 +109,7 @@ def submit(
         raise
 
 
-def replace_leftovers(client: WorkspaceClient, run_name: str, log: Log, *, patience: float = 300) -> list[int]:
+def end_leftovers(client: WorkspaceClient, run_name: str, log: Log, *, patience: float = 300) -> list[int]:
     """End every live run of this name, for certain, so that the next one is the only one; return their ids.
 
     Raises
@@ -127,7 +127,7 @@ def replace_leftovers(client: WorkspaceClient, run_name: str, log: Log, *, patie
             if run.run_name == run_name and run.run_id
         ]
 
-    left = persistently(live, f"look for live runs named {run_name!r}", RunInfo(0), log, patience)
+    left = retry(live, f"look for live runs named {run_name!r}", RunInfo(0), log, patience)
     for run in left:
         log(f"Databricks run {run.run_id} of an earlier attempt is still alive ({run.url}): it is cancelled first.")
         end(client, run.run_id, log, patience=patience)
@@ -172,7 +172,7 @@ def wait_for(
     until = time.monotonic() + deadline
     known = RunInfo(run_id)
     while True:
-        seen = persistently(
+        seen = retry(
             lambda: look(client, run_id), f"ask for Databricks run {run_id}", known, log, until - time.monotonic(), poll
         )
         if known.life_cycle_state is None:

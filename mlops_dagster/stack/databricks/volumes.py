@@ -164,7 +164,7 @@ def _fetch(client: WorkspaceClient, uri: str, copy: Path, entry: DirectoryEntry 
 
 @contextmanager
 def _explained(doing: str) -> Iterator[None]:
-    from mlops_dagster.stack.databricks.asking import shown
+    from mlops_dagster.stack.databricks.retry import shown
 
     try:
         yield

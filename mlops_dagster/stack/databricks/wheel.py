@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -103,21 +102,6 @@ def build_wheel(folder: Path, package: Path = PACKAGE) -> Path:
 def _recorded(name: str, content: bytes) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return f"{name},sha256={digest},{len(content)}\n"
-
-
-def copy_package(folder: Path, package: Path = PACKAGE) -> Path:
-    """Copy exactly the wheel's files below a folder, replacing what was there; return the copy of the package.
-
-    For the step launcher, which zips a folder. Choose one whose path doesn't contain "pytest": of such a path, Dagster
-    makes an empty zip.
-    """
-    copy = folder / NAME
-    shutil.rmtree(copy, ignore_errors=True)
-    for name, content in package_files(package).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return copy
 
 
 def requirements(*more: str) -> list[str]:

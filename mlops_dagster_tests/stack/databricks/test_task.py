@@ -23,7 +23,7 @@ from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.volumes import VolumeCopies
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster.stack.store import Store
-from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, gather
+from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, from_pieces
 from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.servers import eventually
 from mlops_dagster_tests.contracts.workspace import Workspace
@@ -96,7 +96,7 @@ class Session:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def payloads(self) -> Iterator[Any]:
-        """Return what the host would be given: `gather` takes it."""
+        """Return what the host would be given: `from_pieces` takes it."""
         return (one["params"]["payload"] for one in self.messages() if one["method"] == "report_custom_message")
 
     def said(self, method: str, field: str) -> str:
@@ -115,7 +115,7 @@ def session(home: Path, price_file: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
     done = session.run(session.orders("prices"), by=by, stdio=by == "environment")
     assert done.returncode == 0, done.stderr
-    report = gather(session.payloads())
+    report = from_pieces(session.payloads())
     table = Store(home / "store").current("prices", "ACME")
     assert (report.step, report.symbol, report.table) == ("prices", "ACME", table)
     assert session.messages()[0]["method"] == "opened"
@@ -138,7 +138,7 @@ def test_a_model_with_its_plots_from_the_extras(session: Session, home: Path) ->
     orders = session.orders("trained_model", given={"n_estimators": 3, "max_depth": 4})
     done = session.run({}, **orders)
     assert done.returncode == 0, done.stderr
-    report = gather(session.payloads())
+    report = from_pieces(session.payloads())
     assert report.plots
     assert all(png.startswith(b"\x89PNG") for png in report.plots.values())
     (run,) = mlflow_runs(home)
@@ -152,7 +152,7 @@ def test_a_failure_brings_its_traceback_and_fails_the_process(session: Session) 
     assert done.returncode != 0
     assert "TableNotFound" in done.stderr
     with pytest.raises(RemoteFailure, match="there is no table 'prices' of 'ACME'") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert (caught.value.type, caught.value.exit_status) == ("TableNotFound", 1)
     assert "in training_set" in caught.value.traceback
     assert "exception" in session.messages()[-1]["params"]
@@ -162,7 +162,7 @@ def test_a_bad_parameter_is_refused_before_any_work(session: Session, home: Path
     done = session.run(session.orders("trained_model", given={"max_depth": "80"}))
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match=r"max_depth='80' \(str\)") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert (caught.value.exit_status, caught.value.traceback) == (2, "")
     assert not mlflow_runs(home)
 
@@ -172,7 +172,7 @@ def test_other_versions_stop_it_before_any_work(session: Session, home: Path) ->
     assert done.returncode != 0
     said = rf"scikit-learn is {version('scikit-learn')} there and 0\.1 here.*Nothing was done"
     with pytest.raises(RemoteFailure, match=said) as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert caught.value.exit_status == 2
     assert not (home / "store").exists()
 
@@ -182,7 +182,7 @@ def test_secrets_are_not_for_here(session: Session) -> None:
     done = session.run(session.orders("prices", secrets=wanted))
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match="secrets of the workspace can be read on Databricks only") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert (caught.value.exit_status, caught.value.traceback) == (2, "")
 
 
@@ -190,7 +190,7 @@ def test_what_isnt_given_is_named(session: Session) -> None:
     done = session.run({"step": "prices"})
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match="--symbol, --origin isn't given"):
-        gather(session.payloads())
+        from_pieces(session.payloads())
 
 
 def test_without_pipes_it_says_what_to_call() -> None:
@@ -213,7 +213,7 @@ def test_a_cancelled_run_ends_its_mlflow_run_as_killed(session: Session, home: P
     (run,) = mlflow_runs(home)
     assert run.info.status == "KILLED"
     with pytest.raises(RemoteFailure, match="the step was stopped") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert caught.value.exit_status == 143
 
 
@@ -245,7 +245,7 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
         client, print, run_name="a task", idempotency_token=runs.idempotency_token(tmp_path), tasks=[task]
     )
     runs.wait_for(client, run_id, poll=0.5, deadline=240, log=print)
-    report = gather(session.payloads())
+    report = from_pieces(session.payloads())
     outside = Store(f"{volume}/store", volumes=VolumeCopies(lambda: client, tmp_path / "copies"))
     assert report.table == outside.read("prices", "GSPC")[1]
     assert report.table.uri == f"{volume}/store/prices/GSPC"
@@ -256,7 +256,7 @@ def test_a_process_that_dies_leaves_an_incomplete_report(session: Session) -> No
     with subprocess.Popen(command, env=environment, cwd=session.folder) as process:
         process.kill()
     with pytest.raises(IncompleteReport):
-        gather(session.payloads())
+        from_pieces(session.payloads())
 
 
 def test_it_imports_no_dagster(session: Session) -> None:

@@ -30,7 +30,7 @@ class Compute(Protocol):
         ...
 
 
-class Here:
+class LocalCompute:
     """Runs steps in this process; a search's trees may still grow on the deployment's Spark.
 
     Parameters
@@ -48,11 +48,11 @@ class Here:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
-        its = context.get_step_execution_context()
+        step_context = context.get_step_execution_context()
         origin = dagster_origin(context, self.deployment)
         try:
             with Session(self.deployment, origin, store=self.store, tracker=self.tracker) as session:
-                inputs = handed_on(context.run) if self.deployment.inside else inputs_of(its, self.store.root)
+                inputs = handed_on(context.run) if self.deployment.inside else inputs_of(step_context, self.store.root)
                 told = ProgressLines(context.log.info)
                 report = session.run(step, context.partition_key, given, inputs=inputs, progress=told)
         except MlopsError as error:

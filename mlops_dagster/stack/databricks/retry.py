@@ -18,7 +18,7 @@ Log = Callable[[str], object]
 T = TypeVar("T")
 
 
-def persistently(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_up: float, pause: float = 2) -> T:
+def retry(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_up: float, pause: float = 2) -> T:
     """Ask until there is an answer.
 
     Parameters
