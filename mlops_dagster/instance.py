@@ -1,8 +1,4 @@
-"""A Dagster instance: its home, the symbols that are always there, and what was made outside of it.
-
-What belongs here: what must exist before the first run, and telling Dagster what no run of it does. What doesn't:
-anything a run does.
-"""
+"""A Dagster instance: its home, the symbols that are always there, and what was made outside of it."""
 
 import hashlib
 import sys
@@ -168,10 +164,6 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     ----------
     home : Path
         What ``DAGSTER_HOME`` is for that Dagster.
-    report : StepReport
-        What the step said.
-    origin : Origin
-        Who ran it.
     """
     key = dg.AssetKey(report.step)
     result = to_result(report)

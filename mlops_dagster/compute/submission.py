@@ -1,8 +1,4 @@
-"""One Databricks run for one step: what is asked for, submitted once, with permissions, and never left behind.
-
-What belongs here: what Pipes and the step launcher have in common. What doesn't: how code and results travel
-(`pipes.py`, `step_launcher.py`), and the life of a run (`stack/databricks/runs.py`).
-"""
+"""One Databricks run for one step: what is asked for, submitted once, with permissions, and never left behind."""
 
 from __future__ import annotations
 
@@ -39,10 +35,6 @@ class StepRequest:
 
     Parameters
     ----------
-    step, symbol : str
-        Which step, for which symbol.
-    run : dagster.DagsterRun
-        Who asks.
     attempt : int
         0 at first, more if Dagster repeats the step within the run.
     """
@@ -133,16 +125,8 @@ def submitted(
 
     Parameters
     ----------
-    client : WorkspaceClient
-        Where to.
-    settings : DatabricksSettings
-        How.
-    request : StepRequest
-        What for.
     task : mapping
         A SubmitTask of the Jobs API without its key and its timeout.
-    log : callable
-        Takes a line.
     **more
         What else `client.jobs.submit` takes.
     """

@@ -1,8 +1,4 @@
-"""Which rows a model is trained on and which it is tested on.
-
-What belongs here: splits of n rows in chronological order, known by their number only. What doesn't: prices and
-features; whether a training set leaks is found out in `evaluation.py`.
-"""
+"""Which rows a model is trained on and which it is tested on."""
 
 from __future__ import annotations
 
@@ -45,8 +41,6 @@ def chronological_split(rows: int, *, test_size: float, gap: int) -> Split:
 
     Parameters
     ----------
-    rows : int
-        How many rows there are.
     test_size : float
         The share of the rows for testing; rounded up to whole rows, as scikit-learn does.
     gap : int

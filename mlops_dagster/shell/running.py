@@ -103,10 +103,7 @@ def checked(pipeline: pipelines.Pipeline, symbols: list[str], given: Mapping[str
         pipelines.check_symbol(one)
     if "grid" in given:
         given = {**given, "grid": parse_grid(given["grid"])}
-    recipe = given.get("recipe", pipelines.TRAINING_SET.defaults["recipe"])
-    by_step = pipeline.by_step(given)
-    pipelines.check_parameters(pipelines.TRAINING_SET.parameters, by_step.get(pipelines.TRAINING_SET.name, {}))
-    return {step.name: grids.check_step(step, by_step[step.name], recipe) for step in pipeline.steps}
+    return grids.check_run(pipeline, given)
 
 
 def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""What a step can put into its run in MLflow: parameters, metrics, tags, plots, tables, child runs and the model.
-
-What belongs here: logging into one run that is open. What doesn't: how a run begins and ends (`tracking.py`).
-"""
+"""What a step can put into its run in MLflow: parameters, metrics, tags, plots, tables, child runs and the model."""
 
 from __future__ import annotations
 
@@ -54,14 +51,8 @@ class TrackedRun:
 
     Parameters
     ----------
-    client : MlflowClient
-        Talks to the run's server.
-    run_id, experiment_id : str
-        The run.
     url : str or None
         Where people look at it.
-    child_tags : mapping of str to str, optional
-        Tags of the runs below it.
 
     Raises
     ------
@@ -192,8 +183,6 @@ class TrackedRun:
             A few rows as ``predict`` takes them; the signature is read from them.
         digest : str
             Says which model this is, independent of the file; kept as the tag ``model_digest``.
-        name : str
-            The model's name in MLflow.
 
         Raises
         ------

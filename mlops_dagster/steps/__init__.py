@@ -1,8 +1,10 @@
 """The steps of the pipelines, as plain functions. Every tool only calls them.
 
 A step checks its parameters, reads its inputs from the store, writes its outputs to it, and returns a
-:class:`StepReport`. What belongs here: the order of work inside one step. What doesn't: the science (`ml/`), the
-tools (`stack/`), and anything that knows which orchestrator is calling.
+:class:`StepReport`. The science is in `ml/`, the tools are in `stack/`; no step knows which orchestrator is calling.
+
+What most steps take: `symbol`, for example ``GSPC``; `given`, the parameters; `store` and `tracker`, the tools;
+`origin`, who is calling; `inputs`, what the caller's run has made so far, see :class:`Inputs`.
 
 All bad parameters are refused before anything is read, and a step that fails leaves the tables as they were.
 """

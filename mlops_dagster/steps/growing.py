@@ -1,7 +1,4 @@
-"""Tables that grow: read what is there, decide on it, and write only if nobody else has written meanwhile.
-
-What belongs here: that loop. What doesn't: what is added (`promotion.py`, `forecast.py`).
-"""
+"""Tables that grow: read what is there, decide on it, and write only if nobody else has written meanwhile."""
 
 from __future__ import annotations
 
@@ -69,10 +66,6 @@ def grow(
 
     Parameters
     ----------
-    table, symbol : str
-        Which table.
-    store : Store
-        Where it is.
     change : callable
         From the rows so far, or None, to all rows and whatever else the caller wants to know of it.
 

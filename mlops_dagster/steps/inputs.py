@@ -1,8 +1,5 @@
 """Which version of each table a step reads: the one that its caller's run has made, or the current one, taken once.
 
-What belongs here: that choice, and what is remembered of it. What doesn't: how an orchestrator finds out what its run
-has made, and reading itself (`stack/store.py`).
-
 Without it two runs of one symbol at the same time would mix: a step would read what the other run wrote last.
 """
 
@@ -29,10 +26,6 @@ class Inputs:
 
     Parameters
     ----------
-    symbol : str
-        Whose tables.
-    store : Store
-        Where they are.
     made : mapping, optional
         What the caller's run has made so far, see :data:`Pins`. A step takes from it what it reads; a table that isn't
         among it is read as it is when it is first asked for.
@@ -59,8 +52,6 @@ class Inputs:
 
         Parameters
         ----------
-        table : str
-            Which one.
         version, digest : int, str, optional
             Which version, if another table that was read says so. Not given: as the caller says, or the current one.
         """

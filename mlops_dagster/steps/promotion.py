@@ -1,8 +1,5 @@
 """The step `champion_model`: the gate, and the way back.
 
-What belongs here: the order of work of a promotion and of a rollback. What doesn't: the decision (`ml/gate.py`) and the
-registry (`stack/registry.py`).
-
 Who is champion is written in the table `champion_model`, one row per decision, and the registry's alias follows it. A
 row is written only if no other has been since the table was read, so of two promotions at the same moment one decides
 again on what the other left. A process that is killed between the two leaves an alias that the next decision mends, as
@@ -54,18 +51,12 @@ def champion_model(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``margin``, ``beat_persistence``, ``allow_leaks`` as in `pipelines.GATE`.
     store : Store
         Holds the tables `prices`, `training_set` and `trained_model`; gets a row in the table `champion_model`.
     tracker : Tracker
         Whose registry holds the models.
-    origin : Origin
-        Who is calling.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -91,8 +82,6 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     version : str, optional
         Which version. Not given: the champion before.
     store, tracker, origin

@@ -1,8 +1,4 @@
-"""The step of the search pipelines: a grid of candidates, scored on the training rows.
-
-What belongs here: the order of work inside the step. What doesn't: the search (`ml/grid_search`), and where its trees
-grow, which is the caller's choice.
-"""
+"""The step of the search pipelines: a grid of candidates, scored on the training rows."""
 
 from __future__ import annotations
 
@@ -45,8 +41,6 @@ def grid_search_results(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``preset`` or ``grid``, ``cv``, ``folds`` and the others of `pipelines.SEARCH`.
     store : Store
@@ -54,10 +48,6 @@ def grid_search_results(
         parameters, the score, the scheme and the work as the table's metadata.
     tracker : Tracker
         Gets one run with the grid, the candidates, the best parameters, what was grown, and plots.
-    origin : Origin
-        Who is calling, for the tags.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     engine : Engine, optional
         Where trees grow. Not given: on threads of this process, one per core.
     cache : path or SearchCache, optional

@@ -1,8 +1,4 @@
-"""The state of things, for people: champions, forecasts, builds, searches, and whether something has to be looked at.
-
-What belongs here: reading tables and saying in words what stands in them. What doesn't: any work of a step, and how
-it is shown (`shell/report_page.py`).
-"""
+"""The state of things, for people: champions, forecasts, builds, searches, and whether something needs a look."""
 
 from __future__ import annotations
 
@@ -36,8 +32,6 @@ class Section:
     ----------
     title, explanation, begin : str
         What it is about, how to read it, and what to do as long as there is nothing.
-    columns : tuple of str
-        The table's.
     rows : list of tuple of str
         As people read them.
     pictures : list of bytes
@@ -57,8 +51,6 @@ def state_of(store: Store, registry: Registry) -> list[Section]:
 
     Parameters
     ----------
-    store : Store
-        Whose tables.
     registry : Registry
         Says what the champions have learned from; where it can't, the state says so.
 

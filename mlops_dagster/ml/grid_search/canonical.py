@@ -9,8 +9,6 @@ The proofs are in ``sklearn/tree/_classes.py`` (``BaseDecisionTree._fit``) and `
   other.
 - ``max_features`` is a number of features in the end.
 - ``n_jobs`` and ``verbose`` say how, not what.
-
-What belongs here: reading one candidate's parameters. What doesn't: comparing candidates (`plan.py`).
 """
 
 from __future__ import annotations
@@ -38,10 +36,6 @@ class ForestKey:
     ----------
     group : tuple
         Equal for forests whose trees are the same, one by one, up to the depth limit.
-    limit : int
-        The depth limit.
-    n_trees : int
-        How many trees.
     """
 
     group: tuple[Hashable, ...]
