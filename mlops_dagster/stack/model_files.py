@@ -20,6 +20,7 @@ from mlops_dagster.stack.tracked_run import FOREST_TYPES
 
 DESCRIPTION = "MLmodel"
 FILE = "model.skops"
+CURE = "Train again (mlops build-model), or roll back (mlops rollback)."
 
 
 class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
@@ -48,7 +49,7 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
     from mlops_dagster.ml.model import model_digest as digest_of
 
     def refuse(why: str) -> ModelRefused:
-        return ModelRefused(f"{uri} isn't loaded: {why}. Train again, or roll back.")
+        return ModelRefused(f"{uri} isn't loaded: {why}. {CURE}")
 
     for name in (DESCRIPTION, FILE):
         if (folder / name).is_symlink() or not (folder / name).is_file():
@@ -80,7 +81,7 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
         raise refuse(f"its file can't be read ({short(error)})") from None
     if digest_of(model) != model_digest:
-        raise refuse("the forest in it is another one than was registered")
+        raise refuse("the forest in it isn't the one that was registered")
     return model
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
+from mlops_dagster.stack.model_files import CURE
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
 from mlops_dagster.steps.champion import (
     TABLE,
@@ -152,7 +153,7 @@ def _judge(
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     data = TrainingSet.from_table(frame, table.metadata)
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
-        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model speaks of: train again.")
+        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names. Train again.")
     # Those that its training set was made of, so that both models are judged by the same.
     prices, _ = tables.read("prices", digest=table.metadata["prices_digest"])
     price_problem = None
@@ -176,7 +177,7 @@ def _judge(
         decision = gate.Decision(False, "not_comparable", reason)
     elif len(days) < gate.MIN_ROWS:
         rows = f"{len(days)} test row{' is' if len(days) == 1 else 's are'}"
-        reason = f"Only {rows} new to both it and champion version {champion}."
+        reason = f"Only {rows} new to both it and champion version {champion}; {gate.MIN_ROWS} are needed."
         decision = gate.Decision(False, "not_comparable", reason)
     else:
         measured = gate.Measured(
@@ -198,14 +199,15 @@ def _judge(
             rolled_back=registered.model_digest in _rolled_back(history),
         )
     # Kept out, while there is nobody to stay champion here: whoever reads the reason has to know both.
-    besides = "" if problem is None or decision.promote else f" Champion version {champion} can't be used: {problem}"
+    besides = f" Champion version {champion} can't be used: {problem} {CURE}"
+    reason = decision.reason if problem is None or decision.promote else decision.reason + besides
     return {
         "challenger": challenger,
         "champion_before": champion,
         "champion": challenger if decision.promote else champion,
         "promoted": decision.promote,
         "outcome": decision.outcome,
-        "reason": decision.reason + besides,
+        "reason": reason,
         "challenger_error": measured and measured.challenger,
         "champion_error": measured and measured.champion,
         "persistence_error": measured and measured.persistence,
@@ -226,7 +228,7 @@ def _champion(
     try:
         loaded = registry.load(symbol, *champion)
     except ModelRefused as error:
-        return None, None, str(error)
+        return None, None, str(error).removesuffix(f" {CURE}")
     tags = loaded[1].tags
     same = (tags["recipe"], tags["horizon"], tags["test_size"]) == (
         data.recipe,
@@ -237,7 +239,7 @@ def _champion(
         its_data = data if same else training_set_of(*loaded, prices)
         refuse_other_features(loaded[0], its_data)
     except ModelRefused as error:
-        return None, None, str(error)
+        return None, None, str(error).removesuffix(f" {CURE}")
     return loaded, its_data, None
 
 
