@@ -1,7 +1,6 @@
 """Airflow on this machine, for trying it out: one folder of state, the four processes, and how to trigger a run.
 
-What belongs here: settings of a local Airflow, start and stop. What doesn't: what a deployment of Airflow needs, since
-Astro, Helm and others bring their own, and the DAGs. Standard library only.
+Standard library only.
 """
 
 from __future__ import annotations

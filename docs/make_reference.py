@@ -29,7 +29,7 @@ from pydantic_core import PydanticUndefined
 
 from mlops_dagster import pipelines, steps
 from mlops_dagster.cli import app
-from mlops_dagster.compute.report import COLUMNS
+from mlops_dagster.compute.report import describe_columns
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.stack.deployment import Deployment
@@ -120,10 +120,7 @@ def _domain(one: pipelines.Parameter) -> str:
 def _default(step: pipelines.Step, one: pipelines.Parameter) -> str:
     if step is pipelines.TRAINING_SET and one.name == "recipe":
         return code("honest")
-    by_recipe = {recipe: values[one.name] for recipe, values in pipelines.RECIPE_DEFAULTS.items() if one.name in values}
-    for fixed in (pipelines.GATE_DEFAULTS, pipelines.SEARCH_DEFAULTS, pipelines.FORECASTING_DEFAULTS):
-        if one.name in fixed:
-            by_recipe = {"": fixed[one.name]}
+    by_recipe = pipelines.defaults_of(one.name)
     if not by_recipe:
         return said[1] if (said := _DEFAULT.search(one.description)) else ""
     if len(set(by_recipe.values())) == 1:
@@ -168,7 +165,7 @@ def _make_tables() -> dict[str, dict[str, tuple[str, str]]]:
         if step.name in SAME_TABLE:
             continue
         columns = steps.run_step(step.name, "GSPC", SMALL.get(step.name, {}), **tools).columns
-        made[step.name] = {name: (dtype, COLUMNS.get(name, "")) for name, dtype in columns.items()}
+        made[step.name] = {name: (dtype, describe_columns(step.name).get(name, "")) for name, dtype in columns.items()}
         if step is pipelines.TRAINING_SET:
             made[step.name] = _with_other_recipes(made[step.name], store)
     return made
@@ -183,7 +180,7 @@ def _with_other_recipes(columns: dict[str, tuple[str, str]], store: typing.Any) 
     for recipe in RECIPES:
         frame = make_training_set(prices, recipe=recipe).frame
         for name, dtype in frame.dtypes.items():
-            whole.setdefault(str(name), (str(dtype), COLUMNS.get(str(name), "")))
+            whole.setdefault(str(name), (str(dtype), describe_columns("training_set").get(str(name), "")))
             names.setdefault(str(name), []).append(recipe)
     return {
         name: (dtype, said if len(names[name]) == len(RECIPES) else f"{said} (recipe {', '.join(names[name])})")

@@ -1,8 +1,4 @@
-"""What Dagster's catalog shows of every asset besides what the asset says itself: links to its code, and tags.
-
-What belongs here: what can be said of all assets alike. What doesn't: anything that is said of one asset, which stands
-with it.
-"""
+"""What Dagster's catalog shows of every asset besides what the asset says itself: links to its code, and tags."""
 
 import warnings
 from collections.abc import Iterable

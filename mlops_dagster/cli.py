@@ -1,9 +1,5 @@
 """`mlops`: the steps from a shell, and what other orchestrators' tasks call.
 
-What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: the commands about
-searches (`shell/`), any work of a step, and Dagster, which `mlops init` and `mlops ui` alone need and import
-when they run.
-
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
 

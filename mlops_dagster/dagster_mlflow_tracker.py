@@ -3,9 +3,6 @@
 What differs for those who choose it (``tracking.client: dagster-mlflow``): there is one MLflow run per Dagster run,
 not one per training; it works inside of Dagster only; and it goes through MLflow's global state, so the global
 tracking URI is set for the whole process.
-
-What belongs here: starting dagster-mlflow's run, and undoing what it leaves behind. What doesn't: logging, which is
-:class:`TrackedRun`'s as ever.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A Dagster instance: its home, the symbols that are always there, and what was made outside of it.
-
-What belongs here: what must exist before the first run, and telling Dagster what no run of it does. What doesn't:
-anything a run does.
-"""
+"""A Dagster instance: its home, the symbols that are always there, and what was made outside of it."""
 
 import hashlib
 import sys

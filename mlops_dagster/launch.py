@@ -2,8 +2,6 @@
 
 A run of `dagster job execute` belongs to no code location, so that Dagster's first page and its Jobs don't show it.
 This does the same in the same time, and says which location the run is of.
-
-What belongs here: making such a run and executing it. What doesn't: what the shell says about it (`shell/launch.py`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """The pipelines, said once: their names, their steps, and the parameters that each step takes.
 
-Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and
-descriptions here, so that they can't disagree. What belongs here: declarations, and the checks that refuse a bad
-parameter before any work starts. What doesn't: the work itself (`steps/`), and anything that needs more than the
-standard library, since an orchestrator's machine may have nothing else.
+Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and descriptions
+here, so that they can't disagree. Standard library only, so that showing and checking parameters is quick.
 """
 
 from __future__ import annotations
@@ -138,7 +136,7 @@ BUNDLED_SYMBOLS = ("GSPC", "IXIC")
 
 # A symbol becomes a folder name, a partition key, an MLflow tag and part of a URL: refuse, not escape.
 # Yahoo's own symbols (^GSPC, BRK-B, EURUSD=X, 0700.HK) all fit.
-_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9^=._-]{0,31}")
+SYMBOL = re.compile(r"[A-Za-z0-9^](?!.*\.\.)[A-Za-z0-9^=._-]{0,31}")
 
 
 def check_symbol(symbol: object) -> str:
@@ -159,7 +157,7 @@ def check_symbol(symbol: object) -> str:
     ...
     mlops_dagster.errors.ParameterError: symbol='../x' (str): give 1 to 32 letters, digits or ^ = . _ - ...
     """
-    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or ".." in symbol:
+    if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
         cure = "give 1 to 32 letters, digits or ^ = . _ - beginning with a letter, a digit or ^, without '..'."
         raise refuse("symbol", symbol, cure)
     return symbol
@@ -399,6 +397,20 @@ RECIPE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def defaults_of(name: str) -> dict[str, Any]:
+    """Return what a parameter is by default, for each recipe; empty if its step or the deployment decides.
+
+    Examples
+    --------
+    >>> defaults_of("n_estimators")
+    {'article': 100, 'honest': 200}
+    """
+    for same in (SEARCH_DEFAULTS, GATE_DEFAULTS, FORECASTING_DEFAULTS):
+        if name in same:
+            return dict.fromkeys(RECIPES, same[name])
+    return {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
+
+
 def explain(name: str) -> str:
     """Describe a parameter for the launchpad and ``--help``: what it is, what may be given, what the defaults are.
 
@@ -411,10 +423,7 @@ def explain(name: str) -> str:
     words = [said.description]
     if said.minimum is not None or said.choices is not None:
         words.append(f"Give {said.domain}.")
-    defaults = {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
-    for step_defaults in (SEARCH_DEFAULTS, GATE_DEFAULTS, FORECASTING_DEFAULTS):
-        if name in step_defaults:
-            defaults = dict.fromkeys(RECIPES, step_defaults[name])
+    defaults = defaults_of(name)
     if len(set(defaults.values())) == 1:
         words.append(f"Default: {next(iter(defaults.values()))}.")
     elif defaults:

@@ -1,8 +1,5 @@
 """What the assets need of a deployment, as Dagster resources: settings, store, tracker, compute. Translation only.
 
-What belongs here: the line that builds each tool. What doesn't: how a tool works (`stack/`, `compute/`), and which
-deployment is in force (`definitions.py`).
-
 None has config with a default. Dagster copies a resource's config into the launchpad and from there into every run,
 where it would outlive the deployment that it came from, credentials included. What one launch may change of the compute
 is optional, and only what the launch gave is in its run.

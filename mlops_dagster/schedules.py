@@ -1,7 +1,4 @@
-"""The schedules: a forecast after each trading day, and a search each week.
-
-What belongs here: when, for which symbols, and why not today. What doesn't: what is done, which the jobs say.
-"""
+"""The schedules: a forecast after each trading day, and a search each week."""
 
 import datetime as dt
 import zoneinfo

@@ -1,9 +1,7 @@
 """`mlops-task`: what a Databricks task runs for Dagster Pipes. One step, and its report sent home.
 
-What belongs here: from a task's arguments to a step, and from its report to messages. What doesn't: the step's work,
-and Dagster, which this process needn't have; `dagster_pipes` is a package of its own, without dependencies.
-
-Nothing secret is among the arguments: the names of secrets are, and the values come from the workspace's scopes.
+`dagster_pipes` has no dependencies: Dagster needn't be installed. Nothing secret is among the arguments: the names of
+secrets are, and the values come from the workspace's scopes.
 """
 
 from __future__ import annotations

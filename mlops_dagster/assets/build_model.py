@@ -1,6 +1,6 @@
 """The assets of `build_model_pipeline`: prices, training set, trained model and champion of each symbol.
 
-Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute.
 """
 
 import dagster as dg

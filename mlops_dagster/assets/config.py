@@ -1,9 +1,4 @@
-"""The run config of the assets: the parameters of `pipelines.py` as the launchpad shows them.
-
-What belongs here: names and types, which Dagster checks before a run starts. What doesn't: bounds, defaults and
-descriptions, which `pipelines.py` says once; `refuse_bad_config` applies the bounds to the whole run before its
-first step works.
-"""
+"""The run config of the assets: the parameters of `pipelines.py` as the launchpad shows them."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

@@ -1,6 +1,6 @@
 """The assets of `forecast_pipeline`: what the champion forecasts for each symbol, and how good its forecasts were.
 
-Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute.
 """
 
 import dagster as dg

@@ -1,6 +1,6 @@
 """The assets of the search pipelines: every candidate of a grid with its scores, found here or on Spark.
 
-Each runs the step of the same name on the deployment's compute. What doesn't belong here: any work, and any wiring.
+Each runs the step of the same name on the deployment's compute.
 """
 
 from typing import Any

@@ -1,9 +1,4 @@
-"""What Dagster checks about each symbol's data and model, and says in words.
-
-What belongs here: questions about what is stored, answered per symbol with numbers and a reason. What doesn't: the
-price contract itself (`ml/prices.py`), which the step enforces before anything is stored; and any gate, which must
-not depend on who looks at a check.
-"""
+"""What Dagster checks about each symbol's data and model, and says in words: no gate depends on them."""
 
 import json
 

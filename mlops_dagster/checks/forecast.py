@@ -1,4 +1,4 @@
-"""What Dagster checks about each symbol's forecasts. See `build_model.py` for what belongs here.
+"""What Dagster checks about each symbol's forecasts.
 
 All of these warn: a forecast is made all the same, and what to do about it is for people, or for the sensor
 `poor_forecasts`, to say.

@@ -1,4 +1,4 @@
-"""What Dagster checks about each symbol's searches. See `build_model.py` for what belongs here."""
+"""What Dagster checks about each symbol's searches."""
 
 import dagster as dg
 

@@ -1,8 +1,4 @@
-"""Where an asset's step runs, and the nearest place of all: this process.
-
-What belongs here: what every compute offers to the assets, and calling a step. What doesn't: Databricks, whose two ways
-stand beside this file, and the steps' work.
-"""
+"""Where an asset's step runs, and the nearest place of all: this process."""
 
 from collections.abc import Mapping
 from typing import Protocol

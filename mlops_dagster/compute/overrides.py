@@ -1,8 +1,5 @@
 """What a launch may change of its compute: the run config of the resource `compute`, as the launchpad shows it.
 
-What belongs here: fields, their words, and a deployment as one run changes it. What doesn't: credentials, which no run
-config may hold, and what a value may be, which the deployment's own settings say.
-
 Every field is optional and none has a default: Dagster copies defaults into runs, where they would outlive the
 deployment that they came from.
 """

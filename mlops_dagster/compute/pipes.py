@@ -1,8 +1,4 @@
-"""Steps on Databricks by Dagster Pipes: new or existing clusters, and serverless.
-
-What belongs here: what of a step goes there, and what comes back. What doesn't: the protocol (`pipes_clients.py`),
-what runs there (`mlops_dagster/task.py`), and the life of a Databricks run (`submission.py`).
-"""
+"""Steps on Databricks by Dagster Pipes: new or existing clusters, and serverless."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """dagster-databricks' Pipes clients, with what their own `run` lets slip.
 
-What belongs here: how context goes to the cluster and messages come back, and one run of the clients' protocol. What
-doesn't: what is run (`pipes.py`).
-
 Their own `run` swallows the interrupt that cancels a step, so that the asset counts as materialised; takes no
 idempotency token; polls without a deadline; and leaves what it staged if its process dies. Only imported when a run
 needs it, since dagster_databricks takes a second.

@@ -1,8 +1,4 @@
-"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it.
-
-What belongs here: which events are told when, and that a step without a last word has failed. What doesn't: fetching
-the file (`step_launcher.py`).
-"""
+"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it."""
 
 from __future__ import annotations
 
@@ -29,22 +25,6 @@ MADE = LAST | {
     DagsterEventType.HANDLED_OUTPUT,
 }
 DAMAGED = (pickle.UnpicklingError, OSError, zlib.error, EOFError)
-
-
-class RemoteStepError(MlopsError):
-    """What the cluster says of a step that Dagster's own events don't tell.
-
-    Attributes
-    ----------
-    traceback : str
-        From there.
-    exit_status : int
-        2 if nothing was done.
-    """
-
-    def __init__(self, message: str, traceback: str = "", exit_status: int = 1) -> None:
-        super().__init__(message)
-        self.traceback, self.exit_status = traceback, exit_status
 
 
 class StepEvents:
@@ -98,7 +78,7 @@ class StepEvents:
         if not self._over(entries):
             damage = f" (the file of its events is damaged: {self._damage!r})" if self._damage else ""
             raise to_failure(
-                RemoteStepError(
+                MlopsError(
                     f"Databricks says that the run succeeded, but step {self._context.step.key} never said how it "
                     f"ended{damage}: its worker may have died. Its Databricks run tells more. Run it again."
                 ),

@@ -1,8 +1,5 @@
 """Steps on Databricks by dagster-databricks' step launcher: Dagster itself runs the asset's body there.
 
-What belongs here: the launcher, with what it lets slip. What doesn't: what runs there first (`step_main.py`), and the
-life of a Databricks run (`submission.py`).
-
 Its own `launch_step` zips whatever lies in the package's folder, takes a skipped run for a success, may leave a run
 behind that nobody watches, lets one idempotency token serve all steps, and never removes what it staged. Only imported
 when a run needs it, since dagster_databricks takes a second.
@@ -41,7 +38,7 @@ from dagster_databricks.databricks_pyspark_step_launcher import (
 from mlops_dagster.compute import step_main
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import hand_on, inputs_of
-from mlops_dagster.compute.step_events import RemoteStepError, StepEvents
+from mlops_dagster.compute.step_events import StepEvents
 from mlops_dagster.compute.submission import (
     URL,
     StepRequest,
@@ -58,6 +55,7 @@ from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.wheel import build_wheel, requirements_of
 from mlops_dagster.stack.databricks.workspace import connect
 from mlops_dagster.stack.store import store_of
+from mlops_dagster.steps.report_pieces import RemoteFailure
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -224,12 +222,11 @@ class StepLauncher(DatabricksPySparkStepLauncher):
             return None
         return content
 
-    def _note(self, run_id: str, step_key: str) -> RemoteStepError | None:
+    def _note(self, run_id: str, step_key: str) -> RemoteFailure | None:
         try:
-            note = json.loads(self.read(run_id, step_key, NOTE) or b"")
+            return RemoteFailure(**json.loads(self.read(run_id, step_key, NOTE) or b""))
         except (ValueError, OSError):
             return None
-        return RemoteStepError(note["message"], note["traceback"], note["exit_status"])
 
     def _print(self, run_id: str, step_key: str) -> None:
         """Print what the step printed, for Dagster's compute log."""

@@ -1,8 +1,4 @@
-"""One Databricks run for one step: what is asked for, submitted once, with permissions, and never left behind.
-
-What belongs here: what Pipes and the step launcher have in common. What doesn't: how code and results travel
-(`pipes.py`, `step_launcher.py`), and the life of a run (`stack/databricks/runs.py`).
-"""
+"""One Databricks run for one step: what is asked for, submitted once, with permissions, and never left behind."""
 
 from __future__ import annotations
 

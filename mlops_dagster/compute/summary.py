@@ -1,7 +1,4 @@
-"""What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means.
-
-What belongs here: words and formats. What doesn't: the numbers for programs and for Dagster's plots (`report.py`).
-"""
+"""What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means."""
 
 import re
 from collections.abc import Mapping

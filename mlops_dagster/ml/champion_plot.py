@@ -1,8 +1,4 @@
-"""The picture of a champion's history: what each decision saw, and whom it left as champion.
-
-What belongs here: the figure made from the table champion_model. What doesn't: deciding (`gate.py`), where the figure
-is shown, and what all pictures have in common (`drawing.py`).
-"""
+"""The picture of a champion's history: what each decision saw, and whom it left as champion."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""How good a model is, and whether its training set told it the answers.
-
-What belongs here: metrics and forecasts on the test rows, always beside what costs nothing (persistence, the training
-mean), and the search for leakage in a training set. What doesn't: the look-ahead of features, which is found by
-changing the future (`features.features_that_look_ahead`), and pictures (`plots.py`).
-"""
+"""How good a model is, and whether its training set told it the answers."""
 
 from __future__ import annotations
 

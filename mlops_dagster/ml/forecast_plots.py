@@ -1,8 +1,4 @@
-"""The pictures of forecasts: what is forecast beside what came, and how good it was.
-
-What belongs here: figures made from the tables price_forecast and forecast_quality. What doesn't: where they are shown,
-and what all pictures have in common (`drawing.py`).
-"""
+"""The pictures of forecasts: what is forecast beside what came, and how good it was."""
 
 from __future__ import annotations
 

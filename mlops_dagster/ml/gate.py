@@ -1,8 +1,4 @@
-"""The gate: whether a challenger takes the champion's place, decided on numbers alone.
-
-What belongs here: measuring two models on the same rows, and the decision with its reason. What doesn't: where models
-come from, and carrying a decision out (`steps/promotion.py`).
-"""
+"""The gate: whether a challenger takes the champion's place, decided on numbers alone."""
 
 from __future__ import annotations
 

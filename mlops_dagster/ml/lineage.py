@@ -1,7 +1,6 @@
 """Which columns each column of our tables is made from.
 
-What belongs here: the answer, found by changing columns and looking what moves wherever that can be done. What doesn't:
-which tool shows it. The features' inputs are never written down, so a new feature needs no line here.
+The features' inputs are found by changing columns and looking what moves, so a new feature needs no line here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The forest: fitting it, and saying what it is in one digest.
-
-What belongs here: scikit-learn's random forest and nothing around it. What doesn't: the check and the defaults of its
-parameters (`pipelines.py`), how good it is (`evaluation.py`), and how it is stored (`stack/tracking.py`).
-"""
+"""The forest: fitting it, and saying what it is in one digest."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The three pictures of a trained model, small enough to travel inside an event.
-
-What belongs here: figures made from an evaluation or a forest. What doesn't: where they are shown, and what all
-pictures have in common (`drawing.py`).
-"""
+"""The three pictures of a trained model, small enough to travel inside an event."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""From prices to a training set: the two recipes, and the table that they make.
-
-What belongs here: horizon, target, and the putting together of features and split. What doesn't: how features are
-computed (`features.py`), how rows are split (`splits.py`), and the forest (`model.py`).
-"""
+"""From prices to a training set: the two recipes, and the table that they make."""
 
 from __future__ import annotations
 
@@ -58,7 +54,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "honest": Recipe(
         name="honest",
-        features=HONEST_FEATURES,
+        features=tuple(HONEST_FEATURES),
         compute=honest_features,
         target="return",
         horizon=lambda rows: 1,
@@ -67,7 +63,7 @@ RECIPES: dict[str, Recipe] = {
     # Exactly the blog's, seed and leakage included.
     "article": Recipe(
         name="article",
-        features=ARTICLE_FEATURES,
+        features=tuple(ARTICLE_FEATURES),
         compute=article_features,
         target="price",
         horizon=lambda rows: math.ceil(0.01 * rows),

@@ -1,8 +1,4 @@
-"""A search over a training set: its folds, its candidates as a table, and what the best one looks like.
-
-What belongs here: everything between a checked :class:`mlops_dagster.grids.Search` and a table of results. What
-doesn't: the engine that grows the trees (`grid_search/`), and the pictures (`search_plots.py`).
-"""
+"""A search over a training set: its folds, its candidates as a table, and what the best one looks like."""
 
 from __future__ import annotations
 

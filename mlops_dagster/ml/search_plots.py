@@ -1,7 +1,6 @@
 """The pictures of a search: which parameters matter, how they work together, and what more trees are worth.
 
-What belongs here: figures made from ``cv_results_``, of any search by scikit-learn. What doesn't: what all pictures
-have in common (`drawing.py`). A picture that would show nothing (one candidate, no score) isn't drawn.
+A picture that would show nothing (one candidate, no score) isn't drawn.
 """
 
 from __future__ import annotations

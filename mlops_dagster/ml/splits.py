@@ -1,8 +1,4 @@
-"""Which rows a model is trained on and which it is tested on.
-
-What belongs here: splits of n rows in chronological order, known by their number only. What doesn't: prices and
-features; whether a training set leaks is found out in `evaluation.py`.
-"""
+"""Which rows a model is trained on and which it is tested on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The sensor that forecasts, or builds a first model, whenever prices of a symbol arrive in the inbox.
-
-What belongs here: which arrivals lead to a run. What doesn't: what in the inbox is whose (`stack/inbox.py`), and
-whether the prices are any good, which the step `prices` says.
-"""
+"""The sensor that forecasts, or builds a first model, whenever prices of a symbol arrive in the inbox."""
 
 import json
 import time

@@ -1,7 +1,4 @@
-"""The sensor that builds what a search has found to be best.
-
-What belongs here: handing on a search's result. What doesn't: searching.
-"""
+"""The sensor that builds what a search has found to be best."""
 
 import json
 from typing import Any

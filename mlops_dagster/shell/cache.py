@@ -1,7 +1,4 @@
-"""`mlops cache`: what searches have grown and keep.
-
-What belongs here: showing and pruning it. What doesn't: what is kept and when (`ml/grid_search/cache.py`).
-"""
+"""`mlops cache`: what searches have grown and keep."""
 
 from datetime import datetime
 from pathlib import Path

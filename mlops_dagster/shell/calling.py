@@ -1,8 +1,4 @@
-"""What a program that calls `mlops` says besides the command: a Databricks job, a DAG of Airflow.
-
-What belongs here: the options before the command's name, and arguments as templates fill them in. What doesn't: any
-command.
-"""
+"""What a program that calls `mlops` says besides the command: a Databricks job, a DAG of Airflow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`mlops promote` and `mlops rollback`: who is champion.
-
-What belongs here: options in, one call per symbol, the decision out. What doesn't: deciding (`steps/promotion.py`).
-"""
+"""`mlops promote` and `mlops rollback`: who is champion."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,8 +1,4 @@
-"""`mlops deployments`: which stacks there are, what each one says, and whether it can work.
-
-What belongs here: showing and checking. What doesn't: what is wrong and why (`stack/deployment_rules.py`, and
-`plans.py` for what only Dagster finds out).
-"""
+"""`mlops deployments`: which stacks there are, what each one says, and whether it can work."""
 
 import os
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""`mlops forecast`: what the champion says of the days to come, and what `mlops report` shows of it.
-
-What belongs here: options in, one call per step, the forecast out. What doesn't: the work (`steps/forecast.py`).
-"""
+"""`mlops forecast`: what the champion says of the days to come, and what `mlops report` shows of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What all commands of the shell have in common: what they print and where, and how errors end them.
-
-What belongs here: streams, errors, and options that several commands have. What doesn't: any command.
-"""
+"""What all commands of the shell have in common: what they print and where, and how errors end them."""
 
 import json
 import socket

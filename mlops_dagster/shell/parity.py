@@ -1,7 +1,4 @@
-"""`mlops parity`: whether two stacks, or two runs, have made the same, and what differs if they haven't.
-
-What belongs here: naming the two sides, and the verdict in words. What doesn't: the comparison (`steps/parity.py`).
-"""
+"""`mlops parity`: whether two stacks, or two runs, have made the same, and what differs if they haven't."""
 
 from __future__ import annotations
 

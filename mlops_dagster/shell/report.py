@@ -1,8 +1,4 @@
-"""`mlops report`: what there is of each symbol, on the terminal, as JSON or as a page.
-
-What belongs here: options in, tables out. What doesn't: what the state is (`steps/state.py`), and the page's HTML
-(`report_page.py`).
-"""
+"""`mlops report`: what there is of each symbol, on the terminal, as JSON or as a page."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`mlops report --html`: the state of things as one page that opens without a server.
-
-What belongs here: HTML. What doesn't: what the state is (`steps/state.py`).
-"""
+"""`mlops report --html`: the state of things as one page that opens without a server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The commands that search: `mlops search-model`, `mlops cluster-search-model`, and what `mlops report` says of them.
-
-What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: any work of a step.
-"""
+"""The commands that search: `mlops search-model` and `mlops cluster-search-model`."""
 
 import json
 import time

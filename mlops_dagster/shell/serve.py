@@ -1,8 +1,5 @@
 """`mlops serve`: a web server for a symbol's champion.
 
-What belongs here: from a champion that was verified to a server that answers. What doesn't: what is looked at before a
-model is opened (`stack/registry.py`), and what the server answers (`scoring.py`).
-
 The server runs in this process: there is nothing to leave behind, and a signal that stops the command stops it.
 """
 

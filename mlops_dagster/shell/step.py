@@ -1,8 +1,4 @@
-"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps.
-
-What belongs here: the command. What doesn't: which tools each step takes (`steps/run.py`), and whole pipelines, which
-have commands of their own.
-"""
+"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -32,6 +28,14 @@ def step(
             help="The step's parameters as JSON, for example '{\"max_depth\": 80}'. null counts as not given."
         ),
     ] = "{}",
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose step it is, for example build_model_pipeline. `--given` then has the parameters of the whole "
+            "run, and if one of them is refused, its first step is.",
+            show_default=False,
+        ),
+    ] = None,
     inputs: Annotated[
         str,
         typer.Option(
@@ -48,7 +52,7 @@ def step(
     """
     with handle_errors(as_json):
         pipelines.check_symbol(symbol)
-        checked = _checked(name, given)
+        checked = _checked(name, pipeline, given)
         made = _object("inputs", inputs, "tables with version and digest")
 
         from mlops_dagster import steps
@@ -70,10 +74,15 @@ def step(
             print_json({"run_id": origin.run_id, **report})
 
 
-def _checked(name: str, given: str) -> dict[str, Any]:
-    if name not in pipelines.STEPS:
-        raise refuse("step", name, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
-    return grids.check_step(pipelines.STEPS[name], _object("given", given, "parameters"))
+def _checked(name: str, pipeline: str | None, text: str) -> dict[str, Any]:
+    known = {one.name: one for one in pipelines.PIPELINES}
+    if pipeline is not None and pipeline not in known:
+        raise refuse("pipeline", pipeline, f"there is no such pipeline; there are {', '.join(known)}.")
+    steps = pipelines.STEPS if pipeline is None else {one.name: one for one in known[pipeline].steps}
+    if name not in steps:
+        raise refuse("step", name, f"there is no such step; there are {', '.join(steps)}.")
+    given = _object("given", text, "parameters")
+    return grids.check_step(steps[name], given) if pipeline is None else grids.check_run(known[pipeline], given)[name]
 
 
 def _object(option: str, text: str, of: str) -> dict[str, Any]:

@@ -1,8 +1,5 @@
 """`mlops ui`: Dagster and MLflow together, for as long as this command runs.
 
-What belongs here: starting both, what the terminal shows of them, and leaving nothing behind. What doesn't: how
-Dagster's parts are put together, and who may ask them (`mlops_dagster/webserver.py`).
-
 Both write to a log file. A small process that outlives this one ends all that was started, however this one ends: it
 waits for the end of a pipe, which even kill -9 closes. Each child inherits the lock on the home, so that whoever finds
 it taken knows that something still runs there.

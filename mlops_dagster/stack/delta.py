@@ -1,7 +1,6 @@
 """Delta tables through delta-rs: open, commit, read, list, and what is wrong when that fails.
 
-What belongs here: every peculiarity of the package deltalake, so that `store.py` can be about tables and versions.
-What doesn't: what a version means. Each way around a peculiarity names it; all were seen with deltalake 1.6.6.
+Each way around a peculiarity names it; all were seen with deltalake 1.6.6.
 """
 
 from __future__ import annotations

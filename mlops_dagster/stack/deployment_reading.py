@@ -1,8 +1,4 @@
-"""Reading a deployment's YAML file, and putting what is wrong with its settings into words.
-
-What belongs here: YAML that means what it seems to mean, and pydantic's findings as sentences that name setting, value
-and cure. What doesn't: the settings (`deployment.py`), and what can't go together (`deployment_rules.py`).
-"""
+"""Reading a deployment's YAML file, and putting what is wrong with its settings into words."""
 
 from __future__ import annotations
 

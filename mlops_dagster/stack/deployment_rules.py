@@ -1,9 +1,5 @@
 """What can't go together in one deployment, said in sentences: setting, value, reason, cure.
 
-What belongs here: rules about where tables live, runs are tracked, prices come from and searches run, seen together
-with where the steps run; and that a file holds no secret. What doesn't: the type of one setting (`deployment.py`), and
-rules about Databricks' own settings (`databricks/rules.py`).
-
 A rule is a function that takes a deployment and yields problems. All rules are asked, so that all problems are known
 at once. No rule reads a file or speaks to anybody: what they say holds offline.
 """

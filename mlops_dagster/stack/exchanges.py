@@ -1,7 +1,4 @@
-"""The days on which a symbol will be traded next.
-
-What belongs here: trading days that haven't come yet. What doesn't: when anything runs (`schedules.py`).
-"""
+"""The days on which a symbol will be traded next."""
 
 from __future__ import annotations
 

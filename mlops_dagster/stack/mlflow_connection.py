@@ -1,9 +1,4 @@
-"""How to reach MLflow: a client of its own for every tracker, and an experiment that surely exists.
-
-What belongs here: everything that has to be right before the first run is begun, and the errors that say what is
-wrong when it isn't. What doesn't: runs (`tracking.py`), and MLflow's global state (`mlflow.set_tracking_uri`, the
-active run), which nothing here touches.
-"""
+"""How to reach MLflow: a client of its own for every tracker, and an experiment that surely exists."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """The files of a registered model: which there are, and what is looked at before one is opened.
 
-What belongs here: files on this machine. What doesn't: where a version's files are, and fetching them (`registry.py`).
-
 A model file is code as soon as it is a pickle, and MLflow loads whatever module a model names. So a version is opened
 only if it is what this project registers: a forest in the skops format, of types that we trust, whose bytes have the
 digest that was written down when it was trained.

@@ -1,8 +1,5 @@
 """Telling people that a run has failed: a webhook, Slack, e-mail.
 
-What belongs here: what is said, and getting it there. What doesn't: noticing a failure (the sensor `run_failed`), and
-the settings (`automation.py`).
-
 Every channel is tried, at the same time, so that one that is down neither keeps the others from being told nor holds
 up whoever calls. Addresses of webhooks and passwords are in no message and no error.
 """

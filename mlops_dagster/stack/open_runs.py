@@ -3,9 +3,6 @@
 MLflow never notices that the process of a run is gone: killed with -9, it stays RUNNING for good. So a process holds
 an operating system's lock while its run is open, which even kill -9 releases, beside a note that says which run it
 is. Whoever can take the lock knows that the owner is dead; no process id, heartbeat or clock is involved.
-
-What belongs here: locks, notes, and setting the status of runs that somebody else left behind. What doesn't: the
-normal life of a run (`tracking.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""MLflow's model registry: versions and aliases of each symbol's model, and loading a version that can be trusted.
-
-What belongs here: one registered model per symbol, and which files a version has. What doesn't: which version deserves
-which alias (`steps/promotion.py`), and opening a file (`model_files.py`).
-"""
+"""MLflow's model registry: versions and aliases of each symbol's model, and loading a version that can be trusted."""
 
 from __future__ import annotations
 

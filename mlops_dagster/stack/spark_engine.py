@@ -1,9 +1,5 @@
 """The Spark engine: units of a search become Spark jobs, and their results come back as they are made.
 
-What belongs here: the driver's half, on any session, classic or Connect. What doesn't: where the session comes from
-(`spark.py`), what runs on the executors (`spark_executor.py`), and distribution, scheduling and retries, which Spark
-does.
-
 Every unit is a Spark job of its own with one task: its results are home as soon as it is done, and the Spark UI names
 it. Only what Connect can do too is used for the work itself; the few lines that differ are in :class:`_Jobs`.
 """

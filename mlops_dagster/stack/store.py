@@ -1,8 +1,7 @@
 """The store: versioned tables below one root, one Delta table per table name and symbol at ``<root>/<table>/<symbol>``.
 
-What belongs here: names, versions and their order. What doesn't: what the tables mean, what of a frame is kept
-(`frames.py`), and delta-rs's peculiarities (`delta.py`). A write replaces the whole table in one commit: a reader sees
-the version before or the one after, never a mixture. Old versions stay readable; nothing here ever deletes a file.
+A write replaces the whole table in one commit: a reader sees the version before or the one after, never a mixture. Old
+versions stay readable; nothing here ever deletes a file.
 
 What a version is (symbol, digest, rows, the caller's metadata) is kept in the commit itself, in the ``userMetadata``
 that Delta tools show in a table's history. Commits of other programs (``VACUUM``, ``OPTIMIZE``, an append) are no

@@ -1,7 +1,4 @@
-"""What a step can put into its run in MLflow: parameters, metrics, tags, plots, tables, child runs and the model.
-
-What belongs here: logging into one run that is open. What doesn't: how a run begins and ends (`tracking.py`).
-"""
+"""What a step can put into its run in MLflow: parameters, metrics, tags, plots, tables, child runs and the model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Runs in MLflow, through an explicit client: how they begin, how they end, who has them tracked.
 
-What belongs here: one run from begin to end. What doesn't: what is logged into it (`tracked_run.py`), reaching MLflow
-(`mlflow_connection.py`), runs whose process died (`open_runs.py`), and MLflow's global active run, which isn't used:
-two steps in one process, or a notebook's own run, can't log into each other.
+MLflow's global active run isn't used: two steps in one process, or a notebook's own run, can't log into each other.
 """
 
 from __future__ import annotations

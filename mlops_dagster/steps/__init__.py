@@ -1,8 +1,7 @@
 """The steps of the pipelines, as plain functions. Every tool only calls them.
 
 A step checks its parameters, reads its inputs from the store, writes its outputs to it, and returns a
-:class:`StepReport`. What belongs here: the order of work inside one step. What doesn't: the science (`ml/`), the
-tools (`stack/`), and anything that knows which orchestrator is calling.
+:class:`StepReport`. The science is in `ml/`, the tools are in `stack/`; no step knows which orchestrator is calling.
 
 All bad parameters are refused before anything is read, and a step that fails leaves the tables as they were.
 """

@@ -1,7 +1,4 @@
-"""The steps of `build_model_pipeline`: prices, training set, trained model.
-
-What belongs here: the order of work inside each. What doesn't: the science (`ml/`), and the tools (`stack/`).
-"""
+"""The steps of `build_model_pipeline`: prices, training set, trained model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Who is champion, and loading it as those steps need it that forecast with it.
-
-What belongs here: reading the table of decisions, and the champion with a training set by its own recipe. What doesn't:
-deciding who is champion (`promotion.py`), and what is looked at before a file is opened (`stack/registry.py`).
-"""
+"""Who is champion, and loading it as those steps need it that forecast with it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which engine a step gets, if any: the deployment decides.
-
-What belongs here: the choice. What doesn't: the engines (`ml/grid_search/engine.py`, `stack/spark.py`).
-"""
+"""Which engine a step gets, if any: the deployment decides."""
 
 from __future__ import annotations
 

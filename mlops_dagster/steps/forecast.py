@@ -1,8 +1,5 @@
 """The steps of `forecast_pipeline` that come after the prices: the champion's forecasts, and how good they were.
 
-What belongs here: the order of work of each, and which days are forecast. What doesn't: forecasting and scoring
-(`ml/forecasting.py`, `ml/forecast_quality.py`), and who is champion (`champion.py`).
-
 A forecast, once made, is never rewritten: the table `price_forecast` only grows. The same forecast (the same day,
 horizon, model, interval and inputs) isn't made twice, so running a step again changes nothing, not even the table's
 version.

@@ -1,7 +1,4 @@
-"""Tables that grow: read what is there, decide on it, and write only if nobody else has written meanwhile.
-
-What belongs here: that loop. What doesn't: what is added (`promotion.py`, `forecast.py`).
-"""
+"""Tables that grow: read what is there, decide on it, and write only if nobody else has written meanwhile."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Which version of each table a step reads: the one that its caller's run has made, or the current one, taken once.
 
-What belongs here: that choice, and what is remembered of it. What doesn't: how an orchestrator finds out what its run
-has made, and reading itself (`stack/store.py`).
-
 Without it two runs of one symbol at the same time would mix: a step would read what the other run wrote last.
 """
 

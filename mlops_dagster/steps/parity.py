@@ -1,8 +1,5 @@
 """What two stacks, or two runs, have left of a symbol, and what differs: the proof that a tool was swapped.
 
-What belongs here: finding what was left, and which of it is a result. What doesn't: comparing values
-(`ml/differences.py`), and printing.
-
 Compared are the tables' rows, what is written down beside them, MLflow's parameters, metrics, tags and artifacts, and
 which model is champion, all to the last bit. Not compared is what has to differ: times and durations, places, the
 counters of registries and tables, how much work a cache has saved, and who has called.

@@ -1,8 +1,5 @@
 """The step `champion_model`: the gate, and the way back.
 
-What belongs here: the order of work of a promotion and of a rollback. What doesn't: the decision (`ml/gate.py`) and the
-registry (`stack/registry.py`).
-
 Who is champion is written in the table `champion_model`, one row per decision, and the registry's alias follows it. A
 row is written only if no other has been since the table was read, so of two promotions at the same moment one decides
 again on what the other left. A process that is killed between the two leaves an alias that the next decision mends, as

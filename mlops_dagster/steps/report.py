@@ -1,7 +1,4 @@
-"""What a step says of what it did, and which code decides what it makes.
-
-What belongs here: what all steps have in common. What doesn't: any step's work.
-"""
+"""What a step says of what it did, and which code decides what it makes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """A step's report on its way home: cut into pieces that every messenger carries, and put together only if all arrived.
 
-What belongs here: both halves of that, and how a failure is sent. What doesn't: the messenger (Dagster Pipes), and
-what is in a report (`steps/report.py`).
-
 Each piece is ``{"report": {"piece": 0, "of": 3, "sha256": ..., "text": ...}}``; a failure is ``{"failure": {...}}``.
 """
 

@@ -1,7 +1,4 @@
-"""Any step by its name, with the tools of a deployment: what a Dagster asset and a Databricks task have in common.
-
-What belongs here: which tools each step takes. What doesn't: the steps' work, and where a deployment comes from.
-"""
+"""Any step by its name, with the tools of a deployment: what a Dagster asset and a Databricks task have in common."""
 
 from __future__ import annotations
 

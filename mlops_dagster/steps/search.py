@@ -1,8 +1,4 @@
-"""The step of the search pipelines: a grid of candidates, scored on the training rows.
-
-What belongs here: the order of work inside the step. What doesn't: the search (`ml/grid_search`), and where its trees
-grow, which is the caller's choice.
-"""
+"""The step of the search pipelines: a grid of candidates, scored on the training rows."""
 
 from __future__ import annotations
 

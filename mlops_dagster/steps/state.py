@@ -1,8 +1,4 @@
-"""The state of things, for people: champions, forecasts, builds, searches, and whether something has to be looked at.
-
-What belongs here: reading tables and saying in words what stands in them. What doesn't: any work of a step, and how
-it is shown (`shell/report_page.py`).
-"""
+"""The state of things, for people: champions, forecasts, builds, searches, and whether something needs a look."""
 
 from __future__ import annotations
 

@@ -9,8 +9,6 @@ The proofs are in ``sklearn/tree/_classes.py`` (``BaseDecisionTree._fit``) and `
   other.
 - ``max_features`` is a number of features in the end.
 - ``n_jobs`` and ``verbose`` say how, not what.
-
-What belongs here: reading one candidate's parameters. What doesn't: comparing candidates (`plan.py`).
 """
 
 from __future__ import annotations

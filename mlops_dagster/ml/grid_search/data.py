@@ -1,8 +1,4 @@
-"""The data of a search: rows, folds, and what each fold looks like to a forest.
-
-What belongs here: cutting folds, fitting the transformers in front of the forest once per fold, and converting rows to
-what trees read, once per fold. What doesn't: growing (`growing.py`) and scoring (`scoring.py`).
-"""
+"""The data of a search: rows, folds, and what each fold looks like to a forest."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Gathering what units yield into the scores and times of every fit, as scikit-learn's own search lists them.
 
-What belongs here: putting sums together, having them scored as soon as they are there, and attributing time. What
-doesn't: growing (`units.py`), stand-ins for forests (`scoring.py`), the table itself, which ``GridSearchCV`` makes.
-
 Time: what a batch of trees took is divided evenly among the fits that use these trees; what a score took belongs to
 the fits that it is the score of. So all times add up to what this run spent; sums from the cache cost it nothing.
 """

@@ -1,8 +1,7 @@
 """Growing exactly the trees that a forest would have, any of them, anywhere, in any order.
 
 Tree i of a forest depends on the data, the parameters and its own seed, and its seed is the i-th draw from the forest's
-random state. What belongs here: seeds and trees. What doesn't: which trees are needed (`plan.py`) and what becomes of
-them (`units.py`).
+random state.
 """
 
 from __future__ import annotations

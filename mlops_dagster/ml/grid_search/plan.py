@@ -1,8 +1,4 @@
-"""What a search will do, before it does it: which candidates share which trees, why, and what that leaves to grow.
-
-What belongs here: comparing candidates, and putting the result in numbers and words. What doesn't: what makes trees
-equal (`canonical.py`), and doing the work (`units.py`, `search.py`).
-"""
+"""What a search will do, before it does it: which candidates share which trees, why, and what that leaves to grow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From a plan to units: what is left to do after what the cache already has, in pieces that keep every worker busy.
-
-What belongs here: ranges of trees. What doesn't: what the results mean (`gather.py`).
-"""
+"""From a plan to units: what is left to do after what the cache already has, in pieces that keep every worker busy."""
 
 from __future__ import annotations
 

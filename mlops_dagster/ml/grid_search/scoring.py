@@ -3,8 +3,6 @@
 Scorers get something that is the forest to them: same class, same parameters, same classes, and ``predict`` returns
 exactly what the forest would for the rows of its fold. Whatever needs the trees themselves raises
 :class:`NeedsTheForest`, and the candidate is fitted plainly instead.
-
-What belongs here: these stand-ins. What doesn't: scores themselves, which scikit-learn's own function computes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """The units of work of a search, and what they yield. Each can run on any machine that has the data.
 
-What belongs here: growing a range of trees and folding their predictions into running sums, handing trees over, fitting
-one candidate plainly. What doesn't: where units run (`engine.py`), and what becomes of their results (`gather.py`).
-
 Trees are dropped as soon as their predictions are added up, so that no forest is ever in memory as a whole.
 """
 

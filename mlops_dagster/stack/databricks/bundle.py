@@ -1,8 +1,5 @@
 """The pipelines as jobs of Databricks itself, without Dagster: a Databricks Asset Bundle, made of `pipelines.py`.
 
-What belongs here: a deployment in, the text of ``databricks.yml`` out. What doesn't: deploying it, which is for
-Databricks' own command, and the steps, which each task runs by calling `mlops`.
-
 A job has a fixed line of arguments with a place for each parameter; `mlops` takes what is left empty as not given. The
 deployment's settings travel in that line, since serverless tasks have no environment variables of their own. Secrets
 don't: their names do, and `mlops` fetches them from the workspace's scopes.

@@ -1,8 +1,4 @@
-"""Asking a workspace until there is an answer.
-
-What belongs here: which failures may pass, repeating a request, and what of an error may be shown. What doesn't: what
-is asked.
-"""
+"""Asking a workspace until there is an answer."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What can't be right in the `databricks` settings of a deployment, alone or with its compute, said in sentences.
-
-What belongs here: rules as those of `stack/deployment_rules.py`, which asks them. What doesn't: rules that have nothing
-to do with a workspace or a cluster, and credentials (`workspace.py`).
-"""
+"""What can't be right in the `databricks` settings of a deployment, alone or with its compute, said in sentences."""
 
 from __future__ import annotations
 

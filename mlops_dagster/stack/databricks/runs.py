@@ -1,8 +1,5 @@
 """Runs of the Jobs API, watched so that none is forgotten, taken for a success that isn't, or alive twice.
 
-What belongs here: submitting once, waiting, ending for certain, and what a run's state means. What doesn't: what is
-submitted, and any orchestrator.
-
 Every request is repeated if it fails in a way that may pass (a lost connection, 429, 5xx), until a deadline.
 """
 

@@ -1,8 +1,5 @@
 """The settings of a Databricks workspace: which cluster runs the steps, what travels there, and who may look.
 
-What belongs here: types, and refusing what can't be right whatever the rest of the deployment says. What doesn't: what
-fits which compute, store and tracking (`stack/deployment_rules.py`), and talking to a workspace.
-
 Secrets are no settings. Credentials come from the environment (:mod:`mlops_dagster.stack.databricks.workspace`); what
 the cluster needs to know comes from the workspace's secret scopes.
 """

@@ -1,8 +1,4 @@
-"""Tables on a Unity Catalog volume, read from outside of Databricks, where there is no ``/Volumes``.
-
-What belongs here: telling whether this machine is outside, and keeping a copy of a table's files, fetched through the
-Files API. What doesn't: what the files mean (`stack/delta.py`), and writing, which only a process inside can do.
-"""
+"""Tables on a Unity Catalog volume, read from outside of Databricks, where there is no ``/Volumes``."""
 
 from __future__ import annotations
 

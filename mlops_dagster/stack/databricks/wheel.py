@@ -1,7 +1,5 @@
 """The wheel of this package, made of what is installed here: no network, no build tools, nothing but the package.
 
-What belongs here: which files are the package, their version, and what they require. What doesn't: uploading.
-
 The version names the content (``0.1.0+0a1b2c3d4e5f``): two different codes never have the same name, and the same code
 has the same name and the same bytes wherever it is built.
 """

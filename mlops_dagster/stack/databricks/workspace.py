@@ -1,8 +1,5 @@
 """A client of the workspace, with credentials that come from the environment only.
 
-What belongs here: which credentials there are, which of them count, and connecting. What doesn't: what is asked of the
-workspace (`runs.py`, `volumes.py`).
-
 Nothing here talks to the workspace before somebody uses the client, and nothing ever shows a credential.
 """
 
