@@ -18,11 +18,20 @@ from mlops_dagster.stack.tracked_run import FOREST_TYPES
 
 DESCRIPTION = "MLmodel"
 FILE = "model.skops"
-CURE = "Train again (mlops build-model), or roll back (mlops rollback)."
 
 
 class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
-    """A registered model is gone, damaged, or not what this project would have registered; the message says which."""
+    """A registered model is gone, damaged, or not what this project would have registered.
+
+    Attributes
+    ----------
+    why : str
+        What is wrong, a sentence; the message has the cure besides.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why} Train again (mlops build-model), or roll back (mlops rollback).")
+        self.why = why
 
 
 def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> Any:
@@ -47,7 +56,7 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
     from mlops_dagster.ml.model import model_digest as digest_of
 
     def refuse(why: str) -> ModelRefused:
-        return ModelRefused(f"{uri} isn't loaded: {why}. {CURE}")
+        return ModelRefused(f"{uri} isn't loaded: {why}.")
 
     for name in (DESCRIPTION, FILE):
         if (folder / name).is_symlink() or not (folder / name).is_file():

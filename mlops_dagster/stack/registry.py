@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.pipelines import check_symbol
 from mlops_dagster.stack.mlflow_connection import explained, reach, shown
-from mlops_dagster.stack.model_files import CURE, DESCRIPTION, FILE, ModelRefused, open_forest, short
+from mlops_dagster.stack.model_files import DESCRIPTION, FILE, ModelRefused, open_forest, short
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -235,7 +235,7 @@ class Registry:
             if where not in own:
                 raise ModelRefused(
                     f"{found.uri} isn't loaded: it says that its files are in {where}, but its run {found.run_id} "
-                    f"wrote them to {', '.join(own) or 'nowhere'}. {CURE}"
+                    f"wrote them to {', '.join(own) or 'nowhere'}."
                 )
             folder = Path(local_file_uri_to_path(where))  # type: ignore[no-untyped-call]
             return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
@@ -254,7 +254,7 @@ class Registry:
                     artifact_uri=f"{where.rstrip('/')}/{name}", dst_path=str(scratch), tracking_uri=self.tracking_uri
                 )
             except Exception as error:  # noqa: BLE001 - any of a dozen libraries
-                raise ModelRefused(f"{found.uri}: its file {name} can't be fetched ({short(error)}). {CURE}") from None
+                raise ModelRefused(f"{found.uri}: its file {name} can't be fetched ({short(error)}).") from None
         return scratch
 
     def add_pictures(self, of: RegisteredVersion, folder: str, pngs: Mapping[str, bytes]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.stack.model_files import CURE
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing import what_is_there
 
@@ -97,7 +96,7 @@ def load_champion(symbol: str, tables: Inputs, registry: Registry) -> tuple[Any,
     try:
         return registry.load(symbol, *named_champion(symbol, tables, registry))
     except ModelRefused as error:
-        raise ModelRefused(f"the champion of {symbol} can't be used: {error}") from None
+        raise ModelRefused(f"the champion of {symbol} can't be used: {error.why}") from None
 
 
 def training_set_of(model: Any, registered: RegisteredVersion, prices: pd.DataFrame) -> TrainingSet:
@@ -129,5 +128,4 @@ def refuse_other_features(model: Any, data: TrainingSet) -> None:
     """Refuse a model that asks for other features than a training set has."""
     asks_for = list(model.feature_names_in_)
     if asks_for != list(data.features):
-        what = f"the model asks for the features {asks_for}, which the recipe {data.recipe} no longer has."
-        raise ModelRefused(f"{what} {CURE}")
+        raise ModelRefused(f"the model asks for the features {asks_for}, which recipe {data.recipe} no longer has.")

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
-from mlops_dagster.stack.model_files import CURE
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
 from mlops_dagster.steps.champion import (
     TABLE,
@@ -150,7 +149,7 @@ def _judge(
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     data = TrainingSet.from_table(frame, table.metadata)
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
-        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names. Train again.")
+        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names.")
     # Those that its training set was made of, so that both models are judged by the same.
     prices, _ = tables.read("prices", digest=table.metadata["prices_digest"])
     price_problem = None
@@ -196,15 +195,14 @@ def _judge(
             rolled_back=registered.model_digest in _rolled_back(history),
         )
     # Kept out, while there is nobody to stay champion here: whoever reads the reason has to know both.
-    besides = f" Champion version {champion} can't be used: {problem} {CURE}"
-    reason = decision.reason if problem is None or decision.promote else decision.reason + besides
+    besides = "" if problem is None or decision.promote else f" Champion version {champion} can't be used: {problem}"
     return {
         "challenger": challenger,
         "champion_before": champion,
         "champion": challenger if decision.promote else champion,
         "promoted": decision.promote,
         "outcome": decision.outcome,
-        "reason": reason,
+        "reason": decision.reason + besides,
         "challenger_error": measured and measured.challenger,
         "champion_error": measured and measured.champion,
         "persistence_error": measured and measured.persistence,
@@ -225,7 +223,7 @@ def _champion(
     try:
         loaded = registry.load(symbol, *champion)
     except ModelRefused as error:
-        return None, None, str(error).removesuffix(f" {CURE}")
+        return None, None, error.why
     tags = loaded[1].tags
     same = (tags["recipe"], tags["horizon"], tags["test_size"]) == (
         data.recipe,
@@ -236,7 +234,7 @@ def _champion(
         its_data = data if same else training_set_of(*loaded, prices)
         refuse_other_features(loaded[0], its_data)
     except ModelRefused as error:
-        return None, None, str(error).removesuffix(f" {CURE}")
+        return None, None, error.why
     return loaded, its_data, None
 
 
