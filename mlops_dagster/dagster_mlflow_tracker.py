@@ -61,10 +61,6 @@ class DagsterMlflowTracker(MlflowTracker):
         ----------
         name : str
             The tracked step's, for its status; the MLflow run itself is named after the job.
-        origin : Origin
-            The Dagster run.
-        tags : mapping of str to str
-            Tags to set at once.
 
         Raises
         ------

@@ -164,10 +164,6 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     ----------
     home : Path
         What ``DAGSTER_HOME`` is for that Dagster.
-    report : StepReport
-        What the step said.
-    origin : Origin
-        Who ran it.
     """
     key = dg.AssetKey(report.step)
     result = to_result(report)

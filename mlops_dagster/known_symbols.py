@@ -19,8 +19,6 @@ class KnownSymbol:
 
     Attributes
     ----------
-    name : str
-        For example ``GSPC``.
     has_champion : bool
         Whether there is a model to forecast with.
     from_inbox : bool

@@ -14,8 +14,6 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
 
     Parameters
     ----------
-    deployment : Deployment
-        Its settings.
     name : str
         Under which it was loaded. The code location is one deployment's, and is imported here.
     """

@@ -33,8 +33,6 @@ def resources_of(deployment: Deployment, refuse_bad_run: RefuseBadRun = lambda r
 
     Parameters
     ----------
-    deployment : Deployment
-        Its settings.
     refuse_bad_run : callable, optional
         Raises if a run's config can't be. A compute that never calls an asset's own body here asks it before any work.
     """

@@ -46,8 +46,6 @@ class Guard:
 
     Parameters
     ----------
-    app : ASGI application
-        What is guarded.
     listens_on : str
         The address that it listens on.
     token : str, optional

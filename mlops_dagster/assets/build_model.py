@@ -3,6 +3,9 @@
 Each runs the step of the same name on the deployment's compute.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import dagster as dg
 
 from mlops_dagster import steps
@@ -10,18 +13,25 @@ from mlops_dagster.assets.config import ForestConfig, GateConfig, PricesConfig, 
 from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.compute.local import Compute
 
-OWNERS = ["team:mlops"]
-# One for all: of several, Dagster's graphs show closed boxes until somebody opens each.
-GROUP = "stock_prices"
+
+def step_asset(**more: Any) -> Callable[[Callable[..., dg.MaterializeResult[None]]], dg.AssetsDefinition]:
+    """Declare the asset that runs the step of the function's name for each symbol; `more` is what `dg.asset` takes."""
+
+    def declare(run: Callable[..., dg.MaterializeResult[None]]) -> dg.AssetsDefinition:
+        asset: dg.AssetsDefinition = dg.asset(
+            partitions_def=SYMBOLS,
+            # One for all: of several, Dagster's graphs show closed boxes until somebody opens each.
+            group_name="stock_prices",
+            owners=["team:mlops"],
+            code_version=steps.step_code_version(run.__name__),
+            **more,
+        )(run)
+        return asset
+
+    return declare
 
 
-@dg.asset(
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"deltalake", "pandas"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("prices"),
-)
+@step_asset(kinds={"deltalake", "pandas"})
 def prices(
     context: dg.AssetExecutionContext, config: PricesConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
@@ -34,14 +44,7 @@ def prices(
     return compute.run(context, "prices", config.model_dump())
 
 
-@dg.asset(
-    deps=[prices],
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"deltalake", "pandas"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("training_set"),
-)
+@step_asset(deps=[prices], kinds={"deltalake", "pandas"})
 def training_set(
     context: dg.AssetExecutionContext, config: TrainingSetConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
@@ -54,14 +57,7 @@ def training_set(
     return compute.run(context, "training_set", config.model_dump())
 
 
-@dg.asset(
-    deps=[training_set],
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"scikitlearn", "mlflow"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("trained_model"),
-)
+@step_asset(deps=[training_set], kinds={"scikitlearn", "mlflow"})
 def trained_model(
     context: dg.AssetExecutionContext, config: ForestConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
@@ -73,14 +69,7 @@ def trained_model(
     return compute.run(context, "trained_model", config.model_dump())
 
 
-@dg.asset(
-    deps=[trained_model],
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"scikitlearn", "mlflow"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("champion_model"),
-)
+@step_asset(deps=[trained_model], kinds={"scikitlearn", "mlflow"})
 def champion_model(
     context: dg.AssetExecutionContext, config: GateConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:

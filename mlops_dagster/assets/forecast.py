@@ -5,22 +5,14 @@ Each runs the step of the same name on the deployment's compute.
 
 import dagster as dg
 
-from mlops_dagster import steps
-from mlops_dagster.assets.build_model import GROUP, OWNERS, champion_model, prices
+from mlops_dagster.assets.build_model import champion_model, prices, step_asset
 from mlops_dagster.assets.conditions import champion_has_changed, forecasts_or_prices_have_changed
 from mlops_dagster.assets.config import ForecastConfig, refuse_bad_config
-from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.compute.local import Compute
 
 
-@dg.asset(
-    deps=[prices, champion_model],
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"scikitlearn", "deltalake"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("price_forecast"),
-    automation_condition=champion_has_changed,
+@step_asset(
+    deps=[prices, champion_model], kinds={"scikitlearn", "deltalake"}, automation_condition=champion_has_changed
 )
 def price_forecast(
     context: dg.AssetExecutionContext, config: ForecastConfig, compute: dg.ResourceParam[Compute]
@@ -34,14 +26,8 @@ def price_forecast(
     return compute.run(context, "price_forecast", config.model_dump())
 
 
-@dg.asset(
-    deps=[price_forecast, prices],
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"deltalake", "pandas"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("forecast_quality"),
-    automation_condition=forecasts_or_prices_have_changed,
+@step_asset(
+    deps=[price_forecast, prices], kinds={"deltalake", "pandas"}, automation_condition=forecasts_or_prices_have_changed
 )
 def forecast_quality(
     context: dg.AssetExecutionContext, compute: dg.ResourceParam[Compute]

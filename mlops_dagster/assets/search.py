@@ -7,21 +7,12 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_dagster import steps
-from mlops_dagster.assets.build_model import GROUP, OWNERS, training_set
+from mlops_dagster.assets.build_model import step_asset, training_set
 from mlops_dagster.assets.config import SearchConfig, refuse_bad_config, search_parameters
-from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.compute.local import Compute
 
 
-@dg.asset(
-    deps=[training_set],
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"scikitlearn", "deltalake", "mlflow"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("grid_search_results"),
-)
+@step_asset(deps=[training_set], kinds={"scikitlearn", "deltalake", "mlflow"})
 def grid_search_results(
     context: dg.AssetExecutionContext, config: SearchConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:
@@ -35,14 +26,7 @@ def grid_search_results(
     return compute.run(context, "grid_search_results", _given(config))
 
 
-@dg.asset(
-    deps=[training_set],
-    partitions_def=SYMBOLS,
-    group_name=GROUP,
-    kinds={"spark", "deltalake", "mlflow"},
-    owners=OWNERS,
-    code_version=steps.step_code_version("spark_grid_search_results"),
-)
+@step_asset(deps=[training_set], kinds={"spark", "deltalake", "mlflow"})
 def spark_grid_search_results(
     context: dg.AssetExecutionContext, config: SearchConfig, compute: dg.ResourceParam[Compute]
 ) -> dg.MaterializeResult[None]:

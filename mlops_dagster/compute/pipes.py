@@ -44,11 +44,6 @@ ENVIRONMENT = "mlops"  # the key of the serverless environment within a run
 class Pipes:
     """Runs each step as a Databricks run of its own, and reads its report from messages.
 
-    Parameters
-    ----------
-    deployment : Deployment
-        Which workspace, cluster and stack.
-
     Raises
     ------
     TravelError

@@ -32,15 +32,8 @@ class StepEvents:
 
     Parameters
     ----------
-    step_context : StepExecutionContext
-        The step's, here.
     read : callable
         Returns all events so far; takes the run's id, the step's key, and which attempt it is.
-
-    Attributes
-    ----------
-    url : str
-        The page of the Databricks run.
     """
 
     def __init__(

@@ -70,8 +70,6 @@ class StepLauncher(DatabricksPySparkStepLauncher):
 
     Parameters
     ----------
-    deployment : Deployment
-        Which workspace, cluster and stack.
     refuse_bad_run : callable
         Raises if a run's config can't be; takes the run and the symbol.
 

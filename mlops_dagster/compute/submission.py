@@ -35,10 +35,6 @@ class StepRequest:
 
     Parameters
     ----------
-    step, symbol : str
-        Which step, for which symbol.
-    run : dagster.DagsterRun
-        Who asks.
     attempt : int
         0 at first, more if Dagster repeats the step within the run.
     """
@@ -129,16 +125,8 @@ def submitted(
 
     Parameters
     ----------
-    client : WorkspaceClient
-        Where to.
-    settings : DatabricksSettings
-        How.
-    request : StepRequest
-        What for.
     task : mapping
         A SubmitTask of the Jobs API without its key and its timeout.
-    log : callable
-        Takes a line.
     **more
         What else `client.jobs.submit` takes.
     """

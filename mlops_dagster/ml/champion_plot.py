@@ -27,8 +27,6 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    symbol : str
-        For the title.
     history : DataFrame
         The table champion_model, at least one row. The last 100 are drawn.
     """

@@ -24,8 +24,6 @@ def to_png(figure: Figure, *, dpi: int = 72, colours: Sequence[str] = (BAR, TEST
 
     Parameters
     ----------
-    figure : matplotlib.figure.Figure
-        What to render.
     dpi : int
         Pixels per inch; a figure is 7 inches wide.
     colours : sequence of str

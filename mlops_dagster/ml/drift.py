@@ -60,12 +60,8 @@ class ErrorDrift:
 
     Parameters
     ----------
-    recent : float
-        Over the last scored days.
     expected : float
         The champion's own on rows that it hasn't learned from; NaN if it has no such rows.
-    days : int
-        How many scored days.
     """
 
     recent: float

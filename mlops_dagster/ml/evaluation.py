@@ -38,8 +38,6 @@ class Evaluation:
         Date), forecast and truth (on TargetDate).
     history : pandas.DataFrame
         Date, price and split of all rows of the training set, in chronological order.
-    recipe : str
-        The training set's recipe.
     horizon : int
         From Date to TargetDate, in trading days.
     """

@@ -20,12 +20,6 @@ def price_forecast_plot(symbol: str, prices: pd.DataFrame, forecasts: pd.DataFra
 
     Parameters
     ----------
-    symbol : str
-        For the title.
-    prices : DataFrame
-        The table prices.
-    forecasts : DataFrame
-        The table price_forecast.
     newest : DataFrame
         Its rows that this run has made; the last of them is the forecast that the title speaks of.
     """
@@ -58,8 +52,6 @@ def quality_plot(symbol: str, scored: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    symbol : str
-        For the title.
     scored : DataFrame
         Rows of the table forecast_quality, of one horizon, at least one.
     """

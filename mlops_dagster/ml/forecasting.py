@@ -95,8 +95,6 @@ def make_forecasts(
         Fitted; asks for the training set's features.
     data : TrainingSet
         Of today's prices, made by the model's own recipe.
-    rows : DataFrame
-        Which of its rows.
     knows_until : str
         The last day whose price the model has learned from, YYYY-MM-DD. Intervals come from the rows up to then.
     interval : float

@@ -29,8 +29,6 @@ def columns_behind(
     ----------
     function : callable
         From a frame to another one of the same rows.
-    frame : DataFrame
-        To try it on.
     columns : iterable of str
         The columns to change, one at a time: numbers.
 
@@ -70,10 +68,6 @@ def sources_of(table: str, columns: Iterable[str], recipe: str | None = None) ->
 
     Parameters
     ----------
-    table : str
-        The table's name.
-    columns : iterable of str
-        Those that it has.
     recipe : str, optional
         The recipe of its training set. Not given: the features of all recipes are taken.
 

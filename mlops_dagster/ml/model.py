@@ -34,8 +34,6 @@ def fit_forest(
 
     Parameters
     ----------
-    training_set : TrainingSet
-        What to learn.
     parameters : mapping
         Given to ``RandomForestRegressor`` exactly as they are, see
         :func:`mlops_dagster.pipelines.resolve_forest`.

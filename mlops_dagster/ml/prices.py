@@ -61,8 +61,6 @@ class Violation:
         That row's date, as far as it can be read.
     value : str, optional
         The offending cell as it was given.
-    rows : int
-        How many rows offend.
     """
 
     column: str

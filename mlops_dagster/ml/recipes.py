@@ -89,8 +89,6 @@ class TrainingSet:
         - split: "train", "gap", "test" or "forecast" (the rows whose truth isn't known yet)
         - position: the row's place within its split, as the model sees it. A shuffled split has its own order, and
           a forest's bootstrap depends on it.
-    recipe : str
-        The recipe's name.
     features : tuple of str
         The model's inputs, in the order in which it sees them.
     horizon : int

@@ -41,8 +41,6 @@ class SearchResults:
         See :func:`results_table`.
     best : int
         The best candidate: its row in the table.
-    best_parameters : dict
-        What of the grid it is.
     forest : dict
         All parameters of its forest, to build it with.
     """
@@ -72,8 +70,6 @@ def make_search(
     ----------
     data : TrainingSet
         What is searched on; only its training rows are looked at.
-    search : Search
-        What is searched for.
     engine, cache, progress
         As :class:`mlops_dagster.ml.grid_search.SharedGridSearchCV` takes them. Without an engine: one thread per core.
 

@@ -41,8 +41,6 @@ def chronological_split(rows: int, *, test_size: float, gap: int) -> Split:
 
     Parameters
     ----------
-    rows : int
-        How many rows there are.
     test_size : float
         The share of the rows for testing; rounded up to whole rows, as scikit-learn does.
     gap : int

@@ -43,8 +43,6 @@ def report_page(sections: Sequence[Section], where: str) -> str:
 
     Parameters
     ----------
-    sections : sequence of Section
-        What it says.
     where : str
         Whose state it is, a folder or an address.
     """

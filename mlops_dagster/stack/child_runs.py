@@ -20,19 +20,7 @@ _REQUESTS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class ChildRun:
-    """One run below another.
-
-    Parameters
-    ----------
-    name : str
-        What people read in MLflow's list of runs.
-    params : mapping
-        Its parameters.
-    metrics : mapping of str to float
-        Its metrics.
-    tags : mapping of str to str
-        Its tags.
-    """
+    """One run below another."""
 
     name: str
     params: Mapping[str, Any]
@@ -44,17 +32,6 @@ def write_child_runs(
     client: MlflowClient, experiment_id: str, parent_id: str, children: Sequence[ChildRun], tags: Mapping[str, str]
 ) -> None:
     """Write runs below another, FINISHED.
-
-    Parameters
-    ----------
-    client : MlflowClient
-        Knows where.
-    experiment_id, parent_id : str
-        The run that they are below.
-    children : sequence of ChildRun
-        What to write.
-    tags : mapping of str to str
-        Tags that all of them get.
 
     Raises
     ------

@@ -84,8 +84,6 @@ def wrong_settings(
     ----------
     errors : list of dict
         As ``ValidationError.errors()`` returns them.
-    model : type
-        The class of the settings.
     prefix : str
         That of the environment variables which override a file.
     said_already : collection of str

@@ -21,8 +21,6 @@ def next_trading_days(days: pd.Series[pd.Timestamp], count: int, exchange: str) 
     ----------
     days : Series of Timestamp
         The days that the symbol has prices for, increasing.
-    count : int
-        How many.
     exchange : str
         Its exchange, by its code (ISO 10383) or another name of a calendar of exchange_calendars.
 

@@ -26,8 +26,6 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
     ----------
     path : Path
         The file; what was there is replaced.
-    text : str
-        Its content.
     mode : int, default=0o666
         Who may read it, less the umask.
     """

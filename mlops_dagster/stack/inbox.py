@@ -33,8 +33,6 @@ class Delivery:
 
     Attributes
     ----------
-    symbol : str
-        Whose.
     path : str
         What the step `prices` takes as its path: a file, or a glob of all files.
     files : tuple of Path

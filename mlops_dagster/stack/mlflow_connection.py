@@ -176,8 +176,6 @@ def ensure_experiment(tracking_uri: str, name: str, artifact_location: str | Non
     ----------
     tracking_uri : str
         A server's URL, or a database.
-    name : str
-        The experiment's.
     artifact_location : str, optional
         Where a new experiment keeps its artifacts. Not given: as the server says; for SQLite, beside the database.
 

@@ -39,12 +39,8 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
 
     Parameters
     ----------
-    folder : Path
-        Has its files.
     uri : str
         The version's address, for messages.
-    file_sha256, model_digest : str
-        What was registered.
 
     Raises
     ------

@@ -36,8 +36,6 @@ class Failure:
 
     Attributes
     ----------
-    job, run_id : str
-        Which run.
     symbol, step : str or None
         For which symbol, and in which step, where that is known.
     error : str
@@ -74,13 +72,6 @@ class _NotAccepted(Exception):  # noqa: N818 it reads better where it is caught
 
 def tell(failure: Failure, settings: NotifySettings) -> dict[str, str]:
     """Tell everybody who is configured.
-
-    Parameters
-    ----------
-    failure : Failure
-        What has happened.
-    settings : NotifySettings
-        Whom to tell.
 
     Returns
     -------

@@ -39,8 +39,6 @@ class Note:
 
     Parameters
     ----------
-    tracking_uri, experiment_name : str
-        Where the runs are.
     filter : str
         Finds them, as ``MlflowClient.search_runs`` takes it.
     status : {"FINISHED", "FAILED", "KILLED"}

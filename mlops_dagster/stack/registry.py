@@ -47,14 +47,10 @@ class RegisteredVersion:
         Which; versions are counted from "1".
     model_digest : str
         Says which forest it is, see :func:`mlops_dagster.ml.model.model_digest`.
-    file_sha256 : str
-        Of its file.
     tags : dict of str to str
         What was written down about its training.
     uri : str
         ``models:/<name>/<version>``.
-    run_id : str
-        Of the run that trained it.
     """
 
     symbol: str
@@ -76,8 +72,6 @@ class Registry:
 
     Parameters
     ----------
-    tracking_uri : str
-        The MLflow.
     name : str
         The registered models' name, with ``{symbol}`` in it.
     """
@@ -100,12 +94,6 @@ class Registry:
 
         Parameters
         ----------
-        symbol : str
-            Whose model.
-        model : LoggedModel
-            What a run has logged.
-        run_id : str
-            The run.
         tags : mapping of str to str
             ``model_digest`` and ``model_file_sha256`` at least.
         card : str
@@ -149,8 +137,6 @@ class Registry:
 
         Parameters
         ----------
-        symbol, version : str
-            Which.
         model_digest : str, optional
             Of the model that is meant, from whoever remembers the version.
 

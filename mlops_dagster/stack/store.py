@@ -64,14 +64,10 @@ class TableVersion:
 
     Attributes
     ----------
-    table, symbol : str
-        Which table it is.
     version : int
         The version of the Delta table, from 0. Other programs' commits leave gaps.
     digest : str
         SHA-256 of what the frame holds, see :func:`mlops_dagster.stack.frames.frame_digest`.
-    rows : int
-        The number of rows.
     metadata : dict of str to str
         What the caller of ``write`` gave.
     uri : str
@@ -156,13 +152,9 @@ class Store:
         ----------
         table : str
             The table's name: letters, digits and underscores.
-        symbol : str
-            Whose table.
         frame : DataFrame
             Columns of booleans, signed integers, floats, times without zone (kept in microseconds) or texts, and
             the default index. What is missing is read back as NaN, NaT or None.
-        metadata : mapping of str to str, optional
-            Kept with the version.
         replacing : TableVersion or {"any", "nothing"}, default="any"
             Which version has to be current still, for what was decided on it. "nothing": there may be no table yet.
 
@@ -225,8 +217,6 @@ class Store:
 
         Parameters
         ----------
-        table, symbol : str
-            Which table.
         version : int, optional
             Which version. Not given: the current one.
         digest : str, optional

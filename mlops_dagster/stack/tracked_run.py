@@ -51,14 +51,8 @@ class TrackedRun:
 
     Parameters
     ----------
-    client : MlflowClient
-        Talks to the run's server.
-    run_id, experiment_id : str
-        The run.
     url : str or None
         Where people look at it.
-    child_tags : mapping of str to str, optional
-        Tags of the runs below it.
 
     Raises
     ------
@@ -189,8 +183,6 @@ class TrackedRun:
             A few rows as ``predict`` takes them; the signature is read from them.
         digest : str
             Says which model this is, independent of the file; kept as the tag ``model_digest``.
-        name : str
-            The model's name in MLflow.
 
         Raises
         ------

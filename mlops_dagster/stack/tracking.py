@@ -108,8 +108,6 @@ class MlflowTracker:
         Environment variables for MLflow, such as its credentials.
     env_to_tag : iterable of str
         Environment variables that become tags, where they are set.
-    extra_tags : mapping, optional
-        Tags of every run.
     ui_url : str, optional
         Where people open MLflow, if that isn't the tracking URI.
     registered_model : str
@@ -167,15 +165,6 @@ class MlflowTracker:
 
         It ends FINISHED; FAILED if an exception comes through; KILLED if an interruption does (Ctrl-C, SystemExit,
         Dagster's termination). A process that is killed leaves its run to :func:`reap_abandoned_runs`.
-
-        Parameters
-        ----------
-        name : str
-            What people read in MLflow's list of runs.
-        origin : Origin
-            Who has this run tracked.
-        tags : mapping of str to str
-            Tags to set at once.
 
         Raises
         ------
@@ -317,8 +306,6 @@ def artifact_url(page: str, run_id: str, path: str) -> str | None:
     ----------
     page : str
         Any page of that MLflow, as `MlflowTracker.url` returned it.
-    run_id : str
-        The run.
     path : str
         Of the artifact: ``plots/forecast.png``.
     """

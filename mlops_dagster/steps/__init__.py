@@ -3,6 +3,9 @@
 A step checks its parameters, reads its inputs from the store, writes its outputs to it, and returns a
 :class:`StepReport`. The science is in `ml/`, the tools are in `stack/`; no step knows which orchestrator is calling.
 
+What most steps take: `symbol`, for example ``GSPC``; `given`, the parameters; `store` and `tracker`, the tools;
+`origin`, who is calling; `inputs`, what the caller's run has made so far, see :class:`Inputs`.
+
 All bad parameters are refused before anything is read, and a step that fails leaves the tables as they were.
 """
 

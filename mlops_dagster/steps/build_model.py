@@ -25,14 +25,8 @@ def prices(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``source``, ``path``, ``start``, ``end`` as in `pipelines.PRICES`.
-    store : Store
-        Where the table goes.
-    limits : LimitSettings, optional
-        How much is read at most.
 
     Raises
     ------
@@ -67,14 +61,10 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store, inpu
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``recipe``, ``horizon``, ``test_size`` as in `pipelines.TRAINING_SET`.
     store : Store
         Holds the table `prices`; gets the table `training_set`.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -126,8 +116,6 @@ def trained_model(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``max_depth``, ``n_estimators`` and the others of `pipelines.FOREST`. Those not given are the recipe's.
     store : Store
@@ -136,10 +124,6 @@ def trained_model(
     tracker : Tracker
         Gets one run with parameters, metrics, tags, plots and the model, and a version of the symbol's registered
         model: the challenger.
-    origin : Origin
-        Who is calling, for the tags.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     n_jobs : int, default=-1
         Threads to fit with; the model doesn't depend on it. -1 means all cores.
     engine : Engine, optional

@@ -45,18 +45,12 @@ def price_forecast(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``interval``, ``catch_up`` as in `pipelines.PRICE_FORECAST`.
     store : Store
         Holds the tables `prices` and `champion_model`; gets the forecasts as the table `price_forecast`.
     tracker : Tracker
         Whose registry holds the champion.
-    origin : Origin
-        Who is calling.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     exchange : str
         On whose days the symbol is traded, see :func:`mlops_dagster.stack.exchanges.next_trading_days`.
 
@@ -137,16 +131,12 @@ def forecast_quality(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         Nothing: the step has no parameters.
     store : Store
         Holds the tables `price_forecast` and `prices`; gets the table `forecast_quality`.
     tracker : Tracker, optional
         Whose MLflow keeps the picture, with the model that made the newest of the forecasts.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------

@@ -66,10 +66,6 @@ def grow(
 
     Parameters
     ----------
-    table, symbol : str
-        Which table.
-    store : Store
-        Where it is.
     change : callable
         From the rows so far, or None, to all rows and whatever else the caller wants to know of it.
 

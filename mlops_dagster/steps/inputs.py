@@ -26,10 +26,6 @@ class Inputs:
 
     Parameters
     ----------
-    symbol : str
-        Whose tables.
-    store : Store
-        Where they are.
     made : mapping, optional
         What the caller's run has made so far, see :data:`Pins`. A step takes from it what it reads; a table that isn't
         among it is read as it is when it is first asked for.
@@ -56,8 +52,6 @@ class Inputs:
 
         Parameters
         ----------
-        table : str
-            Which one.
         version, digest : int, str, optional
             Which version, if another table that was read says so. Not given: as the caller says, or the current one.
         """

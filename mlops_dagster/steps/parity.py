@@ -80,10 +80,6 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
-    store, tracker
-        The stack's tools.
     run : str, optional
         The orchestrator's id of a run (of Dagster, of a shell's command, ...), or the id of an MLflow run.
 

@@ -15,8 +15,6 @@ class ProgressLines:
 
     Parameters
     ----------
-    write : callable
-        Takes a line.
     seconds : float
         How long to be silent after a line.
     """

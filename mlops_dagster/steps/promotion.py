@@ -51,18 +51,12 @@ def champion_model(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``margin``, ``beat_persistence``, ``allow_leaks`` as in `pipelines.GATE`.
     store : Store
         Holds the tables `prices`, `training_set` and `trained_model`; gets a row in the table `champion_model`.
     tracker : Tracker
         Whose registry holds the models.
-    origin : Origin
-        Who is calling.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -88,8 +82,6 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     version : str, optional
         Which version. Not given: the champion before.
     store, tracker, origin

@@ -27,8 +27,6 @@ class StepReport:
 
     Parameters
     ----------
-    step, symbol : str
-        Which step, for which symbol.
     data_version : str
         Changes if, and only if, what the step made has changed.
     table : TableVersion
@@ -41,8 +39,6 @@ class StepReport:
         What there is to know about the result, as JSON values.
     inputs : dict
         Of each table that the step read, by its name, the ``version`` and the ``digest``.
-    metrics : dict of str to float
-        Measured on the test rows.
     plots : dict of str to bytes
         PNG images. If there is a run in MLflow, they are among its artifacts, as ``<plots_folder>/<name>.png``.
     mlflow_run_id, mlflow_url, model_uri : str, optional

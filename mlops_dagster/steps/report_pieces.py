@@ -24,8 +24,6 @@ class RemoteFailure(MlopsError):  # noqa: N818 - reads better where it is caught
 
     Attributes
     ----------
-    type : str
-        The name of the exception.
     traceback : str
         The cluster's own; empty if the step was refused before any work.
     exit_status : int

@@ -40,18 +40,12 @@ def run_step(
     ----------
     step : str
         One of the steps of `pipelines.PIPELINES`, for example ``trained_model``.
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         The step's parameters. None counts as not given.
     deployment, store, tracker
         The settings of the stack, and the tools that were made from them.
     origin : Origin
         Who is calling, for the tags in MLflow.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
-    progress : callable, optional
-        Told how far a search is.
 
     Raises
     ------

@@ -41,8 +41,6 @@ def grid_search_results(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``preset`` or ``grid``, ``cv``, ``folds`` and the others of `pipelines.SEARCH`.
     store : Store
@@ -50,10 +48,6 @@ def grid_search_results(
         parameters, the score, the scheme and the work as the table's metadata.
     tracker : Tracker
         Gets one run with the grid, the candidates, the best parameters, what was grown, and plots.
-    origin : Origin
-        Who is calling, for the tags.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     engine : Engine, optional
         Where trees grow. Not given: on threads of this process, one per core.
     cache : path or SearchCache, optional

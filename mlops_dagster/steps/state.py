@@ -32,8 +32,6 @@ class Section:
     ----------
     title, explanation, begin : str
         What it is about, how to read it, and what to do as long as there is nothing.
-    columns : tuple of str
-        The table's.
     rows : list of tuple of str
         As people read them.
     pictures : list of bytes
@@ -53,8 +51,6 @@ def state_of(store: Store, registry: Registry) -> list[Section]:
 
     Parameters
     ----------
-    store : Store
-        Whose tables.
     registry : Registry
         Says what the champions have learned from; where it can't, the state says so.
 

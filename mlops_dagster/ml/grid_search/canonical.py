@@ -36,10 +36,6 @@ class ForestKey:
     ----------
     group : tuple
         Equal for forests whose trees are the same, one by one, up to the depth limit.
-    limit : int
-        The depth limit.
-    n_trees : int
-        How many trees.
     """
 
     group: tuple[Hashable, ...]

@@ -35,8 +35,6 @@ class Rows:
         What trees are grown on.
     y : array
         The target as it was given; the forest encodes classes itself.
-    sample_weight : array, optional
-        Weights of the training rows.
     evaluate : list of array or CSR matrix of float32
         What trees predict: the test rows, then the training rows if their scores are wanted too.
     has_nan : bool
@@ -155,8 +153,6 @@ class SearchData:
     ----------
     estimator : estimator
         A forest, a pipeline that ends in one, or (for plain fits only) anything else. Unfitted.
-    X, y : array-like
-        All rows.
     splits : list of (array, array)
         Row numbers of each fold's training and test rows.
     fit_params : mapping

@@ -46,13 +46,7 @@ class StopSharingError(Exception):
 
 
 class Work:
-    """What was done, counted as it is done.
-
-    Parameters
-    ----------
-    tell : callable, optional
-        Is told of progress.
-    """
+    """What was done, counted as it is done."""
 
     def __init__(self, tell: Callable[[Progress], object] | None) -> None:
         self.trees_grown = 0
@@ -81,20 +75,12 @@ class Gathering:
 
     Parameters
     ----------
-    data : SearchData
-        The search's.
-    candidates : sequence of mapping
-        Their parameters.
     scorer : callable
         scikit-learn's, or the user's.
-    score_params : mapping
-        Given to the scorer.
     error_score : "raise" or float
         What a failure is worth.
     cache : SearchCache, optional
         Gets every sum that units yield.
-    work : Work
-        Gets counted.
     """
 
     def __init__(

@@ -27,13 +27,6 @@ NO_LIMIT = int(np.iinfo(np.int32).max)
 def tree_seeds(random_state: int, n_trees: int) -> list[int]:
     """Return the seeds of a forest's first trees.
 
-    Parameters
-    ----------
-    random_state : int
-        The forest's.
-    n_trees : int
-        How many.
-
     Examples
     --------
     >>> from sklearn.ensemble import RandomForestRegressor
@@ -106,8 +99,6 @@ def grow(
         See :func:`tree_seeds`.
     max_depth : int
         The depth limit, `NO_LIMIT` for none.
-    rows : Rows
-        What to grow on.
 
     Returns
     -------

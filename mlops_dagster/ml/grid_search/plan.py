@@ -23,10 +23,6 @@ class Group:
 
     Parameters
     ----------
-    fold : int
-        Which fold.
-    key : tuple
-        What their trees depend on.
     parameters : mapping
         The forest's parameters, of the first candidate; the others' differ only where it makes no difference.
     seed : int
@@ -58,10 +54,6 @@ class SearchPlan:
 
     Parameters
     ----------
-    candidates, folds : int
-        How many.
-    groups : list of Group
-        Who shares what.
     not_shared : dict of str to list of int
         The candidates that are fitted plainly, by reason.
     trees_asked : int
@@ -244,10 +236,6 @@ def measure(plan: SearchPlan, data: SearchData, slots: int) -> Estimate | None:
 
     Parameters
     ----------
-    plan : SearchPlan
-        With at least one group.
-    data : SearchData
-        The search's.
     slots : int
         How many units will run at the same time.
 

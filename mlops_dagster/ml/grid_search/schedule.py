@@ -51,8 +51,6 @@ class Scheduled:
 
     Parameters
     ----------
-    units : list of GrowUnit
-        What is left to do.
     ready : list of Segment
         Sums from tree 0 that candidates want and the cache has.
     """
@@ -62,21 +60,7 @@ class Scheduled:
 
 
 def schedule(group: Group, name: str, forest_class: type, cache: SearchCache | None, key: str) -> Scheduled:
-    """Find out what is left to do of a group.
-
-    Parameters
-    ----------
-    group : Group
-        The group.
-    name : str
-        What to call it.
-    forest_class : type
-        The forest's class.
-    cache : SearchCache, optional
-        Where its sums may be.
-    key : str
-        Its key there.
-    """
+    """Find out what is left to do of a group."""
     kept = _Kept(cache, key)
     ready: dict[str, tuple[Segment, list[int]]] = {}
     # Units by where they begin: depth limits that go on from the same sums are grown together.

@@ -126,16 +126,12 @@ def stand_in(
 
     Parameters
     ----------
-    data : SearchData
-        The search's.
     fold : Fold
         The fold that the sums are of.
     parameters : mapping
         The candidate's, as ``set_params`` of the estimator takes them.
     sums : list of list of array
         See `units.Sums`.
-    n_trees : int
-        How many trees were summed.
     known : sequence of array-like
         The rows that the sums are for, as the scorer will get them.
     """

@@ -49,8 +49,6 @@ class Segment:
 
     Parameters
     ----------
-    start, stop : int
-        Which trees.
     limits : tuple of int
         The depth limits of this search under which the trees are these.
     limit, deepest : int
@@ -142,18 +140,12 @@ class GrowUnit:
 
     Parameters
     ----------
-    fold : int
-        Which fold.
     name : str
         What the group is, for people.
     forest_class : type
         One of `growing.FORESTS`.
-    parameters : mapping
-        The forest's.
     seed : int
         The forest's ``random_state``.
-    start, stop : int
-        Which trees.
     marks : mapping of int to tuple of int
         For each depth limit, at which numbers of trees the sums are wanted, increasing.
     begin : Segment, optional

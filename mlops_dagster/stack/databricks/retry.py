@@ -19,8 +19,6 @@ def retry(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_up: flo
 
     Parameters
     ----------
-    ask : callable
-        Makes the request.
     doing : str
         What it is about, for messages: "submit ...".
     run : RunInfo

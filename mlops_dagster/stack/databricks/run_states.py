@@ -120,8 +120,6 @@ class DatabricksRunError(MlopsError):
     Attributes
     ----------
     run_id : int
-    url : str
-        The run's page.
     state : str
         For example ``TERMINATED/FAILED``.
     tasks : tuple of TaskError

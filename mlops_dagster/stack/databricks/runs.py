@@ -69,10 +69,6 @@ def submit(
 
     Parameters
     ----------
-    client : WorkspaceClient
-        Where to.
-    log : callable
-        Takes a line.
     run_name : str
         See :func:`run_name`.
     idempotency_token : str
@@ -147,10 +143,6 @@ def wait_for(
 
     Parameters
     ----------
-    client : WorkspaceClient
-        Who knows the run.
-    run_id : int
-        Which one.
     poll : float
         Seconds between two questions.
     deadline : float

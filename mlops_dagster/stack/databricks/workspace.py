@@ -51,8 +51,6 @@ class Credentials:
     ----------
     kind : {"token", "oauth", "azure"}
         Which kind it is.
-    host : str
-        The workspace's URL.
     values : dict of str to str
         The environment variables of that kind with their values; never shown.
     """
