@@ -129,7 +129,7 @@ def champion_is_what_was_registered(
     holder = registry.holder(symbol, CHAMPION)
     if holder != champion:
         other = "nobody has the alias" if holder is None else f"the alias has version {holder.version}"
-        description = f"The table says version {champion.version}, {other}: decide again, or roll back."
+        description = f"The table says version {champion.version}, {other}: decide again (mlops promote)."
         return dg.AssetCheckResult(passed=False, description=description)
     return dg.AssetCheckResult(
         passed=True,

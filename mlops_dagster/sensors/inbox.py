@@ -83,7 +83,7 @@ def price_inbox(
 
     said = remarks[:_REMARKS] + ([f"... and {len(remarks) - _REMARKS} more."] if len(remarks) > _REMARKS else [])
     if not arrived and waiting:
-        said.insert(0, f"{waiting} of {len(deliveries)} symbols have new files; they count if they stay as they are.")
+        said.insert(0, f"{waiting} of {len(deliveries)} symbols have new files: read at the next look if unchanged.")
     if not arrived and not said:
         said = [f"Nothing new in {folder}, which has prices of {len(deliveries)} symbols."]
     if arrived:
