@@ -41,7 +41,7 @@ def execute(home: Path, job: str, symbol: str, config: Mapping[str, Any]) -> dg.
     definition = repository.get_definition()
     if not definition.has_job(job):
         jobs = sorted(name for name in definition.job_names if not name.startswith("__"))
-        raise ParameterError(f"job={job!r}: there are {', '.join(jobs)}.")
+        raise ParameterError(f"job={job!r}: there is no such job; there are {', '.join(jobs)}.")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         symbols = instance.get_dynamic_partitions(SYMBOLS.name or "")
         if symbol not in symbols:

@@ -221,7 +221,7 @@ class Registry:
             if where not in own:
                 raise ModelRefused(
                     f"{found.uri} isn't loaded: it says that its files are in {where}, but its run {found.run_id} "
-                    f"wrote them to {', '.join(own) or 'nowhere'}. Train again, or roll back."
+                    f"wrote them to {', '.join(own) or 'nowhere'}."
                 )
             folder = Path(local_file_uri_to_path(where))  # type: ignore[no-untyped-call]
             return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found

@@ -303,6 +303,6 @@ def _summary(scored: pd.DataFrame) -> str:
     mse, reference = last["squared_error"].mean(), last["persistence_squared_error"].mean()
     return (
         f"Of the last {len(last)} scored days {last['inside'].mean():.0%} lay inside their interval, "
-        f"{last['interval'].mean():.0%} were meant to. The squared error was {mse:.6g}, that of 'the price stays as it "
-        f"is' {reference:.6g}."
+        f"{last['interval'].mean():.0%} were expected to. The squared error was {mse:.6g}, that of 'the price stays as "
+        f"it is' {reference:.6g}."
     )

@@ -98,7 +98,7 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
         if tracked is not None:
             left.tracked[version.table] = tracked
     if not left.tables and run is not None:
-        cure = f"no step of it has left anything of {symbol}; give the id of a Dagster run, a command's or MLflow's."
+        cure = f"it has left nothing of {symbol}; give the id of a run of Dagster, of a command or of MLflow."
         raise refuse("run", run, cure)
     return left
 

@@ -141,7 +141,7 @@ def _judge(
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     data = TrainingSet.from_table(frame, table.metadata)
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
-        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model speaks of: train again.")
+        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names.")
     # Those that its training set was made of, so that both models are judged by the same.
     prices, _ = tables.read("prices", digest=table.metadata["prices_digest"])
     price_problem = None
@@ -165,7 +165,7 @@ def _judge(
         decision = gate.Decision(False, "not_comparable", reason)
     elif len(days) < gate.MIN_ROWS:
         rows = f"{len(days)} test row{' is' if len(days) == 1 else 's are'}"
-        reason = f"Only {rows} new to both it and champion version {champion}."
+        reason = f"Only {rows} new to both it and champion version {champion}; {gate.MIN_ROWS} are needed."
         decision = gate.Decision(False, "not_comparable", reason)
     else:
         measured = gate.Measured(
@@ -215,7 +215,7 @@ def _champion(
     try:
         loaded = registry.load(symbol, *champion)
     except ModelRefused as error:
-        return None, None, str(error)
+        return None, None, error.why
     tags = loaded[1].tags
     same = (tags["recipe"], tags["horizon"], tags["test_size"]) == (
         data.recipe,
@@ -226,7 +226,7 @@ def _champion(
         its_data = data if same else training_set_of(*loaded, prices)
         refuse_other_features(loaded[0], its_data)
     except ModelRefused as error:
-        return None, None, str(error)
+        return None, None, error.why
     return loaded, its_data, None
 
 

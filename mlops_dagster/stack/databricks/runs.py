@@ -97,7 +97,7 @@ def submit(
         if not isinstance(error, Exception) or (isinstance(error, DatabricksRunError) and not error.ended):
             # The request may have arrived, and only its answer not. To the same request with the same token, Databricks
             # answers with the run that is there.
-            log(f"It isn't known whether Databricks has started {run_name!r}: it is asked again, and cancelled.")
+            log(f"It isn't known whether Databricks has started {run_name!r}: asking again, to cancel the run.")
             end(client, ask(60), log)
         raise
 
@@ -170,7 +170,7 @@ def wait_for(
             log(f"Databricks run {run_id} is {seen.state}{f' ({seen.message})' if seen.message else ''}")
         found = seen.verdict
         if isinstance(found, Waiting) and found.unknown and seen.state != known.state:
-            log(f"Databricks run {run_id}: {found.unknown} isn't known to this program; it waits.")
+            log(f"Databricks run {run_id} is {found.unknown}, a state that this program doesn't know: waiting on.")
         known = seen
         if on_poll is not None:
             on_poll(seen)
