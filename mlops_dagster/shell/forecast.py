@@ -86,7 +86,7 @@ def forecast(
 def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
     """Return what there is to know about the newest forecast of each symbol, as JSON values."""
     from mlops_dagster.steps import newest_as_json
-    from mlops_dagster.steps.growing import read_grown
+    from mlops_dagster.steps.growing_tables import read_grown
 
     found = []
     for symbol in store.symbols("price_forecast") if symbols is None else symbols:
