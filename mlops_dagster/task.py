@@ -71,24 +71,19 @@ def _run(orders: dict[str, Any], pipes: PipesContext) -> StepReport:
     os.environ.update(orders["environment"])
     os.environ.update(fetch_secrets(orders["secrets"]))
 
-    from mlops_dagster import steps
+    from mlops_dagster.session import Session
     from mlops_dagster.stack.deployment_files import load_deployment
-    from mlops_dagster.stack.store import store_of
-    from mlops_dagster.stack.tracking import MlflowTracker, Origin
+    from mlops_dagster.stack.tracking import Origin
     from mlops_dagster.steps.progress import ProgressLines
 
-    deployment = load_deployment()
-    report = steps.run_step(
-        orders["step"],
-        orders["symbol"],
-        orders["given"],
-        deployment=deployment,
-        store=store_of(deployment),
-        tracker=MlflowTracker(**deployment.tracker_settings()),
-        origin=Origin(**orders["origin"]),
-        inputs=orders["inputs"],
-        progress=ProgressLines(pipes.log.info),
-    )
+    with Session(load_deployment(), Origin(**orders["origin"])) as session:
+        report = session.run(
+            orders["step"],
+            orders["symbol"],
+            orders["given"],
+            inputs=orders["inputs"],
+            progress=ProgressLines(pipes.log.info),
+        )
     if report.metrics:
         pipes.log.info(f"{orders['step']}: {report.metrics}")
     return report

@@ -4,7 +4,7 @@ import json
 
 import dagster as dg
 
-from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
+from mlops_dagster.assets.step_assets import champion_model, prices, trained_model, training_set
 from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store

@@ -6,7 +6,7 @@ All of these warn: a forecast is made all the same, and what to do about it is f
 
 import dagster as dg
 
-from mlops_dagster.assets.forecast import forecast_quality, price_forecast
+from mlops_dagster.assets.step_assets import forecast_quality, price_forecast
 from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
