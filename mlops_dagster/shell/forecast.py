@@ -43,7 +43,7 @@ def _show(reports: dict[str, Reports], session: Session) -> None:
 def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
     """Return what there is to know about the newest forecast of each symbol, as JSON values."""
     from mlops_dagster.steps import newest_as_json
-    from mlops_dagster.steps.growing import read_grown
+    from mlops_dagster.steps.growing_tables import read_grown
 
     found = []
     for symbol in store.symbols("price_forecast") if symbols is None else symbols:

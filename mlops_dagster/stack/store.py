@@ -263,7 +263,7 @@ class Store:
             found = chosen
         opened = self._at_version(opened, found, at)
         try:
-            with delta.explained(f"read version {found.version} of {uri}"):
+            with delta.store_errors(f"read version {found.version} of {uri}"):
                 if self._volumes:
                     self._volumes.table(uri, [*delta.data_files(opened)])
                 frame = delta.read_rows(at, opened, self.storage_options)

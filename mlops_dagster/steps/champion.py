@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
-from mlops_dagster.steps.growing import what_is_there
+from mlops_dagster.steps.growing_tables import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,9 +24,9 @@ from mlops_dagster.steps.champion import (
     refuse_other_features,
     training_set_of,
 )
-from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, shown, with_pictures
+from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,7 +259,7 @@ def _write(
         who = {"by": origin.orchestrator, "run_id": origin.run_id}
         return _with_row(history, {"decided_at": _now(), **row, **who}), None
 
-    whole, table, _ = grow(TABLE, symbol, store, with_decision)
+    whole, table, _ = append_rows(TABLE, symbol, store, with_decision)
     champion = champion_in(whole)
     if champion is not None and (holder := tracker.registry.holder(symbol, CHAMPION)) != champion:
         try:
@@ -311,7 +311,7 @@ def _report(symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tr
         # Nothing downstream changes unless the champion does.
         data_version="no champion" if champion is None else champion.model_digest,
         table=table,
-        **shown(history),
+        **table_summary(history),
         facts={
             "promoted": bool(last["promoted"]),
             "outcome": last["outcome"],

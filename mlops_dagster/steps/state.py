@@ -11,7 +11,7 @@ from mlops_dagster import pipelines
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster.steps.champion import by_its_recipe, champion_in, champion_of
-from mlops_dagster.steps.growing import what_is_there
+from mlops_dagster.steps.growing_tables import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
