@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.config import refuse_bad_run
+from mlops_dagster.assets.step_assets import ASSETS
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
 from mlops_dagster.gc_settings import collect_rarely

@@ -18,8 +18,8 @@ from dagster._core.definitions.data_version import (
 from filelock import FileLock
 
 from mlops_dagster import steps
-from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
+from mlops_dagster.assets.step_assets import ASSETS
 from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError

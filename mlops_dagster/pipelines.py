@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mlops_dagster.errors import printable, refuse
@@ -114,11 +114,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its name is the name of its function in ``steps/`` and of its asset."""
+    """A step: its name is the name of its function in ``steps/``, of its table and of its asset.
+
+    The description says what the asset holds. Parameters that are neither given nor in `defaults` are the recipe's, or
+    the deployment's.
+    """
 
     name: str
     description: str
     parameters: tuple[Parameter, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,11 @@ class Pipeline:
     name: str
     description: str
     steps: tuple[Step, ...]
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters of all steps, the last step's first: they are what people change."""
+        return tuple({one.name: one for step in reversed(self.steps) for one in step.parameters}.values())
 
 
 # ---------------------------------------------------------------------------------------------------------- symbols
@@ -405,9 +415,9 @@ def defaults_of(name: str) -> dict[str, Any]:
     >>> defaults_of("n_estimators")
     {'article': 100, 'honest': 200}
     """
-    for same in (SEARCH_DEFAULTS, GATE_DEFAULTS, FORECASTING_DEFAULTS):
-        if name in same:
-            return dict.fromkeys(RECIPES, same[name])
+    for step in STEPS.values():
+        if name in step.defaults:
+            return dict.fromkeys(RECIPES, step.defaults[name])
     return {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
 
 
@@ -492,43 +502,65 @@ def share_or_count(max_features: float) -> float | int:
 
 PRICES = Step(
     "prices",
-    "Daily prices of one symbol, checked against the price contract.",
+    "Daily prices of one symbol: open, high, low, close, adjusted close and volume, checked row by row.\n\n"
+    "Dates are unique and increasing, prices positive and finite, High and Low enclose the others. Rows that "
+    "break the contract are refused as a whole; nothing is filled in.",
     (SOURCE, PATH, SHA256, START, END),
 )
 TRAINING_SET = Step(
     "training_set",
-    "Features, target and split of one symbol, ready to train on.",
+    "Features, target and split of one symbol, one row per trading day.\n\n"
+    "Recipe `honest` looks only back and keeps a gap of one horizon between training and test rows; recipe "
+    "`article` repeats the blog's, whose shuffled split lets the future leak into the training rows.",
     (RECIPE, HORIZON, TEST_SIZE),
+    {"recipe": "honest"},
 )
 TRAINED_MODEL = Step(
     "trained_model",
-    "A random forest fitted to the training set, evaluated on the test rows and logged to MLflow.",
+    "A random forest that forecasts one symbol's price, evaluated on rows it has never seen.\n\n"
+    "The model, its parameters, metrics and plots are in MLflow; the forecasts on the test rows are a table.",
     FOREST,
 )
 CHAMPION_MODEL = Step(
     "champion_model",
-    "The model that forecasts are made with: the newest if it is better than the one before, on the same rows.",
+    "The model that one symbol's forecasts are made with, and every decision that made it so, one row each.\n\n"
+    "The newest model takes the place only if it forecasts better than the one before, on the same rows that "
+    "neither has learned from, and keeps the rules of the run. The table is the truth; MLflow's alias `champion` "
+    "follows it.",
     GATE,
+    GATE_DEFAULTS,
 )
 GRID_SEARCH_RESULTS = Step(
     "grid_search_results",
-    "Every candidate of a grid of hyper-parameters, cross-validated on the training rows of one symbol.",
+    "Every candidate of a grid of hyper-parameters with its cross-validated scores, one row each, for one symbol.\n\n"
+    "The scores are exactly those of scikit-learn's `GridSearchCV`; only trees that differ are grown. Candidates "
+    "are scored on the training rows alone, so the test rows stay unseen. MLflow has one run per search.",
     SEARCH,
+    SEARCH_DEFAULTS,
 )
 SPARK_GRID_SEARCH_RESULTS = Step(
     "spark_grid_search_results",
-    "The same as grid_search_results, its trees grown on Spark.",
+    "The same table as grid_search_results, its trees grown on Spark: local, a standalone master, Connect, "
+    "Databricks.\n\n"
+    "Which Spark is the deployment's choice (`spark.master`). The scores are the same up to the last digit.",
     SEARCH,
+    SEARCH_DEFAULTS,
 )
 
 PRICE_FORECAST = Step(
     "price_forecast",
-    "What the champion says of the days whose price isn't known yet, with a prediction interval.",
+    "What the champion says of one symbol's next price, with a prediction interval, one row per forecast.\n\n"
+    "The table only grows: a forecast that was made is never rewritten, and the same one isn't made twice. "
+    "Without a champion that can be loaded the step fails and the table stays as it was.",
     FORECASTING,
+    FORECASTING_DEFAULTS,
 )
 FORECAST_QUALITY = Step(
     "forecast_quality",
-    "Each forecast whose day has come, with the price that came.",
+    "Each forecast of one symbol whose day has come, with the price that came, one row per day.\n\n"
+    "The truth is the price that the forecast started from times the change since then, so that a later "
+    "adjustment for dividends or splits isn't taken for an error. As long as no truth has come the table has no "
+    "rows.",
     (),
 )
 

@@ -48,7 +48,7 @@ def _daily_forecast(deployment: Deployment) -> dg.ScheduleDefinition:
         ours = [one for one in known if not one.from_inbox]
         if without := [one.name for one in ours if not one.has_champion]:
             context.log.warning(
-                f"No champion, so no forecast, of {_some(without)}: build a model with build_model_pipeline."
+                f"No forecast without a champion: {_some(without)}. Build a model with build_model_pipeline."
             )
         if len(without) == len(ours):
             return dg.SkipReason(
@@ -128,8 +128,8 @@ def _done(instance: dg.DagsterInstance, session: dt.date) -> set[str]:
 def _nothing_new(settings: ScheduleSettings, session: dt.date, due: dt.datetime) -> str:
     here = due.astimezone(zoneinfo.ZoneInfo(settings.timezone))
     return (
-        f"{settings.exchange} was closed on {here:%A %Y-%m-%d}, or still is open at {here:%H:%M}: its last day was "
-        f"{session:%A %Y-%m-%d}, which is done."
+        f"{settings.exchange} was closed on {here:%A %Y-%m-%d}, or is still open at {here:%H:%M}. Its last finished "
+        f"trading day, {session:%A %Y-%m-%d}, has been forecast from already."
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import dagster as dg
 
-from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
+from mlops_dagster.assets.step_assets import champion_model, prices, trained_model, training_set
 from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
@@ -129,7 +129,7 @@ def champion_is_what_was_registered(
     holder = registry.holder(symbol, CHAMPION)
     if holder != champion:
         other = "nobody has the alias" if holder is None else f"the alias has version {holder.version}"
-        description = f"The table says version {champion.version}, {other}: decide again, or roll back."
+        description = f"The table says version {champion.version}, {other}: decide again (mlops promote)."
         return dg.AssetCheckResult(passed=False, description=description)
     return dg.AssetCheckResult(
         passed=True,

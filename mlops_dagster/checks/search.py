@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
+from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
 from mlops_dagster.checks.each_symbol import check_of_each_symbol
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store

@@ -131,8 +131,8 @@ def find_leaks(training_set: TrainingSet) -> list[str]:
     if not early.empty:
         first = early.index[0]
         leaks.append(
-            f"{len(early):,} training rows before the first test day, {begin:%Y-%m-%d}, know a price from then or "
-            f"later: that of {early['Date'].iloc[0]:%Y-%m-%d} is {truth_dates[first]:%Y-%m-%d}'s; {cure}"
+            f"{len(early):,} training rows before the first test day, {begin:%Y-%m-%d}, have their truth on or after "
+            f"it: the row of {early['Date'].iloc[0]:%Y-%m-%d} has the price of {truth_dates[first]:%Y-%m-%d}; {cure}"
         )
 
     features = frame[list(training_set.features)]

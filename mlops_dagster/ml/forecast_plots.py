@@ -58,7 +58,7 @@ def quality_plot(symbol: str, scored: pd.DataFrame) -> Figure:
     inside = scored["inside"].mean()
     figure = new_figure(
         f"{symbol}: errors of {len(scored):,} forecasts",
-        f"{inside:.0%} inside the interval, {scored['interval'].mean():.0%} were meant to be",
+        f"{inside:.0%} inside the interval, {scored['interval'].mean():.0%} expected",
         height=5.0,
     )
     over_time, rolling = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])

@@ -160,7 +160,7 @@ def describe_cv(data: TrainingSet, search: Search) -> str:
     return f"{search.folds} folds of shuffled rows"
 
 
-def gather(cv_results: Mapping[str, Any], search: Search) -> SearchResults:
+def to_search_results(cv_results: Mapping[str, Any], search: Search) -> SearchResults:
     """Turn ``cv_results_`` into the results of a search.
 
     Raises

@@ -161,7 +161,7 @@ def parallel_coordinates(cv_results: Mapping[str, Any], scoring: str) -> Figure 
     rest = ranked[len(top) :]
     rest = rest[:: max(1, -(-len(rest) // _MOST_LINES))]
 
-    figure = new_figure("From parameters to score: a line is a candidate", candidates.subtitle, height=4.8)
+    figure = new_figure("Each line is a candidate, from its parameters to its score", candidates.subtitle, height=4.8)
     axes = figure.subplots()
     heights = []
     for name in names:
@@ -194,7 +194,7 @@ def parallel_coordinates(cv_results: Mapping[str, Any], scoring: str) -> Figure 
     axes.set_xlim(-0.45, len(names) + 0.45)
     axes.set_ylim(-0.05, 1.05)
     axes.set_xticks(places, [_in_lines(name, "_") for name in names] + [_in_lines(candidates.score_name, " ")])
-    axes.set_xlabel("through one value the better candidates run higher", fontsize=10, color=FAINT)
+    axes.set_xlabel("at each value, better candidates run higher", fontsize=10, color=FAINT)
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)

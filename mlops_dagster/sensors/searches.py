@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
+from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
 from mlops_dagster.jobs import without_prices
 
 SEARCHES = {asset.key.to_user_string(): asset.key for asset in (grid_search_results, spark_grid_search_results)}

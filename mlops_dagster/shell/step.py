@@ -1,22 +1,13 @@
 """`mlops step`: one step by its name, for an orchestrator whose tasks are steps."""
 
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import json_given, refuse
-from mlops_dagster.shell.calling import shell_origin
-from mlops_dagster.shell.output import (
-    AsJson,
-    DeploymentName,
-    handle_errors,
-    print_json,
-    progress,
-    run_step,
-    shell_tracker,
-)
+from mlops_dagster.shell.output import AsJson, DeploymentName, handle_errors, print_json, progress
+from mlops_dagster.shell.running import open_session, run_step
 
 
 def step(
@@ -55,23 +46,17 @@ def step(
         checked = _checked(name, pipeline, given)
         made = _object("inputs", inputs, "tables with version and digest")
 
-        from mlops_dagster import steps
         from mlops_dagster.stack.deployment_files import load_deployment
-        from mlops_dagster.stack.store import store_of
         from mlops_dagster.steps.inputs import check_pins
 
         made = check_pins(made)
-        settings = load_deployment(deployment)
-        tracker = shell_tracker(settings)
-        origin = shell_origin()
-        tools: Any = {"deployment": settings, "store": store_of(settings), "tracker": tracker, "origin": origin}
-        call = partial(steps.run_step, name, symbol, checked, **tools, inputs=made)
-        report = run_step(symbol, name, call, settings, origin)
-        for table, read in report["inputs"].items():
+        with open_session(load_deployment(deployment)) as session:
+            report = run_step(session, name, symbol, checked, made)
+        for table, its in report["inputs"].items():
             if table not in made:
-                progress.print(f"{symbol}  {name}  [dim]read {table} version {read['version']}, which is current[/dim]")
+                progress.print(f"{symbol}  {name}  [dim]read {table} version {its['version']}, which is current[/dim]")
         if as_json:
-            print_json({"run_id": origin.run_id, **report})
+            print_json({"run_id": session.origin.run_id, **report})
 
 
 def _checked(name: str, pipeline: str | None, text: str) -> dict[str, Any]:

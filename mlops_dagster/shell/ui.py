@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -58,6 +58,7 @@ for sent in (signal.SIGTERM, signal.SIGKILL):
 """
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _AN_ERROR = re.compile(r"\b(ERROR|CRITICAL)\b")
+_NOT_REACHED = re.compile(r"Dependencies for step .* Not executing")
 
 
 def ui(
@@ -177,11 +178,10 @@ class _Served:
     def _keep(self, output: IO[str]) -> None:
         """Write what a server prints to the log; errors are shown as well."""
         with self.log.open("a", encoding="utf-8", buffering=1) as log:
-            for line in output:
-                plain = _COLOURS.sub("", line)
-                log.write(plain)
-                if _AN_ERROR.search(plain) and not self.stopping:
-                    progress.print(plain.rstrip(), markup=False)
+            for line, shown in _errors(_COLOURS.sub("", line) for line in output):
+                log.write(line)
+                if shown and not self.stopping:
+                    progress.print(line.rstrip(), markup=False)
 
     def _say_where(self) -> None:
         from mlops_dagster.stack.tracking import MODEL_TRAINING
@@ -203,6 +203,26 @@ class _Served:
                 last = "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-15:])
                 progress.print(last, markup=False)
                 raise MlopsError(f"{name} stopped; the lines above say why, and all is in {self.log}.")
+
+
+def _errors(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Tell of each line whether it is an error of its own, or the reason that follows it.
+
+    >>> log = [
+    ...     "ERROR - prices - STEP_FAILURE - Execution of step failed.",
+    ...     "",
+    ...     "Failure: path='GSPC.csv': there is no such file.",
+    ...     "Stack Trace:",
+    ...     "ERROR - training_set - Dependencies for step training_set failed: ['prices']. Not executing.",
+    ... ]
+    >>> [line.partition(":")[0] for line, shown in _errors(log) if shown]
+    ['ERROR - prices - STEP_FAILURE - Execution of step failed.', 'Failure']
+    """
+    reason = False
+    for line in lines:
+        error = bool(_AN_ERROR.search(line)) and not _NOT_REACHED.search(line)
+        yield line, error or (reason and bool(line.strip()))
+        reason = "STEP_FAILURE" in line or (reason and not line.strip())
 
 
 @contextmanager

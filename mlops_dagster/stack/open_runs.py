@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock, Timeout
 
 from mlops_dagster.stack.files import said_by_the_disk, write_whole
-from mlops_dagster.stack.mlflow_connection import TrackingError, explained, reach, shown, sqlite_file
+from mlops_dagster.stack.mlflow_connection import TrackingError, reach, safe_uri, sqlite_file, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,7 +101,7 @@ def _leave(state_dir: Path, note: Note, *, lock: FileLock) -> Path:
     except OSError as error:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
-        raise TrackingError(f"a run can't be noted down: {said_by_the_disk(error) or error}") from error
+        raise TrackingError(f"the note of an open run can't be written: {said_by_the_disk(error) or error}") from error
     return path
 
 
@@ -141,7 +141,7 @@ def reap_abandoned_runs(state_dir: Path, tracking_uri: str | None = None) -> lis
             logger.warning("%s is not a note of an open run (killed while writing it?); it is removed", path)
         except TrackingError as error:
             unreachable.add(note.tracking_uri)
-            logger.warning("runs at %s can't be ended now: %s", shown(note.tracking_uri), error)
+            logger.warning("runs at %s can't be ended now: %s", safe_uri(note.tracking_uri), error)
             continue
         finally:
             lock.release()
@@ -157,7 +157,7 @@ def end_runs(note: Note) -> list[str]:
         return []  # nothing was tracked yet, or everything was thrown away
     client = reach(note.tracking_uri)
     changed = []
-    with explained("ending runs", note.tracking_uri):
+    with tracking_errors("ending runs", note.tracking_uri):
         experiment = client.get_experiment_by_name(note.experiment_name)
         if experiment is None:
             return []

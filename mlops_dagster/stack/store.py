@@ -257,13 +257,13 @@ class Store:
                 if version is not None:
                     what = f"version {version} is {found.digest[:12]} and not {digest[:12]}"
                 raise TableNotFound(
-                    f"{uri}: {what}, which is asked for: it was deleted and made anew, or another store is meant. "
-                    f"Run the steps again from the one that makes {table}."
+                    f"{uri}: {what}, which this run is to read: the table was deleted and made anew, or another store "
+                    f"is meant. Run the steps again from the one that makes {table}."
                 )
             found = chosen
         opened = self._at_version(opened, found, at)
         try:
-            with delta.explained(f"read version {found.version} of {uri}"):
+            with delta.store_errors(f"read version {found.version} of {uri}"):
                 if self._volumes:
                     self._volumes.table(uri, [*delta.data_files(opened)])
                 frame = delta.read_rows(at, opened, self.storage_options)

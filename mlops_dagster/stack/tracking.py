@@ -19,7 +19,13 @@ from urllib.parse import quote
 from mlops_dagster.errors import printable
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
-from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown
+from mlops_dagster.stack.mlflow_connection import (
+    TrackingError,
+    ensure_experiment,
+    reach,
+    safe_uri,
+    tracking_errors,
+)
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.secrets import redacted
@@ -173,7 +179,7 @@ class MlflowTracker:
         """
         client, experiment_id = self.connect()
         if self.parent_run_id is not None:
-            with explained(f"finding parent_run_id={self.parent_run_id!r}", self.tracking_uri):
+            with tracking_errors(f"finding parent_run_id={self.parent_run_id!r}", self.tracking_uri):
                 client.get_run(self.parent_run_id)
         reap_abandoned_runs(self.state_dir, self.tracking_uri)
         if origin.attempt > 1:
@@ -183,7 +189,7 @@ class MlflowTracker:
         note = open_runs.Note(self.tracking_uri, self.experiment_name, f"tags.process_token = '{token}'")
         with open_runs.hold(self.state_dir, note) as opened:
             run_tags = {**self._tags(origin, tags), "process_token": token}
-            with explained("beginning a run", self.tracking_uri):
+            with tracking_errors("beginning a run", self.tracking_uri):
                 run_id = client.create_run(experiment_id, run_name=name, tags=run_tags).info.run_id
                 open_runs.remove_twins(client, experiment_id, note.filter, keep=run_id)
             run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id), self._child_tags(run_tags))
@@ -196,7 +202,7 @@ class MlflowTracker:
         """Let attempts that the orchestrator has given up count as such, whatever became of them afterwards."""
         same = {**tags, "orchestrator": origin.orchestrator}
         earlier = f"tags.{self.run_id_tag} = '{origin.run_id}' and attributes.run_name = '{name}'"
-        with explained("ending the runs of earlier attempts", self.tracking_uri):
+        with tracking_errors("ending the runs of earlier attempts", self.tracking_uri):
             for run in client.search_runs([experiment_id], earlier):
                 is_same = all(run.data.tags.get(tag) == same.get(tag) for tag in ("orchestrator", "pipeline", "symbol"))
                 if is_same and run.info.status in ("RUNNING", "FINISHED"):
@@ -220,7 +226,7 @@ class MlflowTracker:
 
     def _end(self, run: TrackedRun, name: str, status: Status) -> None:
         client = reach(self.tracking_uri)
-        with explained(f"ending run {name!r} ({run.run_id}, {status})", self.tracking_uri):
+        with tracking_errors(f"ending run {name!r} ({run.run_id}, {status})", self.tracking_uri):
             # An operator, or a sensor, may have given the verdict already ("mark as canceled"): it stands.
             if client.get_run(run.run_id).info.status == "RUNNING":
                 open_runs.set_status(client, run.run_id, status)
@@ -267,7 +273,7 @@ class MlflowTracker:
         base = self.tracking_uri if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
         if base is None:
             return None
-        base = shown(base)
+        base = safe_uri(base)
         if self.tracking_uri.startswith("databricks"):
             return f"{base.rstrip('/')}/{of_databricks}"
         return f"{base.rstrip('/')}/#/{of_mlflow}?{MODEL_TRAINING}"

@@ -11,12 +11,10 @@ All bad parameters are refused before anything is read, and a step that fails le
 
 from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.champion import champion_of, load_champion
-from mlops_dagster.steps.engines import training_engine
 from mlops_dagster.steps.forecast import forecast_quality, newest_as_json, next_forecast, price_forecast
 from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.promotion import champion_model, rollback
 from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
-from mlops_dagster.steps.run import run_step
 from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, plan_search, spark_grid_search_results
 
 __all__ = [
@@ -35,10 +33,8 @@ __all__ = [
     "price_forecast",
     "prices",
     "rollback",
-    "run_step",
     "spark_grid_search_results",
     "step_code_version",
     "trained_model",
-    "training_engine",
     "training_set",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import pipelines
 from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, shown, step_code_version
+from mlops_dagster.steps.report import StepReport, step_code_version, table_summary
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.recipes import TrainingSet
@@ -47,7 +47,7 @@ def prices(
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(frame),
+        **table_summary(frame),
         facts={
             "origin": origin,
             "first_date": str(frame["Date"].iloc[0].date()),
@@ -89,7 +89,7 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store, inpu
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(made.frame),
+        **table_summary(made.frame),
         facts={
             "recipe": made.recipe,
             "horizon": made.horizon,
@@ -161,7 +161,7 @@ def trained_model(
     # The run is begun before the forest grows: a tracking server that is down costs seconds, not a training.
     with tracker.run(f"{symbol}-{data.recipe}", origin=origin, tags=tags) as run:
         run.log_params({"recipe": data.recipe, "horizon": data.horizon, "test_size": data.test_size, **parameters})
-        run.log_input(table, shown(frame)["columns"])
+        run.log_input(table, table_summary(frame)["columns"])
         model = fit_forest(data, parameters, n_jobs=n_jobs, engine=engine)
         digest = model_digest(model)
         evaluation = evaluate(model, data)
@@ -210,7 +210,7 @@ def trained_model(
         symbol=symbol,
         data_version=digest,
         table=result,
-        **shown(evaluation.forecasts),
+        **table_summary(evaluation.forecasts),
         facts={
             "recipe": data.recipe,
             "parameters": parameters,

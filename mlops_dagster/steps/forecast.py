@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import pipelines
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.steps.champion import load_champion, training_set_of
-from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, shown, with_pictures
+from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def price_forecast(
         return whole, (made, added)
 
     # Where nothing is new the table's content is the same, and then the store writes nothing.
-    whole, table, (made, added) = grow(TABLE, symbol, store, with_forecasts)
+    whole, table, (made, added) = append_rows(TABLE, symbol, store, with_forecasts)
     newest = made.iloc[-1]
     plot = forecast_plots.price_forecast_plot(symbol, price_frame, whole, made)
     report = StepReport(
@@ -95,7 +95,7 @@ def price_forecast(
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(whole),
+        **table_summary(whole),
         facts={
             "made_on": str(newest["Date"].date()),
             "target_date": str(newest["TargetDate"].date()),
@@ -161,7 +161,7 @@ def forecast_quality(
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(scored),
+        **table_summary(scored),
         facts={
             "summary": _summary(latest),
             "days_waiting": len(days) - len(scored),
@@ -303,6 +303,6 @@ def _summary(scored: pd.DataFrame) -> str:
     mse, reference = last["squared_error"].mean(), last["persistence_squared_error"].mean()
     return (
         f"Of the last {len(last)} scored days {last['inside'].mean():.0%} lay inside their interval, "
-        f"{last['interval'].mean():.0%} were meant to. The squared error was {mse:.6g}, that of 'the price stays as it "
-        f"is' {reference:.6g}."
+        f"{last['interval'].mean():.0%} were expected to. The squared error was {mse:.6g}, that of 'the price stays as "
+        f"it is' {reference:.6g}."
     )

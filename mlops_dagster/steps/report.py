@@ -128,7 +128,7 @@ def with_pictures(
     return report
 
 
-def shown(frame: pd.DataFrame) -> dict[str, Any]:
+def table_summary(frame: pd.DataFrame) -> dict[str, Any]:
     """Return what a report shows of a table; JSON has no NaN and no dates."""
     return {
         "columns": {str(column): str(dtype) for column, dtype in frame.dtypes.items()},

@@ -1,15 +1,14 @@
 """`mlops step`: a pipeline's steps one by one, as Airflow's tasks call them, make what its own command makes."""
 
 import json
-from functools import partial
 
 import dagster as dg
 import pytest
 
-from mlops_dagster import steps
+from mlops_dagster import pipelines, steps
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.pipelines import BUILD_MODEL
-from mlops_dagster.shell.output import run_steps
+from mlops_dagster.session import Session
+from mlops_dagster.shell.running import run_steps
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin
@@ -17,7 +16,7 @@ from mlops_dagster_tests.conftest import mlflow_runs
 
 RUN = ("-s", "ACME", "--pipeline", "build_model_pipeline", "--given")
 TEST = Origin("test", "run-1", None)
-STEPS = [step.name for step in BUILD_MODEL.steps]
+STEPS = [step.name for step in pipelines.BUILD_MODEL.steps]
 GIVEN = {"horizon": None, "max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5, "beat_persistence": False}
 
 
@@ -78,17 +77,21 @@ def test_a_dagster_that_cant_be_told_is_a_warning(mlops, home, price_file, insta
     assert "Traceback" not in done.stderr
 
 
-def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, tmp_path, price_rows):
-    store, other = Store(home / "store"), tmp_path / "other.csv"
-    price_rows.head(300).to_csv(other, index=False)
+class Overtaken(Session):
+    """A session beside another run, which writes other prices as soon as these are there."""
 
-    def prices():
-        report = steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
-        steps.prices("ACME", {"source": "files", "path": str(other)}, store=store)
+    def run(self, step, symbol, given, **how):
+        report = super().run(step, symbol, given, **how)
+        if step == "prices":
+            super().run(step, symbol, {**given, "path": str(self.deployment.home / "other.csv")})
         return report
 
-    calls = {"prices": prices, "training_set": partial(steps.training_set, "ACME", {}, store=store)}
-    reports = run_steps("ACME", calls, load_deployment(), TEST)
+
+def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, price_rows):
+    price_rows.head(300).to_csv(home / "other.csv", index=False)
+    given = {"prices": {"source": "files", "path": str(price_file)}, "training_set": {}}
+    steps = (pipelines.PRICES, pipelines.TRAINING_SET)
+    reports = run_steps(Overtaken(load_deployment(), TEST), steps, "ACME", given)
     assert reports["training_set"]["inputs"] == reports["prices"]["outputs"]
     assert reports["training_set"]["table"]["rows"] == 380
 

@@ -93,7 +93,7 @@ class ForestReader:
 
     def _unpredictable(self, values: Mapping[str, Any]) -> str:
         if not isinstance(values["random_state"], numbers.Integral):
-            return "random_state isn't an integer, so that no two forests have a tree in common"
+            return "random_state isn't an integer, so no two forests share a tree"
         if values["warm_start"]:
             return "warm_start"
         if values["oob_score"]:

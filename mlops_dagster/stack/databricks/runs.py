@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.stack.databricks.retry import Log, retry, shown
+from mlops_dagster.stack.databricks.retry import Log, one_line, retry
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError, Failed, RunInfo, Succeeded, TaskError, Waiting
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def submit(
         if not isinstance(error, Exception) or (isinstance(error, DatabricksRunError) and not error.ended):
             # The request may have arrived, and only its answer not. To the same request with the same token, Databricks
             # answers with the run that is there.
-            log(f"It isn't known whether Databricks has started {run_name!r}: it is asked again, and cancelled.")
+            log(f"It isn't known whether Databricks has started {run_name!r}: asking again, to cancel the run.")
             end(client, ask(60), log)
         raise
 
@@ -170,7 +170,7 @@ def wait_for(
             log(f"Databricks run {run_id} is {seen.state}{f' ({seen.message})' if seen.message else ''}")
         found = seen.verdict
         if isinstance(found, Waiting) and found.unknown and seen.state != known.state:
-            log(f"Databricks run {run_id}: {found.unknown} isn't known to this program; it waits.")
+            log(f"Databricks run {run_id} is {found.unknown}, a state that this program doesn't know: waiting on.")
         known = seen
         if on_poll is not None:
             on_poll(seen)
@@ -207,7 +207,7 @@ def _task_errors(client: WorkspaceClient, run: RunInfo) -> Iterator[TaskError]:
                 "GET", "/api/2.2/jobs/runs/get-output", query={"run_id": task.get("run_id")}
             )
         except Exception as error:  # noqa: BLE001 - this must not hide why the run failed
-            yield TaskError(str(task.get("task_key")), f"(its output can't be read: {shown(error)})", "")
+            yield TaskError(str(task.get("task_key")), f"(its output can't be read: {one_line(error)})", "")
             continue
         yield TaskError(
             str(task.get("task_key")), _plain(output.get("error")), _plain(output.get("error_trace")).strip()
@@ -269,9 +269,9 @@ def end(client: WorkspaceClient, run_id: int, log: Log, *, poll: float = 1, pati
                 if "does not exist" in str(error) and type(error).__module__.startswith("databricks."):
                     log(f"Databricks run {run_id} doesn't exist any more.")
                     return run
-                if shown(error) != problem:
-                    log(f"Databricks run {run_id} can't be cancelled yet: {shown(error)}")
-                problem = shown(error)
+                if one_line(error) != problem:
+                    log(f"Databricks run {run_id} can't be cancelled yet: {one_line(error)}")
+                problem = one_line(error)
             if run.terminal:
                 log(f"Databricks run {run_id} is over ({run.state}).")
                 return run
