@@ -99,9 +99,10 @@ def standalone(home: Path, log: Path) -> Iterator[list[subprocess.Popen[bytes]]]
     finally:
         for process in processes:
             process.terminate()
+        until = time.monotonic() + 10
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
+                process.wait(timeout=max(0, until - time.monotonic()))
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
