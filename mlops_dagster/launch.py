@@ -45,7 +45,8 @@ def execute(home: Path, job: str, symbol: str, config: Mapping[str, Any]) -> dg.
     with dg.DagsterInstance.from_config(str(home)) as instance:
         symbols = instance.get_dynamic_partitions(SYMBOLS.name or "")
         if symbol not in symbols:
-            raise ParameterError(f"symbol={symbol!r}: Dagster knows {', '.join(symbols)}; docs/howto/add_a_symbol.md.")
+            cure = f"there are {', '.join(symbols)}. How to add one: docs/howto/add_a_symbol.md."
+            raise ParameterError(f"symbol={symbol!r}: there is no such partition; {cure}")
         to_run = repository.get_reconstructable_job(job)
         try:
             run = instance.create_run_for_job(

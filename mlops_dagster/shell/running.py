@@ -68,6 +68,9 @@ def run_pipeline(
     show : callable
         Is called with the reports by symbol and step, and the session.
     """
+    # skops looks for each of SciPy's functions in all modules, in the order of their import. First, it saves a second.
+    import scipy.special  # noqa: F401
+
     each = EachSymbol(symbols)
     with open_session(settings) as session:
         given = {**given, pipelines.PRICES.name: price_parameters(settings, symbols, given[pipelines.PRICES.name])}

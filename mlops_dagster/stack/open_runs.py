@@ -101,7 +101,7 @@ def _leave(state_dir: Path, note: Note, *, lock: FileLock) -> Path:
     except OSError as error:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
-        raise TrackingError(f"a run can't be noted down: {said_by_the_disk(error) or error}") from error
+        raise TrackingError(f"the note of an open run can't be written: {said_by_the_disk(error) or error}") from error
     return path
 
 

@@ -311,7 +311,7 @@ class _Jobs:
                 else:
                     self.session.sparkContext.cancelJobsWithTag(self.tag)
             except Exception as error:  # noqa: BLE001 - what led to cancelling is worth more
-                warnings.warn(f"Spark didn't take the order to cancel: {short(error)}", stacklevel=2)
+                warnings.warn(f"Spark didn't cancel its jobs: {short(error)}", stacklevel=2)
                 return
             if not wait(workers, timeout=1).not_done:
                 return

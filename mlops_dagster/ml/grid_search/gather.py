@@ -341,5 +341,5 @@ class _Gathered:
 def _named(error: Exception, unit: PlainUnit) -> Exception:
     """Add to an error which candidate it is about."""
     if hasattr(error, "add_note"):  # Python 3.11
-        error.add_note(f"This was {unit}.")
+        error.add_note(f"Raised by {unit}.")
     return error

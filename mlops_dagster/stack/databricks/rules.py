@@ -116,7 +116,7 @@ def _init_scripts(databricks: DatabricksSettings, compute: str) -> Iterator[str]
         given = script.model_dump(exclude_none=True)
         if len(given) != 1:
             there = ", ".join(given) or "none"
-            yield f"{where}: give exactly one of workspace, volumes, dbfs and s3 ({there} is given)."
+            yield f"{where}: give exactly one of workspace, volumes, dbfs and s3 (given: {there})."
             continue
         ((place, path),) = given.items()
         begins = {"workspace": "/", "volumes": "/Volumes/", "dbfs": "dbfs:/", "s3": "s3://"}[place]
@@ -134,11 +134,13 @@ def _init_scripts(databricks: DatabricksSettings, compute: str) -> Iterator[str]
 def _permissions(databricks: DatabricksSettings, compute: str) -> Iterator[str]:
     where, kind = "databricks.permissions", databricks.cluster.kind
     if databricks.permissions.cluster and kind != "new":
-        whose = f"cluster {databricks.cluster.existing!r}" if kind == "existing" else "Databricks' own machines"
-        yield (
-            f"{where}.cluster: {whose} would keep what a run grants, or can't be granted; grant it once in the "
-            "workspace, and remove it here."
-        )
+        if kind == "existing":
+            why = (
+                f"cluster {databricks.cluster.existing!r} would keep what a run grants; grant it once in the workspace"
+            )
+        else:
+            why = "nothing can be granted on Databricks' own machines"
+        yield f"{where}.cluster: {why}. Remove it here."
     granted: tuple[tuple[str, Mapping[Any, list[Any]]], ...] = (
         ("job", databricks.permissions.job),
         ("cluster", databricks.permissions.cluster),
@@ -150,7 +152,7 @@ def _permissions(databricks: DatabricksSettings, compute: str) -> Iterator[str]:
                 if len(names) != 1:
                     yield (
                         f"{where}.{what}.{level}.{at}: give exactly one of user_name, group_name and "
-                        f"service_principal_name ({', '.join(names) or 'none'} is given)."
+                        f"service_principal_name (given: {', '.join(names) or 'none'})."
                     )
     owners = databricks.permissions.job.get("IS_OWNER", [])
     if len(owners) > 1:

@@ -74,9 +74,7 @@ class Cluster(_Settings):
         given = [name for name in ("new", "existing", "serverless") if getattr(self, name) is not None]
         if len(given) != 1:
             there = ", ".join(given) or "none"
-            raise ValueError(
-                f"give exactly one of new, existing and serverless ({there} is given); the others are null"
-            )
+            raise ValueError(f"give exactly one of new, existing and serverless (given: {there}); the others are null")
         return self
 
     @property

@@ -54,7 +54,7 @@ class Session:
         self.environment = environment
         (folder / "messages").mkdir(parents=True)
 
-    def orders(self, step: str, **given: Any) -> dict[str, Any]:
+    def request(self, step: str, **given: Any) -> dict[str, Any]:
         return {
             "step": step,
             "symbol": "ACME",
@@ -67,7 +67,7 @@ class Session:
         }
 
     def command(
-        self, orders: dict[str, Any], *, by: str = "arguments", stdio: bool = False, at: str = "", **extras: Any
+        self, request: dict[str, Any], *, by: str = "arguments", stdio: bool = False, at: str = "", **extras: Any
     ) -> tuple[list[str], dict[str, str]]:
         """Return the command and its environment; the session is given by arguments or by environment variables."""
         (self.folder / "context.json").write_text(json.dumps({**CONTEXT, "extras": extras}))
@@ -78,7 +78,7 @@ class Session:
             ),
         }
         command = [sys.executable, "-m", "mlops_dagster.task"]
-        for name, value in orders.items():
+        for name, value in request.items():
             command += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "DAGSTER_"))}
         if by == "environment":
@@ -87,8 +87,8 @@ class Session:
             command += [f"--{name.lower().replace('_', '-')}", value]
         return command, environment
 
-    def run(self, orders: dict[str, Any], **more: Any) -> subprocess.CompletedProcess[str]:
-        command, environment = self.command(orders, **more)
+    def run(self, request: dict[str, Any], **more: Any) -> subprocess.CompletedProcess[str]:
+        command, environment = self.command(request, **more)
         return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.folder, check=False)
 
     def messages(self) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def session(home: Path, price_file: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("by", ["arguments", "environment"])
 def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
-    done = session.run(session.orders("prices"), by=by, stdio=by == "environment")
+    done = session.run(session.request("prices"), by=by, stdio=by == "environment")
     assert done.returncode == 0, done.stderr
     report = from_pieces(session.payloads())
     table = Store(home / "store").current("prices", "ACME")
@@ -135,8 +135,8 @@ def tables(home: Path, price_file: Path) -> None:
 
 @pytest.mark.usefixtures("tables")
 def test_a_model_with_its_plots_from_the_extras(session: Session, home: Path) -> None:
-    orders = session.orders("trained_model", given={"n_estimators": 3, "max_depth": 4})
-    done = session.run({}, **orders)
+    request = session.request("trained_model", given={"n_estimators": 3, "max_depth": 4})
+    done = session.run({}, **request)
     assert done.returncode == 0, done.stderr
     report = from_pieces(session.payloads())
     assert report.plots
@@ -148,7 +148,7 @@ def test_a_model_with_its_plots_from_the_extras(session: Session, home: Path) ->
 
 
 def test_a_failure_brings_its_traceback_and_fails_the_process(session: Session) -> None:
-    done = session.run(session.orders("training_set"))
+    done = session.run(session.request("training_set"))
     assert done.returncode != 0
     assert "TableNotFound" in done.stderr
     with pytest.raises(RemoteFailure, match="there is no table 'prices' of 'ACME'") as caught:
@@ -159,7 +159,7 @@ def test_a_failure_brings_its_traceback_and_fails_the_process(session: Session) 
 
 
 def test_a_bad_parameter_is_refused_before_any_work(session: Session, home: Path) -> None:
-    done = session.run(session.orders("trained_model", given={"max_depth": "80"}))
+    done = session.run(session.request("trained_model", given={"max_depth": "80"}))
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match=r"max_depth='80' \(str\)") as caught:
         from_pieces(session.payloads())
@@ -168,7 +168,7 @@ def test_a_bad_parameter_is_refused_before_any_work(session: Session, home: Path
 
 
 def test_other_versions_stop_it_before_any_work(session: Session, home: Path) -> None:
-    done = session.run(session.orders("prices", expected={**versions(), "scikit-learn": "0.1"}))
+    done = session.run(session.request("prices", expected={**versions(), "scikit-learn": "0.1"}))
     assert done.returncode != 0
     said = rf"scikit-learn is {version('scikit-learn')} there and 0\.1 here.*Nothing was done"
     with pytest.raises(RemoteFailure, match=said) as caught:
@@ -179,7 +179,7 @@ def test_other_versions_stop_it_before_any_work(session: Session, home: Path) ->
 
 def test_secrets_are_not_for_here(session: Session) -> None:
     wanted = [{"name": "MLFLOW_TRACKING_TOKEN", "scope": "mlops", "key": "token"}]
-    done = session.run(session.orders("prices", secrets=wanted))
+    done = session.run(session.request("prices", secrets=wanted))
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match="secrets of the workspace can be read on Databricks only") as caught:
         from_pieces(session.payloads())
@@ -203,8 +203,8 @@ def test_without_pipes_it_says_what_to_call() -> None:
 @pytest.mark.usefixtures("tables")
 def test_a_cancelled_run_ends_its_mlflow_run_as_killed(session: Session, home: Path) -> None:
     # So many trees that it can't be done before the signal comes.
-    orders = session.orders("trained_model", given={"n_estimators": 10_000})
-    command, environment = session.command(orders)
+    request = session.request("trained_model", given={"n_estimators": 10_000})
+    command, environment = session.command(request)
     with subprocess.Popen(command, env=environment, cwd=session.folder, stderr=subprocess.PIPE) as process:
         eventually(lambda: process.poll() is not None or mlflow_runs(home))
         process.send_signal(signal.SIGTERM)
@@ -227,8 +227,8 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
     environment = {"MLOPS_HOME": "/tmp/mlops_task", "MLOPS_DEPLOYMENT": "local", "MLOPS_INSIDE": "true"}
     session = Session(ws.root / volume.strip("/") / "session", environment)
     secrets = [{"name": "MLOPS_STORE__ROOT", "scope": "mlops", "key": "place"}]
-    orders = session.orders("prices", symbol="GSPC", secrets=secrets)
-    parameters, _ = session.command({}, at=f"{volume}/session", **orders)
+    request = session.request("prices", symbol="GSPC", secrets=secrets)
+    parameters, _ = session.command({}, at=f"{volume}/session", **request)
     task = SubmitTask.from_dict(
         {
             "task_key": "prices",
@@ -252,7 +252,7 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
 
 
 def test_a_process_that_dies_leaves_an_incomplete_report(session: Session) -> None:
-    command, environment = session.command(session.orders("prices"))
+    command, environment = session.command(session.request("prices"))
     with subprocess.Popen(command, env=environment, cwd=session.folder) as process:
         process.kill()
     with pytest.raises(IncompleteReport):
@@ -261,7 +261,7 @@ def test_a_process_that_dies_leaves_an_incomplete_report(session: Session) -> No
 
 def test_it_imports_no_dagster(session: Session) -> None:
     """Neither Dagster nor anything that a cluster needn't have."""
-    command, environment = session.command(session.orders("prices"))
+    command, environment = session.command(session.request("prices"))
     look = (
         "import sys\nfrom mlops_dagster.task import main\nmain(sys.argv[1:])\n"
         "print(sorted(name for name in sys.modules if name in ('dagster', 'dagster_databricks', 'typer')))"
