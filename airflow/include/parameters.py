@@ -1,6 +1,5 @@
 """The parameters of a DAG, from the manifest that mlops_dagster makes of its pipelines.
 
-
 What no schema can say, `mlops step` says before the first step of a run works.
 """
 

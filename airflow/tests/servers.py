@@ -55,8 +55,9 @@ class Airflow:
     def call(self, path, method="GET", body=None):
         return call(f"{self.url}/api/v2{path}", method, body, self.token)
 
-    def trigger(self, dag, conf):
-        status, said = self.call(f"/dags/{dag}/dagRuns", "POST", {"logical_date": None, "conf": conf})
+    def trigger(self, dag, conf, run_id=None):
+        body = {"logical_date": None, "conf": conf, "dag_run_id": run_id}
+        status, said = self.call(f"/dags/{dag}/dagRuns", "POST", body)
         assert status == 200, said
         return Run(self, f"/dags/{dag}/dagRuns/{said['dag_run_id']}", said["dag_run_id"])
 

@@ -22,8 +22,8 @@ def step(
     pipeline: Annotated[
         str | None,
         typer.Option(
-            help="Whose step it is, for example build_model_pipeline. `--given` then has the parameters of the whole "
-            "run, and if one of them is refused, its first step is.",
+            help="The pipeline that runs, for example build_model_pipeline. `--given` then holds the parameters of all "
+            "its steps, and what is wrong with any of them is refused before this one works.",
             show_default=False,
         ),
     ] = None,

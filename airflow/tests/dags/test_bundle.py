@@ -48,17 +48,11 @@ def test_cluster_libraries_settings_and_permissions_are_the_bundles(bundle):
     assert body["access_control_list"] == [{"permission_level": "CAN_VIEW", "group_name": "analysts"}]
     assert body["timeout_seconds"] == 60
     (task,) = body["tasks"]
+    settings = ['--environment={"MLOPS_INSIDE": "true"}', "--secrets=[]"]
     assert task.pop("python_wheel_task") == {
         "package_name": "mlops_dagster",
         "entry_point": "mlops",
-        "parameters": [
-            '--environment={"MLOPS_INSIDE": "true"}',
-            "--secrets=[]",
-            "--origin=me",
-            "step",
-            "prices",
-            given,
-        ],
+        "parameters": [*settings, "--origin=me", "step", "prices", given],
     }
     assert task == {
         "task_key": "prices",
