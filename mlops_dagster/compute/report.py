@@ -127,11 +127,14 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
 
 def describe_columns(table: str) -> dict[str, str]:
     """Return what the columns of a table hold, and perhaps what those of others do."""
-    from mlops_dagster.ml.features import ARTICLE_FEATURES, HONEST_FEATURES
     from mlops_dagster.ml.prices import PRICE_COLUMNS
+    from mlops_dagster.ml.recipes import RECIPES
 
-    features = {} if table == "prices" else {**HONEST_FEATURES, **ARTICLE_FEATURES}
-    return {**_COLUMNS, **PRICE_COLUMNS, **features}
+    said = {**_COLUMNS, **PRICE_COLUMNS}
+    if table != "prices":
+        for recipe in RECIPES.values():
+            said |= recipe.features
+    return said
 
 
 def _description(column: str, said: Mapping[str, str], sources: "Sources") -> str | None:

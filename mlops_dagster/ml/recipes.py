@@ -28,8 +28,8 @@ class Recipe:
     ----------
     name : str
         As users write it.
-    features : tuple of str
-        The model's inputs, in the order in which it sees them.
+    features : mapping of str to str
+        The model's inputs, in the order in which it sees them, and what each holds.
     compute : callable
         From prices to these features, one row per price row; NaN in the first rows, if they have no full look-back.
     target : {"price", "return"}
@@ -43,7 +43,7 @@ class Recipe:
     """
 
     name: str
-    features: tuple[str, ...]
+    features: Mapping[str, str]
     compute: Callable[[pd.DataFrame], pd.DataFrame]
     target: Literal["price", "return"]
     horizon: Callable[[int], int]
@@ -54,7 +54,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "honest": Recipe(
         name="honest",
-        features=tuple(HONEST_FEATURES),
+        features=HONEST_FEATURES,
         compute=honest_features,
         target="return",
         horizon=lambda rows: 1,
@@ -63,7 +63,7 @@ RECIPES: dict[str, Recipe] = {
     # Exactly the blog's, seed and leakage included.
     "article": Recipe(
         name="article",
-        features=tuple(ARTICLE_FEATURES),
+        features=ARTICLE_FEATURES,
         compute=article_features,
         target="price",
         horizon=lambda rows: math.ceil(0.01 * rows),
@@ -224,7 +224,7 @@ def make_training_set(
         )
         raise refuse("horizon", horizon, cure)
 
-    return TrainingSet(frame, recipe, chosen.features, horizon, test_size).with_split(split)
+    return TrainingSet(frame, recipe, tuple(chosen.features), horizon, test_size).with_split(split)
 
 
 def _columns(features: tuple[str, ...]) -> list[str]:

@@ -62,6 +62,8 @@ def say_decision(report: dict[str, Any]) -> None:
     """Print who is champion, and why."""
     champion = report["champion"]
     who = f"version {champion} is champion" if champion else "there is no champion"
+    if not report["promoted"] and report["challenger"] != champion:
+        who += f", version {report['challenger']} is kept out"
     out.print(f"{report['symbol']}: {who}. {report['reason']}", markup=False)
 
 
