@@ -315,7 +315,6 @@ def begin_anew(request, tracker, home):
     def begin_anew():
         if request.param == "another MLflow":
             tracker.tracking_uri = f"sqlite:///{home}/another/mlflow.db"
-            tracker.connect()
         else:
             MlflowClient(tracker.tracking_uri).delete_registered_model("mlops_dagster.ACME")
 
@@ -326,10 +325,6 @@ def test_a_number_that_was_the_champions_makes_no_champion(train, judge, store, 
     train()
     champion = judge()["champion"]
     begin_anew()
-    with pytest.raises(
-        ModelRefused, match=r"newest model of ACME can't be judged: .* no version 1 .*mlops build-model"
-    ):
-        judge()
     assert train(n_estimators=6) == champion == "1"
 
     facts = judge(beat_persistence=True)

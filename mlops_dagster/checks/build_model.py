@@ -1,16 +1,11 @@
-"""What Dagster checks about each symbol's data and model, and says in words.
-
-What belongs here: questions about what is stored, answered per symbol with numbers and a reason. What doesn't: the
-price contract itself (`ml/prices.py`), which the step enforces before anything is stored; and any gate, which must
-not depend on who looks at a check.
-"""
+"""What Dagster checks about each symbol's data and model, and says in words: no gate depends on them."""
 
 import json
 
 import dagster as dg
 
-from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
-from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged
+from mlops_dagster.assets.step_assets import champion_model, prices, trained_model, training_set
+from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged, warning
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
@@ -43,11 +38,11 @@ def prices_have_no_long_gap(
     gaps = frame["Date"].diff().dt.days.fillna(0)
     longest = int(gaps.max())
     before = frame["Date"].iloc[int(gaps.argmax())].date()
-    return dg.AssetCheckResult(
-        passed=longest <= LONGEST_GAP_DAYS,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"The longest gap is {longest} days, before {before}; up to {LONGEST_GAP_DAYS} are usual.",
-        metadata={"longest_gap_days": longest, "days_of_long_gaps": int((gaps > LONGEST_GAP_DAYS).sum())},
+    return warning(
+        longest <= LONGEST_GAP_DAYS,
+        f"The longest gap is {longest} days, before {before}; up to {LONGEST_GAP_DAYS} are usual.",
+        longest_gap_days=longest,
+        days_of_long_gaps=int((gaps > LONGEST_GAP_DAYS).sum()),
     )
 
 
@@ -60,11 +55,11 @@ def prices_have_no_wild_day(
     moves = frame["AdjClose"].pct_change().abs().fillna(0)
     wildest = float(moves.max())
     day = frame["Date"].iloc[int(moves.argmax())].date()
-    return dg.AssetCheckResult(
-        passed=wildest <= WILDEST_DAY,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"The largest move is {wildest:.1%}, on {day}; up to {WILDEST_DAY:.0%} passes.",
-        metadata={"largest_move": wildest, "wild_days": int((moves > WILDEST_DAY).sum())},
+    return warning(
+        wildest <= WILDEST_DAY,
+        f"The largest move is {wildest:.1%}, on {day}; up to {WILDEST_DAY:.0%} passes.",
+        largest_move=wildest,
+        wild_days=int((moves > WILDEST_DAY).sum()),
     )
 
 
@@ -79,23 +74,18 @@ def training_set_leaks_nothing(
     frame, table = tables_of_run(context, store).read("training_set")
     data = TrainingSet.from_table(frame, table.metadata)
     leaks = find_leaks(data)
-    return dg.AssetCheckResult(
-        passed=not leaks,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=" ".join(leaks) or "Every training row's truth is known before the first test row.",
-        metadata={"recipe": data.recipe, "leaks": len(leaks)},
-    )
+    said = " ".join(leaks) or "Every training row's truth is known before the first test row."
+    return warning(not leaks, said, recipe=data.recipe, leaks=len(leaks))
 
 
 def _skill(context: dg.AssetCheckExecutionContext, store: Store, metric: str, rival: str) -> dg.AssetCheckResult:
     _, table = tables_of_run(context, store).read("trained_model")
     skill = json.loads(table.metadata["metrics"])[metric]
     verdict = "smaller" if skill > 0 else "no smaller"
-    return dg.AssetCheckResult(
-        passed=skill > 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"The model's squared error on the test rows is {verdict} than that of {rival}: skill {skill:.5f}.",
-        metadata={metric: skill, "recipe": table.metadata["recipe"]},
+    return warning(
+        skill > 0,
+        f"The model's squared error on the test rows is {verdict} than that of {rival}: skill {skill:.5f}.",
+        **{metric: skill, "recipe": table.metadata["recipe"]},
     )
 
 
@@ -134,7 +124,7 @@ def champion_is_what_was_registered(
     holder = registry.holder(symbol, CHAMPION)
     if holder != champion:
         other = "nobody has the alias" if holder is None else f"the alias has version {holder.version}"
-        description = f"The table says version {champion.version}, {other}: decide again, or roll back."
+        description = f"The table says version {champion.version}, {other}: decide again (mlops promote)."
         return dg.AssetCheckResult(passed=False, description=description)
     return dg.AssetCheckResult(
         passed=True,

@@ -37,11 +37,15 @@ def check_of_each_symbol(
     return decorate
 
 
+def warning(passed: bool, description: str, **metadata: Any) -> dg.AssetCheckResult:
+    """Say what was found; if it didn't pass, Dagster warns and goes on."""
+    severity = dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(passed=passed, severity=severity, description=description, metadata=metadata)
+
+
 def not_judged(why: str, **metadata: Any) -> dg.AssetCheckResult:
     """Say that there is nothing to judge yet, which isn't a failure."""
-    return dg.AssetCheckResult(
-        passed=True, severity=dg.AssetCheckSeverity.WARN, description=f"Not judged yet: {why}", metadata=metadata
-    )
+    return warning(True, f"Not judged yet: {why}", **metadata)
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What Dagster checks about each symbol's forecasts. See `build_model.py` for what belongs here.
+"""What Dagster checks about each symbol's forecasts.
 
 All of these warn: a forecast is made all the same, and what to do about it is for people, or for the sensor
 `poor_forecasts`, to say.
@@ -6,16 +6,11 @@ All of these warn: a forecast is made all the same, and what to do about it is f
 
 import dagster as dg
 
-from mlops_dagster.assets.forecast import forecast_quality, price_forecast
-from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged
+from mlops_dagster.assets.step_assets import forecast_quality, price_forecast
+from mlops_dagster.checks.each_symbol import check_of_each_symbol, not_judged, warning
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
-
-
-def _warning(passed: bool, description: str, **metadata: dg.MetadataValue | str | float) -> dg.AssetCheckResult:
-    severity = dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=passed, severity=severity, description=description, metadata=metadata)
 
 
 @check_of_each_symbol(price_forecast)
@@ -26,7 +21,7 @@ def forecast_is_fresh(context: dg.AssetCheckExecutionContext, store: dg.Resource
     made, newest = forecasts["Date"].max(), prices["Date"].iloc[-1]
     late = int((prices["Date"] > made).sum())
     behind = f": {late} day{'s' if late != 1 else ''} behind; run forecast_pipeline." if late else "."
-    return _warning(
+    return warning(
         made == newest,
         f"The newest forecast is from {made:%Y-%m-%d}, the newest price of {newest:%Y-%m-%d}{behind}",
         days_behind=late,
@@ -53,14 +48,16 @@ def features_have_not_drifted(
     data, knows_until = by_its_recipe(registered, prices), registered.tags["knows_until"]
     learned = rows_learned_from(data, knows_until)
     if learned.empty:
-        return _warning(False, f"Today's prices have none of the rows up to {knows_until} that it learned from.")
+        return warning(
+            False, f"Today's prices have none of the rows up to {knows_until} that the champion learned from."
+        )
     features = list(data.features)
     shares = share_outside(learned[features], data.frame[features].tail(RECENT_ROWS))
     name, most = next(iter(shares.items()))
-    return _warning(
+    return warning(
         most <= MOST_OUTSIDE,
-        f"Of the last {RECENT_ROWS} rows {most:.0%} lie outside the middle {MIDDLE:.0%} of what the champion learned "
-        f"from in {name}, the feature with the most; up to {MOST_OUTSIDE:.0%} pass.",
+        f"{name} has drifted most: {most:.0%} of its last {RECENT_ROWS} values lie outside the middle {MIDDLE:.0%} of "
+        f"those in training; up to {MOST_OUTSIDE:.0%} pass.",
         **{f"outside_{feature}": share for feature, share in shares.items()},
     )
 
@@ -79,10 +76,10 @@ def forecast_error_has_not_drifted(
         return _too_few(drift.days, RECENT_ROWS)
     if not drift.expected > 0:
         return not_judged("the champion has learned from all days, so there is no error to expect.")
-    return _warning(
+    return warning(
         drift.ratio <= MOST_ERROR,
         f"The rmse of the last {drift.days} scored days is {drift.recent:.3%} of the price, {drift.ratio:.2f} times "
-        f"the champion's {drift.expected:.3%} on rows that it hasn't learned from; up to {MOST_ERROR} times pass.",
+        f"the champion's {drift.expected:.3%} on rows unseen in training; up to {MOST_ERROR} times pass.",
         recent_rmse_of_price=drift.recent,
         expected_rmse_of_price=drift.expected,
         times=drift.ratio,
@@ -103,10 +100,10 @@ def interval_covers_the_truth(
     if len(last) < RECENT_ROWS:
         return _too_few(len(last), RECENT_ROWS)
     chance, inside, meant = chance_of_so_few_inside(last), float(last["inside"].mean()), float(last["interval"].mean())
-    return _warning(
+    return warning(
         chance >= UNLIKELY,
-        f"Of the last {len(last)} scored days {inside:.0%} lie inside their interval, {meant:.0%} were meant to; the "
-        f"chance of so few or fewer is {chance:.2g}, down to {UNLIKELY} passes.",
+        f"Of the last {len(last)} scored days {inside:.0%} lie inside their interval, {meant:.0%} were expected "
+        f"to. The chance of so few is {chance:.2g}; {UNLIKELY} or more passes.",
         coverage=inside,
         interval=meant,
         chance=chance,

@@ -1,9 +1,9 @@
-"""What Dagster checks about each symbol's searches. See `build_model.py` for what belongs here."""
+"""What Dagster checks about each symbol's searches."""
 
 import dagster as dg
 
-from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
-from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
+from mlops_dagster.checks.each_symbol import check_of_each_symbol, warning
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.stack.store import Store
 
@@ -19,13 +19,13 @@ def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]
         """Every candidate of the grid could be fitted and scored on every fold."""
         frame, _ = tables_of_run(context, store).read(table_name)
         failed = frame[frame["mean_test_score"].isna()]
-        return dg.AssetCheckResult(
-            passed=failed.empty,
-            severity=dg.AssetCheckSeverity.WARN,
-            description="All could be scored."
+        return warning(
+            failed.empty,
+            "All could be scored."
             if failed.empty
             else f"{len(failed)} of {len(frame)} have no score, the first is {failed['params'].iloc[0]}.",
-            metadata={"candidates": len(frame), "failed_candidates": len(failed)},
+            candidates=len(frame),
+            failed_candidates=len(failed),
         )
 
     @check_of_each_symbol(asset)
@@ -37,12 +37,7 @@ def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]
 
         frame, _ = tables_of_run(context, store).read(table_name)
         edges = best_at_the_edge(frame)
-        return dg.AssetCheckResult(
-            passed=not edges,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=" ".join(edges) or "The best candidate lies inside the grid.",
-            metadata={"at_the_edge": len(edges)},
-        )
+        return warning(not edges, " ".join(edges) or "The best candidate lies inside the grid.", at_the_edge=len(edges))
 
     return [no_candidate_failed, best_is_inside_the_grid]
 

@@ -1,7 +1,4 @@
-"""What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means.
-
-What belongs here: words and formats. What doesn't: the numbers for programs and for Dagster's plots (`report.py`).
-"""
+"""What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +23,7 @@ MEANINGS: Mapping[str, str] = {
     "days_scored": "forecasts whose day has come",
     "bias": "mean of forecast - truth",
     "coverage": "truths inside their interval",
-    "interval": "meant to be inside",
+    "interval": "expected inside",
     "best_score": "the larger the better; errors are negative",
 }
 _SHARES = ("coverage", "interval")

@@ -1,8 +1,4 @@
-"""The state of things, for people: champions, forecasts, builds, searches, and whether something has to be looked at.
-
-What belongs here: reading tables and saying in words what stands in them. What doesn't: any work of a step, and how
-it is shown (`shell/report_page.py`).
-"""
+"""The state of things, for people: champions, forecasts, builds, searches, and whether something needs a look."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from mlops_dagster import pipelines
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster.steps.champion import by_its_recipe, champion_in, champion_of
-from mlops_dagster.steps.growing import what_is_there
+from mlops_dagster.steps.growing_tables import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +32,6 @@ class Section:
     ----------
     title, explanation, begin : str
         What it is about, how to read it, and what to do as long as there is nothing.
-    columns : tuple of str
-        The table's.
     rows : list of tuple of str
         As people read them.
     pictures : list of bytes
@@ -57,8 +51,6 @@ def state_of(store: Store, registry: Registry) -> list[Section]:
 
     Parameters
     ----------
-    store : Store
-        Whose tables.
     registry : Registry
         Says what the champions have learned from; where it can't, the state says so.
 
@@ -76,7 +68,7 @@ def _forecasts(store: Store) -> Section:
 
     section = Section(
         "Forecasts",
-        "What each champion says of the next day, and the interval that the price is meant to lie in.",
+        "Each champion's forecast of the next day, with its prediction interval.",
         "Forecast: mlops forecast --symbol GSPC",
         ("symbol", "for", "forecast", "change", "interval", "from the price", "of", "by version"),
     )
@@ -103,8 +95,8 @@ def _forecasts(store: Store) -> Section:
 def _attention(store: Store, registry: Registry) -> Section:
     section = Section(
         "Worth a look",
-        "Whether forecasts are up to date, as good as was expected, and made from days like those that the champion "
-        "has learned from. These are the checks that Dagster shows.",
+        "Whether forecasts are up to date and as good as expected, and whether the features still look as they did in "
+        "training. Dagster's checks ask the same.",
         "Forecast: mlops forecast --symbol GSPC",
         ("symbol", "question", "answer", "in numbers"),
     )
@@ -122,7 +114,7 @@ def _drift(symbol: str, prices: pd.DataFrame, store: Store, registry: Registry) 
     from mlops_dagster.ml.forecast_quality import of_newest_horizon
     from mlops_dagster.ml.forecasting import rows_learned_from
 
-    question = "Are the days like those it learned from?"
+    question = "Do the features look as in training?"
     try:
         registered = registry.get(symbol, *(champion_of(symbol, store) or ("",)))
         data = by_its_recipe(registered, prices)
@@ -145,7 +137,7 @@ def _drift(symbol: str, prices: pd.DataFrame, store: Store, registry: Registry) 
     yield "Is it as good as expected?", _answer(not error_drift.ratio > drift.MOST_ERROR), numbers
     chance = drift.chance_of_so_few_inside(scored)
     last = scored.tail(drift.COVERAGE_DAYS)
-    numbers = f"{last['inside'].mean():.0%} of {len(last)} days inside, {last['interval'].mean():.0%} were meant to be"
+    numbers = f"{last['inside'].mean():.0%} of {len(last)} days inside, {last['interval'].mean():.0%} expected"
     yield "Do the intervals hold?", _answer(chance >= drift.UNLIKELY), numbers
 
 
@@ -162,7 +154,7 @@ def _quality(store: Store) -> Section:
         "Over the last 60 days whose price has come. Better than 'the price stays as it is' means that the squared "
         "error is smaller by that share; below 0 it is larger.",
         "No day that was forecast has come. Earlier days, too: mlops forecast --symbol GSPC --catch-up 60",
-        ("symbol", "days scored", "better than 'the price stays as it is'", "inside the interval", "meant to be"),
+        ("symbol", "days scored", "better than 'the price stays as it is'", "inside the interval", "expected"),
     )
     for symbol, frame in _tables("forecast_quality", store):
         scored = of_newest_horizon(frame)
@@ -230,8 +222,8 @@ def _builds(store: Store) -> Section:
 def _searches(store: Store) -> Section:
     section = Section(
         "Last searches",
-        "The best of each symbol's last grid of hyper-parameters, on validation rows. Only a build says whether a "
-        "model with them becomes champion.",
+        "The best candidate of each symbol's last search, on validation rows. Only a build decides, on "
+        "test rows, whether a model with its parameters becomes champion.",
         "Search: mlops search-model --symbol GSPC",
         ("symbol", "searched at (UTC)", "on", "candidates", "best parameters", "score"),
     )

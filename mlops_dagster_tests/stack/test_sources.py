@@ -47,7 +47,7 @@ def test_the_bundled_prices_are_valid(symbol: str) -> None:
     raw, origin = read_prices(symbol)
     prices = validate_prices(raw, source=origin)
     assert origin == f"bundled file {symbol}.csv"
-    assert tuple(prices.columns) == PRICE_COLUMNS
+    assert tuple(prices.columns) == tuple(PRICE_COLUMNS)
     assert len(prices) == 5031
     assert [str(prices["Date"].iloc[row].date()) for row in (0, -1)] == ["1999-01-04", "2018-12-31"]
 
@@ -283,11 +283,16 @@ def test_a_file_that_is_not_utf8(tmp_path: Path, content: bytes, byte: str, line
     assert f"GSPC.csv' is not UTF-8 text (byte {byte} in line {line}). Save it as CSV in UTF-8." in message
 
 
+def test_utf16_without_its_mark_is_named(tmp_path: Path) -> None:
+    file = csv_file(tmp_path)
+    file.write_bytes(file.read_text().encode("utf-16-le"))
+    assert "GSPC.csv' is text in UTF-16, or no text at all. Save it as CSV in UTF-8." in problem(file)
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
         ((HEADER + ROW).encode("utf-16"), "text in UTF-16. Save it as CSV in UTF-8."),
-        ((HEADER + ROW).encode("utf-16-le"), "text in UTF-16, or no text at all. Save it as CSV in UTF-8."),
         (b"PK\x03\x04....xl/workbook.xml", "an Excel workbook (.xlsx)"),
         (b"PK\x03\x04....GSPC.csv", "a zip archive"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook (.xls)"),
