@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.compute.report import readable
 from mlops_dagster.stack.store import TableNotFound
 
 
@@ -45,4 +46,4 @@ def not_judged(why: str, **metadata: Any) -> dg.AssetCheckResult:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(readable(value))

@@ -1,6 +1,6 @@
 """What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means.
 
-What belongs here: words and formats. What doesn't: the numbers for programs and for Dagster's plots (`report.py`).
+What belongs here: words and formats, for Dagster's pages and MLflow's. What doesn't: the numbers for programs.
 """
 
 import re
@@ -33,8 +33,8 @@ _SHARES = ("coverage", "interval")
 _INLINE = 1000  # characters of markdown that Dagster's page opens by itself, less one
 
 
-def summary(metrics: Mapping[str, float]) -> str | None:
-    """Return a markdown table of the metrics that have a meaning here; None if there are none.
+def summary(metrics: Mapping[str, float]) -> str:
+    """Return a markdown table of the metrics that have a meaning here; empty if there are none.
 
     What doesn't fit into the length that Dagster's page shows inline is left out at the end.
 
@@ -58,7 +58,7 @@ def summary(metrics: Mapping[str, float]) -> str | None:
         if len(table) + len(row) >= _INLINE:
             break
         table += row
-    return table if rows else None
+    return table if rows else ""
 
 
 def _written(name: str, value: float) -> str:
