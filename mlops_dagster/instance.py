@@ -4,11 +4,13 @@ What belongs here: what must exist before the first run, and telling Dagster wha
 anything a run does.
 """
 
+import functools
 import hashlib
 import sys
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
@@ -24,13 +26,17 @@ from filelock import FileLock
 from mlops_dagster import steps
 from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
+from mlops_dagster.checks import CHECKS
 from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.files import write_whole
+from mlops_dagster.stack.registry import Registry
+from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin
-from mlops_dagster.steps import StepReport
+from mlops_dagster.steps import Inputs, StepReport
+from mlops_dagster.steps.inputs import pin_of
 
 # Telemetry and the newcomer's dialog are off: the dialog covers every fresh page. A run starts within a second of its
 # launch instead of five. A run whose process was killed is noticed by the daemon. Users may change the file, so that
@@ -157,12 +163,16 @@ def add_symbols(instance: dg.DagsterInstance, symbols: list[str]) -> list[str]:
     return new
 
 
-def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
+@functools.cache  # a command tells of several steps
+def _opened(home: Path) -> dg.DagsterInstance:
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def tell_instance(home: Path, report: StepReport, origin: Origin, store: Store, registry: Registry) -> None:
     """Tell a Dagster instance of a step that was run outside of it, so that its pages and schedules know of it.
 
     The event is what the asset itself would have reported, with the same metadata, data version, code version and
-    inputs; it belongs to no run. Checks aren't evaluated: they read the tables and load the champion again, which takes
-    longer than many a step. Dagster evaluates them with the next run, or when somebody asks on their page.
+    inputs, and its checks are answered from the same tables; all of it belongs to no run.
 
     Parameters
     ----------
@@ -172,29 +182,52 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
         What the step said.
     origin : Origin
         Who ran it.
+    store, registry : Store, Registry
+        Where its checks look.
     """
     key = dg.AssetKey(report.step)
     result = to_result(report)
     assert result.data_version is not None
     tags = {CODE_VERSION_TAG: steps.step_code_version(report.step), DATA_VERSION_TAG: result.data_version.value}
     tags[DATA_VERSION_IS_USER_PROVIDED_TAG] = "true"
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        add_symbols(instance, [report.symbol])
-        for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
-            pin = report.inputs.get(parent.to_user_string())
-            if pin is None:  # a rollback reads no table
-                there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
-            else:
-                there = event_of(instance, parent, report.symbol, pin)
-            version = there and extract_data_version_from_entry(there.event_log_entry)
-            tags[get_input_data_version_tag(parent)] = (version or DEFAULT_DATA_VERSION).value
-            tags[get_input_event_pointer_tag(parent)] = str(there.storage_id) if there else NULL_EVENT_POINTER
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                key,
-                description=f"Made outside of Dagster ({origin.orchestrator}, run {origin.run_id}).",
-                partition=report.symbol,
-                metadata=result.metadata,
-                tags=tags,
-            )
+    instance = _opened(home)
+    add_symbols(instance, [report.symbol])
+    for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
+        pin = report.inputs.get(parent.to_user_string())
+        if pin is None:  # a rollback reads no table
+            there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
+        else:
+            there = event_of(instance, parent, report.symbol, pin)
+        version = there and extract_data_version_from_entry(there.event_log_entry)
+        tags[get_input_data_version_tag(parent)] = (version or DEFAULT_DATA_VERSION).value
+        tags[get_input_event_pointer_tag(parent)] = str(there.storage_id) if there else NULL_EVENT_POINTER
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            key,
+            description=f"Made outside of Dagster ({origin.orchestrator}, run {origin.run_id}).",
+            partition=report.symbol,
+            metadata=result.metadata,
+            tags=tags,
         )
+    )
+    made = event_of(instance, key, report.symbol, pin_of(report.table))
+    about = made and AssetCheckEvaluationTargetMaterializationData(
+        storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
+    )
+    tables = Inputs(report.symbol, store, {**report.inputs, **report.outputs})
+    for check in CHECKS:
+        if check.asset.key == key:
+            answer = check.answer(tables, registry)
+            instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=key,
+                    check_name=check.ask.__name__,
+                    passed=answer.passed,
+                    metadata=answer.metadata,
+                    target_materialization_data=about,
+                    severity=answer.severity,
+                    description=answer.description,
+                    blocking=check.blocking,
+                    partition=report.symbol,
+                )
+            )

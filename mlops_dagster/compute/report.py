@@ -107,6 +107,7 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     metadata: dict[str, Any] = {}
     if said := summary(report.metrics):
         metadata["summary"] = dg.MetadataValue.md(said)
+    metadata |= {name: _to_metadata(value) for name, value in report.facts.items() if _is_markdown(value)}
     metadata |= _pictures(report)
     if report.mlflow_url:
         # Shorter than the address, which no page breaks: whatever is too wide cuts off all that stands above and below.
@@ -179,11 +180,17 @@ def readable(value: Any) -> Any:
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
+def _is_markdown(value: Any) -> bool:
+    return isinstance(value, str) and "\n" in value
+
+
 def _to_metadata(value: Any) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return _side_by_side({f"{place}.": one for place, one in enumerate(value, 1)})
     if isinstance(value, list):
         return dg.MetadataValue.md("\n".join(f"- {item}" for item in value) or "none")
+    if _is_markdown(value):
+        return dg.MetadataValue.md(value)
     if isinstance(value, dict):
         return dg.MetadataValue.json({name: readable(one) for name, one in value.items()})
     return readable(value)

@@ -162,13 +162,14 @@ def forecast_quality(
 
     from mlops_dagster.ml import forecast_plots
     from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics, score
+    from mlops_dagster.steps.state import state_in_short
 
     forecasts, _ = tables.read(TABLE)
     price_frame, _ = tables.read("prices")
     scored = score(forecasts, price_frame)
     table = store.write("forecast_quality", symbol, scored)
     latest = of_newest_horizon(scored)
-    metrics = rolling_metrics(latest)
+    metrics, used = rolling_metrics(latest), tables.used
     days = forecasts.drop_duplicates(["Date", "horizon"])
     report = StepReport(
         step="forecast_quality",
@@ -178,12 +179,13 @@ def forecast_quality(
         **shown(scored),
         facts={
             "summary": _summary(metrics),
+            **({"state": state_in_short(tables, tracker.registry)} if tracker is not None else {}),
             "days_waiting": len(days) - len(scored),
             "horizon": None if latest.empty else int(latest["horizon"].iloc[-1]),
             "first_day": None if latest.empty else str(latest["Date"].iloc[0].date()),
             "last_day": None if latest.empty else str(latest["Date"].iloc[-1].date()),
         },
-        inputs=tables.used,
+        inputs=used,
         metrics=metrics,
     )
     if latest.empty:

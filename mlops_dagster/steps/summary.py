@@ -30,7 +30,8 @@ MEANINGS: Mapping[str, str] = {
     "best_score": "the larger the better; errors are negative",
 }
 _SHARES = ("coverage", "interval")
-_INLINE = 1000  # characters of markdown that Dagster's page opens by itself, less one
+INLINE = 1000
+"""From so many characters on Dagster's page hides markdown behind a click."""
 
 
 def summary(metrics: Mapping[str, float]) -> str:
@@ -55,7 +56,7 @@ def summary(metrics: Mapping[str, float]) -> str:
             window = f"last {days[1]} days: " if days else ""
             rows.append(f"\n| {name} | {_written(name, value)} | {window}{meaning} |")
     for row in rows:
-        if len(table) + len(row) >= _INLINE:
+        if len(table) + len(row) >= INLINE:
             break
         table += row
     return table if rows else ""
