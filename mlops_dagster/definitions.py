@@ -26,7 +26,7 @@ def definitions_of(deployment: Deployment) -> dg.Definitions:
     """Wire everything for one deployment; nothing is connected yet."""
     return dg.Definitions(
         assets=with_code_and_tags(ASSETS),
-        asset_checks=[check.definition for check in CHECKS],
+        asset_checks=CHECKS,
         jobs=JOBS,
         schedules=schedules_of(deployment),
         sensors=[

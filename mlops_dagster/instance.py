@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
@@ -26,17 +25,13 @@ from filelock import FileLock
 from mlops_dagster import steps
 from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
-from mlops_dagster.checks import CHECKS
 from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.files import write_whole
-from mlops_dagster.stack.registry import Registry
-from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin
-from mlops_dagster.steps import Inputs, StepReport
-from mlops_dagster.steps.inputs import pin_of
+from mlops_dagster.steps import StepReport
 
 # Telemetry and the newcomer's dialog are off: the dialog covers every fresh page. A run starts within a second of its
 # launch instead of five. A run whose process was killed is noticed by the daemon. Users may change the file, so that
@@ -168,11 +163,12 @@ def _opened(home: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(home))
 
 
-def tell_instance(home: Path, report: StepReport, origin: Origin, store: Store, registry: Registry) -> None:
+def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     """Tell a Dagster instance of a step that was run outside of it, so that its pages and schedules know of it.
 
     The event is what the asset itself would have reported, with the same metadata, data version, code version and
-    inputs, and its checks are answered from the same tables; all of it belongs to no run.
+    inputs; it belongs to no run. The results of checks aren't told: of those without a run Dagster 1.13 keeps one for
+    each check and partition, and refuses a second. They are made by the next run, or when somebody asks on their page.
 
     Parameters
     ----------
@@ -182,8 +178,6 @@ def tell_instance(home: Path, report: StepReport, origin: Origin, store: Store, 
         What the step said.
     origin : Origin
         Who ran it.
-    store, registry : Store, Registry
-        Where its checks look.
     """
     key = dg.AssetKey(report.step)
     result = to_result(report)
@@ -210,24 +204,3 @@ def tell_instance(home: Path, report: StepReport, origin: Origin, store: Store, 
             tags=tags,
         )
     )
-    made = event_of(instance, key, report.symbol, pin_of(report.table))
-    about = made and AssetCheckEvaluationTargetMaterializationData(
-        storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
-    )
-    tables = Inputs(report.symbol, store, {**report.inputs, **report.outputs})
-    for check in CHECKS:
-        if check.asset.key == key:
-            answer = check.answer(tables, registry)
-            instance.report_runless_asset_event(
-                dg.AssetCheckEvaluation(
-                    asset_key=key,
-                    check_name=check.ask.__name__,
-                    passed=answer.passed,
-                    metadata=answer.metadata,
-                    target_materialization_data=about,
-                    severity=answer.severity,
-                    description=answer.description,
-                    blocking=check.blocking,
-                    partition=report.symbol,
-                )
-            )

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
-from mlops_dagster.checks.each_symbol import Check, check_of_each_symbol
+from mlops_dagster.checks.each_symbol import check_of_each_symbol
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.steps import Inputs
 from mlops_dagster.steps.findings import Finding
 
 
-def _search_checks(asset: dg.AssetsDefinition) -> list[Check]:
+def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
     """Make the checks of a search; where its trees were grown makes no difference to them."""
     table_name = asset.key.to_user_string()
 

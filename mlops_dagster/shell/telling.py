@@ -29,16 +29,13 @@ def tell_dagster(settings: Any, report: Any, origin: Origin, warn: Callable[[str
         return
     try:
         from mlops_dagster.instance import tell_instance
-        from mlops_dagster.stack.store import store_of
-        from mlops_dagster.stack.tracking import MlflowTracker
     except ModuleNotFoundError:  # Dagster isn't installed here
         return
     said: list[str] = []
 
     def tell() -> None:
         try:
-            registry = MlflowTracker(**settings.tracker_settings()).registry
-            tell_instance(home, report, origin, store_of(settings), registry)
+            tell_instance(home, report, origin)
         except Exception as error:  # noqa: BLE001 - a broken database, settings of another version, anything
             said.append(f"{type(error).__name__}: {(redacted(str(error)) or 'no reason given').splitlines()[0][:200]}")
 
@@ -50,7 +47,7 @@ def tell_dagster(settings: Any, report: Any, origin: Origin, warn: Callable[[str
         said.append(f"no answer within {PATIENCE} seconds")
     if said:
         _silent.add(home)
-        warn(f"Dagster at {home} couldn't be told and doesn't show this step or its checks ({said[0]}).")
+        warn(f"Dagster at {home} couldn't be told and doesn't show this step ({said[0]}).")
 
 
 def dagster_home(settings: Any) -> Path | None:
