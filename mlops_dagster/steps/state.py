@@ -263,7 +263,7 @@ _PARTS = (
         "Search: mlops search-model --symbol GSPC",
         ("searched at (UTC)", "on", "candidates", "best parameters", "score"),
         _searches,
-        "{0}, best of {2}: {3}".format,
+        "{0}, the best of {2} candidates: {3}".format,
     ),
     _Part(
         "Builds compared",
