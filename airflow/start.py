@@ -1,7 +1,6 @@
 """Airflow on this machine, for trying it out: one folder of state, the four processes, and how to trigger a run.
 
-What belongs here: settings of a local Airflow, start and stop. What doesn't: what a deployment of Airflow needs, since
-Astro, Helm and others bring their own, and the DAGs. Standard library only.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -100,9 +99,10 @@ def standalone(home: Path, log: Path) -> Iterator[list[subprocess.Popen[bytes]]]
     finally:
         for process in processes:
             process.terminate()
+        until = time.monotonic() + 10
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
+                process.wait(timeout=max(0, until - time.monotonic()))
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
@@ -116,8 +116,7 @@ def _die_with_parent() -> None:
 def healthy(url: str) -> bool:
     """Whether every component says that it is well."""
     try:
-        with _opener().open(f"{url}/api/v2/monitor/health", timeout=10) as answer:
-            said = json.load(answer)
+        said = _ask(f"{url}/api/v2/monitor/health")
     except (OSError, ValueError):
         return False
     return all(said[name]["status"] == "healthy" for name in COMPONENTS)
@@ -125,10 +124,7 @@ def healthy(url: str) -> bool:
 
 def token_of(url: str, home: Path) -> str:
     """Return a token for the REST API."""
-    body = json.dumps({"username": "admin", "password": password_of(home)}).encode()
-    request = urllib.request.Request(f"{url}/auth/token", body, {"Content-Type": "application/json"})  # noqa: S310
-    with _opener().open(request, timeout=60) as answer:
-        token: str = json.load(answer)["access_token"]
+    token: str = _ask(f"{url}/auth/token", {"username": "admin", "password": password_of(home)})["access_token"]
     return token
 
 
@@ -136,10 +132,7 @@ def ready(url: str, home: Path) -> bool:
     """Whether every component is well and the DAGs are there, which are read only after that."""
     if not healthy(url):
         return False
-    headers = {"Authorization": f"Bearer {token_of(url, home)}"}
-    request = urllib.request.Request(f"{url}/api/v2/dags?limit=100", headers=headers)  # noqa: S310 - our own address
-    with _opener().open(request, timeout=60) as answer:
-        there = {dag["dag_id"] for dag in json.load(answer)["dags"]}
+    there = {dag["dag_id"] for dag in _ask(f"{url}/api/v2/dags?limit=100", token=token_of(url, home))["dags"]}
     return {file.stem for file in (PROJECT / "dags").glob("*.py")} <= there
 
 
@@ -149,8 +142,11 @@ def password_of(home: Path) -> str:
     return passwords["admin"]
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _ask(url: str, body: dict[str, str] | None = None, token: str = "") -> Any:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)  # noqa: S310 - ours
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 BANNER = """

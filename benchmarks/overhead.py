@@ -39,20 +39,18 @@ BIN = Path(sys.executable).parent
 # The steps as plain functions, run as often as it is told in one process; prints the seconds of each time.
 BARE = f"""
 import sys, time, uuid
-from mlops_dagster import pipelines, steps
+from mlops_dagster import pipelines
+from mlops_dagster.session import Session
 from mlops_dagster.stack.deployment_files import load_deployment
-from mlops_dagster.stack.store import store_of
-from mlops_dagster.stack.tracking import MlflowTracker, Origin
+from mlops_dagster.stack.tracking import Origin
 
-deployment = load_deployment()
-tracker = MlflowTracker(**deployment.tracker_settings())
-tracker.connect()
-tools = dict(deployment=deployment, store=store_of(deployment), tracker=tracker)
+session = Session(load_deployment(), Origin("shell", str(uuid.uuid4()), None))
+session.tracker.connect()
 for _ in range(int(sys.argv[1])):
     began = time.perf_counter()
     for step in pipelines.BUILD_MODEL.steps:
         given = {FOREST} if step.name == "trained_model" else {{}}
-        steps.run_step(step.name, "{SYMBOL}", given, **tools, origin=Origin("shell", str(uuid.uuid4()), None))
+        session.run(step.name, "{SYMBOL}", given)
     print(time.perf_counter() - began, flush=True)
 """
 IN_PROCESS = f"""
@@ -79,9 +77,9 @@ defs = dg.Definitions(**{{part: getattr(definitions.defs, part) for part in part
 # The same commands, with the collector as Python sets it.
 COLLECTS_OFTEN = """
 import sys
-from mlops_dagster import garbage
+from mlops_dagster import gc_settings
 
-garbage.collect_rarely = lambda: None
+gc_settings.collect_rarely = lambda: None
 command = sys.argv.pop(1)
 if command == "mlops":
     from mlops_dagster.cli import main

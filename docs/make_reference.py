@@ -27,15 +27,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mlops_dagster import pipelines, steps
+from mlops_dagster import pipelines
 from mlops_dagster.cli import app
-from mlops_dagster.compute.report import COLUMNS
+from mlops_dagster.compute.report import describe_columns
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.jobs import JOBS
+from mlops_dagster.session import Session
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
-from mlops_dagster.stack.store import store_of
-from mlops_dagster.stack.tracking import MlflowTracker, Origin
+from mlops_dagster.stack.tracking import Origin
 
 REFERENCE = Path(__file__).parent / "reference.md"
 HEAD = """\
@@ -101,7 +101,7 @@ def pipelines_part() -> Iterator[str]:
             yield from table(
                 ("parameter", "what may be given", "not given", "what it is"),
                 (
-                    (code(one.name), _domain(one), _default(step, one), _DEFAULT.sub("", one.description).strip())
+                    (code(one.name), _domain(one), _default(one), _DEFAULT.sub("", one.description).strip())
                     for one in step.parameters
                 ),
             )
@@ -117,13 +117,8 @@ def _domain(one: pipelines.Parameter) -> str:
     return ", ".join(map(code, one.choices)) if one.choices else one.domain
 
 
-def _default(step: pipelines.Step, one: pipelines.Parameter) -> str:
-    if step is pipelines.TRAINING_SET and one.name == "recipe":
-        return code("honest")
-    by_recipe = {recipe: values[one.name] for recipe, values in pipelines.RECIPE_DEFAULTS.items() if one.name in values}
-    for fixed in (pipelines.GATE_DEFAULTS, pipelines.SEARCH_DEFAULTS, pipelines.FORECASTING_DEFAULTS):
-        if one.name in fixed:
-            by_recipe = {"": fixed[one.name]}
+def _default(one: pipelines.Parameter) -> str:
+    by_recipe = pipelines.defaults_of(one.name)
     if not by_recipe:
         return said[1] if (said := _DEFAULT.search(one.description)) else ""
     if len(set(by_recipe.values())) == 1:
@@ -155,22 +150,15 @@ def tables_part() -> Iterator[str]:
 
 
 def _make_tables() -> dict[str, dict[str, tuple[str, str]]]:
-    deployment = load_deployment()
-    store = store_of(deployment)
-    tools: typing.Any = {
-        "deployment": deployment,
-        "store": store,
-        "tracker": MlflowTracker(**deployment.tracker_settings()),
-        "origin": Origin("shell", "reference", None),
-    }
+    session = Session(load_deployment(), Origin("shell", "reference", None))
     made = {}
     for step in pipelines.STEPS.values():
         if step.name in SAME_TABLE:
             continue
-        columns = steps.run_step(step.name, "GSPC", SMALL.get(step.name, {}), **tools).columns
-        made[step.name] = {name: (dtype, COLUMNS.get(name, "")) for name, dtype in columns.items()}
+        columns = session.run(step.name, "GSPC", SMALL.get(step.name, {})).columns
+        made[step.name] = {name: (dtype, describe_columns(step.name).get(name, "")) for name, dtype in columns.items()}
         if step is pipelines.TRAINING_SET:
-            made[step.name] = _with_other_recipes(made[step.name], store)
+            made[step.name] = _with_other_recipes(made[step.name], session.store)
     return made
 
 
@@ -183,7 +171,7 @@ def _with_other_recipes(columns: dict[str, tuple[str, str]], store: typing.Any) 
     for recipe in RECIPES:
         frame = make_training_set(prices, recipe=recipe).frame
         for name, dtype in frame.dtypes.items():
-            whole.setdefault(str(name), (str(dtype), COLUMNS.get(str(name), "")))
+            whole.setdefault(str(name), (str(dtype), describe_columns("training_set").get(str(name), "")))
             names.setdefault(str(name), []).append(recipe)
     return {
         name: (dtype, said if len(names[name]) == len(RECIPES) else f"{said} (recipe {', '.join(names[name])})")

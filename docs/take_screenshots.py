@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import FloatRect, Page, sync_playwright
+from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 DAGSTER = os.environ.get("MLOPS_DAGSTER_URL", "http://127.0.0.1:3000")
@@ -35,20 +35,15 @@ def lineage(page: Page) -> None:
 
 def launchpad(page: Page) -> None:
     """The launchpad with a partition chosen; then a launch with other hyper-parameters, watched until it is done."""
-    page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/build_model_pipeline/playground")
-    _choose_symbol(page)
-    editor = page.locator(".CodeMirror").first
-    editor.get_by_text("n_estimators").wait_for()
-    page.mouse.move(700, 550)  # away from anything that would explain itself
+    editor = _open_launchpad(page, "build_model_pipeline", "n_estimators")
+    page.mouse.move(600, 500)  # away from anything that would explain itself
     page.wait_for_timeout(2000)
     _save(page, "launchpad.png")
     # Typed in place of the 200 that is there, as a user would.
     editor.evaluate(
         "node => node.CodeMirror.setValue(node.CodeMirror.getValue().replace('n_estimators: 200', 'n_estimators: 150'))"
     )
-    page.wait_for_timeout(1500)
-    page.get_by_role("button", name="Launch Run").click()
-    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
+    _launch(page)
 
 
 def model(page: Page) -> None:
@@ -73,12 +68,8 @@ def model(page: Page) -> None:
 
 def search(page: Page) -> None:
     """A search with the preset that the launchpad opens with, and the picture that shows all of its candidates."""
-    page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/search_model_pipeline/playground")
-    _choose_symbol(page)
-    page.locator(".CodeMirror").first.get_by_text("preset").wait_for()
-    page.wait_for_timeout(1500)
-    page.get_by_role("button", name="Launch Run").click()
-    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
+    _open_launchpad(page, "search_model_pipeline", "preset")
+    _launch(page)
     page.goto(f"{DAGSTER}/assets/grid_search_results?view=partitions&partition=GSPC")
     _save_with_picture(page, "search.png", "parallel_coordinates")
 
@@ -91,17 +82,11 @@ def champion(page: Page) -> None:
 
 def forecasts(page: Page) -> None:
     """Two months of forecasts, caught up with, beside the prices that came; the newest forecast is the last of them."""
-    page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/forecast_pipeline/playground")
-    _choose_symbol(page)
-    editor = page.locator(".CodeMirror").first
-    editor.get_by_text("catch_up").wait_for()
-    page.wait_for_timeout(5000)  # what the job opens with comes again with the symbol
+    editor = _open_launchpad(page, "forecast_pipeline", "catch_up")
     editor.evaluate(
         "node => node.CodeMirror.setValue(node.CodeMirror.getValue().replace('catch_up: 0', 'catch_up: 60'))"
     )
-    page.wait_for_timeout(1500)
-    page.get_by_role("button", name="Launch Run").click()
-    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
+    _launch(page)
     page.goto(f"{DAGSTER}/assets/price_forecast?view=partitions&partition=GSPC")
     _save_with_picture(page, "price_forecast.png", "forecast_and_price")
 
@@ -144,6 +129,28 @@ def _save(page: Page, name: str, clip: FloatRect | None = None) -> None:
     taken = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
     shrunk = taken.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     shrunk.save(IMAGES / name, optimize=True)
+
+
+def _open_launchpad(page: Page, job: str, known_by: str) -> Locator:
+    """Open a job's launchpad as the documents say, choose a symbol, and return the editor."""
+    page.goto(f"{DAGSTER}/locations/mlops_dagster/jobs/{job}")
+    materialize = page.get_by_text("Materialize all").first
+    materialize.wait_for()
+    page.wait_for_timeout(5000)  # the graph is laid out, and the button made anew
+    materialize.locator("xpath=ancestor::*[count(.//button)>=2][1]").get_by_role("button").last.click()
+    page.get_by_text("Open launchpad").click()
+    _choose_symbol(page)
+    editor = page.locator(".CodeMirror", has_text="ops:").last  # the page behind has one, too: it filters assets
+    editor.get_by_text(known_by).wait_for()
+    page.wait_for_timeout(5000)  # what the job opens with comes again with the symbol
+    return editor
+
+
+def _launch(page: Page) -> None:
+    page.wait_for_timeout(1500)
+    page.get_by_text("Materialize", exact=True).last.click()
+    page.wait_for_url("**/runs/*")
+    page.get_by_text("RUN_SUCCESS").first.wait_for(timeout=300_000)
 
 
 def _choose_symbol(page: Page) -> None:

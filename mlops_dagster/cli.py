@@ -1,8 +1,6 @@
 """`mlops`: the steps from a shell, and what other orchestrators' tasks call.
 
-What belongs here: options in, one call per step, a readable or a JSON report out. What doesn't: the commands about
-searches (`shell/`), any work of a step, and Dagster, which `mlops init` and `mlops ui` alone need and import
-when they run.
+The commands stand in `shell/`. Dagster is imported only by those that are about it, and when they run.
 
 Exit status: 0 done, 1 the work failed, 2 a parameter or setting was refused before any work, 130/143 stopped.
 """
@@ -13,16 +11,15 @@ import shlex
 import signal
 import sys
 import threading
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from mlops_dagster import __version__, pipelines
-from mlops_dagster.garbage import collect_rarely
+from mlops_dagster import __version__
+from mlops_dagster.gc_settings import collect_rarely
 from mlops_dagster.shell import (
+    build_model,
     bundle,
     cache,
     champion,
@@ -36,34 +33,16 @@ from mlops_dagster.shell import (
     ui,
 )
 from mlops_dagster.shell import step as one_step
-from mlops_dagster.shell.calling import Caller, Environment, Secrets, plain_arguments, shell_origin, take_orders
+from mlops_dagster.shell.calling import Caller, Environment, Secrets, apply_caller_options, plain_arguments
 from mlops_dagster.shell.output import (
-    AllowLeaks,
     AsJson,
-    BeatPersistence,
     DeploymentName,
-    EachSymbol,
-    End,
-    Horizon,
-    Margin,
-    PricePath,
-    RandomState,
-    Recipe,
-    Sha256,
-    Source,
-    Start,
-    Symbols,
-    TestSize,
-    errors_said_well,
+    handle_errors,
     open_tracker,
-    option,
     out,
-    price_parameters,
     print_json,
     progress,
-    run_steps,
     say_next,
-    shell_tracker,
 )
 from mlops_dagster.stack.files import said_by_the_disk
 
@@ -78,87 +57,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def build_model(
-    symbol: Symbols,
-    max_depth: Annotated[int | None, option("max_depth")] = None,
-    n_estimators: Annotated[int | None, option("n_estimators")] = None,
-    min_samples_leaf: Annotated[int | None, option("min_samples_leaf")] = None,
-    min_samples_split: Annotated[int | None, option("min_samples_split")] = None,
-    max_features: Annotated[float | None, option("max_features")] = None,
-    bootstrap: Annotated[bool | None, option("bootstrap")] = None,
-    random_state: RandomState = None,
-    recipe: Recipe = "honest",
-    horizon: Horizon = None,
-    test_size: TestSize = None,
-    source: Source = None,
-    path: PricePath = None,
-    sha256: Sha256 = None,
-    start: Start = None,
-    end: End = None,
-    margin: Margin = None,
-    beat_persistence: BeatPersistence = None,
-    allow_leaks: AllowLeaks = None,
-    deployment: DeploymentName = None,
-    as_json: AsJson = False,
-) -> None:
-    """Build a model: prices, training set, trained model, champion (build_model_pipeline).
-
-    Example: mlops build-model --symbol GSPC --max-depth 80 --n-estimators 100
-    """
-    forest = {
-        "max_depth": max_depth,
-        "n_estimators": n_estimators,
-        "min_samples_leaf": min_samples_leaf,
-        "min_samples_split": min_samples_split,
-        "max_features": max_features,
-        "bootstrap": bootstrap,
-        "random_state": random_state,
-    }
-    rules = {"margin": margin, "beat_persistence": beat_persistence, "allow_leaks": allow_leaks}
-    split = {"recipe": recipe, "horizon": horizon, "test_size": test_size}
-    with errors_said_well(as_json):
-        for one in symbol:
-            pipelines.check_symbol(one)
-        pipelines.check_parameters(pipelines.TRAINING_SET.parameters, split)
-        pipelines.resolve_forest(recipe, forest)
-        pipelines.check_parameters(pipelines.GATE, rules)
-
-        from mlops_dagster import steps
-        from mlops_dagster.stack.deployment_files import load_deployment
-        from mlops_dagster.stack.store import store_of
-
-        settings = load_deployment(deployment)
-        tracker = shell_tracker(settings)
-        where = price_parameters(
-            settings, symbol, {"source": source, "path": path, "sha256": sha256, "start": start, "end": end}
-        )
-        store = store_of(settings)
-        origin = shell_origin()
-        each = EachSymbol(symbol)
-        with steps.training_engine(settings) as engine:
-            tracked: Any = {"store": store, "tracker": tracker, "origin": origin}
-
-            def build(one: str) -> dict[str, Any]:
-                calls = {
-                    "prices": partial(steps.prices, one, where, store=store, limits=settings.limits),
-                    "training_set": partial(steps.training_set, one, split, store=store),
-                    "trained_model": partial(steps.trained_model, one, forest, **tracked, engine=engine),
-                    "champion_model": partial(steps.champion_model, one, rules, **tracked),
-                }
-                return run_steps(one, calls, settings, origin)
-
-            reports = each.do(build)
-
-        def show() -> None:
-            for made in reports.values():
-                _print_model(made["trained_model"])
-                champion.say_decision(made["champion_model"])
-            champion.say_what_follows([made["champion_model"] for made in reports.values()])
-
-        each.say(as_json, {"pipeline": pipelines.BUILD_MODEL.name, "run_id": origin.run_id, "symbols": reports}, show)
-
-
+app.command()(build_model.build_model)
 app.command()(champion.promote)
 app.command()(champion.rollback)
 app.command()(forecast.forecast)
@@ -172,7 +71,7 @@ app.command()(report.report)
 @app.command()
 def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Make the state folder ready: MLflow's database, Dagster's home, the symbols as partitions."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
@@ -206,17 +105,8 @@ def _before_the_command(
     if version:
         out.print(__version__)
         raise typer.Exit
-    with errors_said_well(as_json=False):
-        take_orders(environment, secrets, caller)
-
-
-def _print_model(model: dict[str, Any]) -> None:
-    table = Table(title=f"{model['symbol']}: {model['recipe']} recipe", title_justify="left", show_header=False)
-    for name, value in model["metrics"].items():
-        table.add_row(name, f"{value:,.6g}")
-    table.add_row("model", model["model_uri"])
-    table.add_row("MLflow run", model["mlflow_run_id"])
-    out.print(table)
+    with handle_errors(as_json=False):
+        apply_caller_options(environment, secrets, caller)
 
 
 def main() -> None:

@@ -3,9 +3,6 @@
 What differs for those who choose it (``tracking.client: dagster-mlflow``): there is one MLflow run per Dagster run,
 not one per training; it works inside of Dagster only; and it goes through MLflow's global state, so the global
 tracking URI is set for the whole process.
-
-What belongs here: starting dagster-mlflow's run, and undoing what it leaves behind. What doesn't: logging, which is
-:class:`TrackedRun`'s as ever.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mlops_dagster.stack import open_runs
-from mlops_dagster.stack.mlflow_connection import TrackingError, explained, reach
+from mlops_dagster.stack.mlflow_connection import TrackingError, reach, tracking_errors
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
 from mlops_dagster.stack.tracking import MlflowTracker, TrackedRun
 
@@ -64,10 +61,6 @@ class DagsterMlflowTracker(MlflowTracker):
         ----------
         name : str
             The tracked step's, for its status; the MLflow run itself is named after the job.
-        origin : Origin
-            The Dagster run.
-        tags : mapping of str to str
-            Tags to set at once.
 
         Raises
         ------
@@ -115,7 +108,7 @@ class DagsterMlflowTracker(MlflowTracker):
             "extra_tags": self.extra_tags
             | ({} if self.parent_run_id is None else {"mlflow.parentRunId": self.parent_run_id}),
         }
-        with explained("beginning a run with dagster-mlflow", self.tracking_uri), warnings.catch_warnings():
+        with tracking_errors("beginning a run with dagster-mlflow", self.tracking_uri), warnings.catch_warnings():
             # That it's beta, and that it uses names of Dagster's which are going: nobody here can do anything about it.
             warnings.simplefilter("ignore")
             next(mlflow_tracking.resource_fn(self._context.replace_config(config)))  # type: ignore[call-arg]
@@ -128,7 +121,7 @@ class DagsterMlflowTracker(MlflowTracker):
 
         client = reach(self.tracking_uri)
         tag = FAILED_STEP + name
-        with self._one_at_a_time(), explained(f"ending run {run.run_id} ({status})", self.tracking_uri):
+        with self._one_at_a_time(), tracking_errors(f"ending run {run.run_id} ({status})", self.tracking_uri):
             failed = {key for key in client.get_run(run.run_id).data.tags if key.startswith(FAILED_STEP)}
             if status != "FINISHED":
                 client.set_tag(run.run_id, tag, status)

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.config import refuse_bad_run
+from mlops_dagster.assets.step_assets import ASSETS
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
-from mlops_dagster.garbage import collect_rarely
+from mlops_dagster.gc_settings import collect_rarely
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.resources import resources_of
 from mlops_dagster.run_workers import in_process_executor

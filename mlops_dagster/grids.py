@@ -1,8 +1,6 @@
 """The grids of a search: the presets, and what a user's own grid means.
 
-What belongs here: turning what was given into a list of values per parameter, after refusing what can't be searched:
-an empty list, a value out of bounds, more candidates than anybody can wait for. Nothing is enumerated before it has
-been counted. What doesn't: the search (`ml/grid_search`). Standard library only, like `pipelines.py`.
+Nothing is enumerated before it has been counted. Standard library only, like `pipelines.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +15,11 @@ from mlops_dagster.errors import refuse
 from mlops_dagster.pipelines import (
     FOREST,
     RECIPE,
+    RECIPES,
     SEARCH,
     SEARCH_DEFAULTS,
     Parameter,
+    Pipeline,
     Step,
     check_parameters,
     resolve_forest,
@@ -124,6 +124,31 @@ def check_step(step: Step, given: Mapping[str, object], recipe: str = "honest") 
     if step.parameters == SEARCH:
         resolve_search(recipe, checked)
     return checked
+
+
+def check_run(pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Check all that a run of a pipeline is given, and return what each of its steps takes.
+
+    Raises
+    ------
+    mlops_dagster.errors.ParameterError
+        For any parameter that no step of the pipeline knows, that is bad, or that contradicts another.
+
+    Examples
+    --------
+    >>> from mlops_dagster.pipelines import SEARCH_MODEL
+    >>> check_run(SEARCH_MODEL, {"recipe": "article", "folds": 2})["grid_search_results"]
+    {'folds': 2}
+    """
+    known = dict.fromkeys(parameter.name for step in pipeline.steps for parameter in step.parameters)
+    for name, value in given.items():
+        if name not in known:
+            raise refuse(name, value, f"{pipeline.name} has no such parameter; there are {', '.join(known)}.")
+    recipe = RECIPE.check(given.get(RECIPE.name) or RECIPES[0])
+    return {
+        step.name: check_step(step, {one.name: given.get(one.name) for one in step.parameters}, recipe)
+        for step in pipeline.steps
+    }
 
 
 def resolve_search(recipe: str, given: Mapping[str, object]) -> Search:

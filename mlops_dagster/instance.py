@@ -1,8 +1,4 @@
-"""A Dagster instance: its home, the symbols that are always there, and what was made outside of it.
-
-What belongs here: what must exist before the first run, and telling Dagster what no run of it does. What doesn't:
-anything a run does.
-"""
+"""A Dagster instance: its home, the symbols that are always there, and what was made outside of it."""
 
 import functools
 import hashlib
@@ -23,8 +19,8 @@ from dagster._core.definitions.data_version import (
 from filelock import FileLock
 
 from mlops_dagster import steps
-from mlops_dagster.assets import ASSETS
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
+from mlops_dagster.assets.step_assets import ASSETS
 from mlops_dagster.compute.inputs import event_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
@@ -174,10 +170,6 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     ----------
     home : Path
         What ``DAGSTER_HOME`` is for that Dagster.
-    report : StepReport
-        What the step said.
-    origin : Origin
-        Who ran it.
     """
     key = dg.AssetKey(report.step)
     result = to_result(report)

@@ -5,8 +5,6 @@ from typing import Any
 import dagster as dg
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets import build_model, forecast, search
-from mlops_dagster.assets.config import ForecastConfig, ForestConfig, SearchConfig, TrainingSetConfig
 
 HOW_TO_WRITE_A_GRID = (
     "For a grid of your own, replace `preset: small` by `grid: {max_depth: [80, 90], max_features: [0.15, 0.3]}`, "
@@ -18,56 +16,28 @@ HOW_TO_CHANGE_THE_COMPUTE = (
     "this deployment's compute takes, for example `slots` here or `num_workers` on Databricks."
 )
 
-build_model_pipeline = dg.define_asset_job(
-    pipelines.BUILD_MODEL.name,
-    selection=[
-        build_model.prices,
-        build_model.training_set,
-        build_model.trained_model,
-        build_model.champion_model,
-    ],
-    description=f"{pipelines.BUILD_MODEL.description} {HOW_TO_CHANGE_THE_COMPUTE}",
-    # The launchpad opens with the two hyper-parameters that people change, instead of an empty page.
-    config=dg.RunConfig(
-        ops={
-            "training_set": TrainingSetConfig(recipe="honest"),
-            "trained_model": ForestConfig(
-                max_depth=pipelines.RECIPE_DEFAULTS["honest"]["max_depth"],
-                n_estimators=pipelines.RECIPE_DEFAULTS["honest"]["n_estimators"],
-            ),
-        }
-    ),
-)
 
-
-def _search_job(pipeline: pipelines.Pipeline, results: dg.AssetsDefinition) -> Any:
-    """Make a search's job; the launchpad opens with a preset, and explains how to write a grid in its place."""
+def _job(pipeline: pipelines.Pipeline) -> Any:
+    search = any(step.parameters is pipelines.SEARCH for step in pipeline.steps)
+    opens_with = {step.name: {"config": config} for step in pipeline.steps if (config := _opens_with(step))}
     return dg.define_asset_job(
         pipeline.name,
-        selection=[build_model.prices, build_model.training_set, results],
-        description=f"{pipeline.description} {HOW_TO_WRITE_A_GRID} {HOW_TO_CHANGE_THE_COMPUTE}",
-        config=dg.RunConfig(
-            ops={
-                "training_set": TrainingSetConfig(recipe="honest"),
-                pipeline.steps[-1].name: SearchConfig(
-                    preset=pipelines.SEARCH_DEFAULTS["preset"], folds=pipelines.SEARCH_DEFAULTS["folds"]
-                ),
-            }
+        selection=[step.name for step in pipeline.steps],
+        description=" ".join(
+            [pipeline.description, *([HOW_TO_WRITE_A_GRID] if search else []), HOW_TO_CHANGE_THE_COMPUTE]
         ),
+        config={"ops": opens_with},
     )
 
 
-search_model_pipeline = _search_job(pipelines.SEARCH_MODEL, search.grid_search_results)
-cluster_search_model_pipeline = _search_job(pipelines.CLUSTER_SEARCH_MODEL, search.spark_grid_search_results)
+def _opens_with(step: pipelines.Step) -> dict[str, Any]:
+    if step is pipelines.TRAINED_MODEL:  # the two that people change, instead of an empty page
+        honest = pipelines.RECIPE_DEFAULTS["honest"]
+        return {one.name: honest[one.name] for one in pipelines.FOREST[:2]}
+    return {} if step is pipelines.CHAMPION_MODEL else dict(step.defaults)
 
-forecast_pipeline = dg.define_asset_job(
-    pipelines.FORECAST.name,
-    selection=[build_model.prices, forecast.price_forecast, forecast.forecast_quality],
-    description=f"{pipelines.FORECAST.description} {HOW_TO_CHANGE_THE_COMPUTE}",
-    config=dg.RunConfig(ops={"price_forecast": ForecastConfig()}),
-)
 
-JOBS = [build_model_pipeline, search_model_pipeline, cluster_search_model_pipeline, forecast_pipeline]
+JOBS = [_job(pipeline) for pipeline in pipelines.PIPELINES]
 
 
 def without_prices(pipeline: pipelines.Pipeline) -> list[dg.AssetKey]:

@@ -1,7 +1,4 @@
-"""What is known of each symbol: whether it has a champion, and whether its prices come from the inbox.
-
-What belongs here: reading that for many symbols at once, for schedules and sensors. What doesn't: what follows from it.
-"""
+"""What is known of each symbol: whether it has a champion, and whether its prices come from the inbox."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +19,6 @@ class KnownSymbol:
 
     Attributes
     ----------
-    name : str
-        For example ``GSPC``.
     has_champion : bool
         Whether there is a model to forecast with.
     from_inbox : bool

@@ -2,8 +2,6 @@
 
 A run of `dagster job execute` belongs to no code location, so that Dagster's first page and its Jobs don't show it.
 This does the same in the same time, and says which location the run is of.
-
-What belongs here: making such a run and executing it. What doesn't: what the shell says about it (`shell/launch.py`).
 """
 
 from __future__ import annotations
@@ -43,11 +41,12 @@ def execute(home: Path, job: str, symbol: str, config: Mapping[str, Any]) -> dg.
     definition = repository.get_definition()
     if not definition.has_job(job):
         jobs = sorted(name for name in definition.job_names if not name.startswith("__"))
-        raise ParameterError(f"job={job!r}: there are {', '.join(jobs)}.")
+        raise ParameterError(f"job={job!r}: there is no such job; there are {', '.join(jobs)}.")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         symbols = instance.get_dynamic_partitions(SYMBOLS.name or "")
         if symbol not in symbols:
-            raise ParameterError(f"symbol={symbol!r}: Dagster knows {', '.join(symbols)}; docs/howto/add_a_symbol.md.")
+            cure = f"there are {', '.join(symbols)}. How to add one: docs/howto/add_a_symbol.md."
+            raise ParameterError(f"symbol={symbol!r}: there is no such partition; {cure}")
         to_run = repository.get_reconstructable_job(job)
         try:
             run = instance.create_run_for_job(

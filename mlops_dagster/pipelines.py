@@ -1,9 +1,7 @@
 """The pipelines, said once: their names, their steps, and the parameters that each step takes.
 
-Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and
-descriptions here, so that they can't disagree. What belongs here: declarations, and the checks that refuse a bad
-parameter before any work starts. What doesn't: the work itself (`steps/`), and anything that needs more than the
-standard library, since an orchestrator's machine may have nothing else.
+Every orchestrator (Dagster, the command line, Airflow, a Databricks job) reads names, defaults, bounds and descriptions
+here, so that they can't disagree. Standard library only, so that showing and checking parameters is quick.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mlops_dagster.errors import printable, refuse
@@ -116,11 +114,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its name is the name of its function in ``steps/`` and of its asset."""
+    """A step: its name is the name of its function in ``steps/``, of its table and of its asset.
+
+    The description says what the asset holds. Parameters that are neither given nor in `defaults` are the recipe's, or
+    the deployment's.
+    """
 
     name: str
     description: str
     parameters: tuple[Parameter, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,11 @@ class Pipeline:
     description: str
     steps: tuple[Step, ...]
 
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters of all steps, the last step's first: they are what people change."""
+        return tuple({one.name: one for step in reversed(self.steps) for one in step.parameters}.values())
+
 
 # ---------------------------------------------------------------------------------------------------------- symbols
 
@@ -138,7 +146,7 @@ BUNDLED_SYMBOLS = ("GSPC", "IXIC")
 
 # A symbol becomes a folder name, a partition key, an MLflow tag and part of a URL: refuse, not escape.
 # Yahoo's own symbols (^GSPC, BRK-B, EURUSD=X, 0700.HK) all fit.
-_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9^=._-]{0,31}")
+SYMBOL = re.compile(r"[A-Za-z0-9^](?!.*\.\.)[A-Za-z0-9^=._-]{0,31}")
 
 
 def check_symbol(symbol: object) -> str:
@@ -159,7 +167,7 @@ def check_symbol(symbol: object) -> str:
     ...
     mlops_dagster.errors.ParameterError: symbol='../x' (str): give 1 to 32 letters, digits or ^ = . _ - ...
     """
-    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or ".." in symbol:
+    if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
         cure = "give 1 to 32 letters, digits or ^ = . _ - beginning with a letter, a digit or ^, without '..'."
         raise refuse("symbol", symbol, cure)
     return symbol
@@ -399,6 +407,20 @@ RECIPE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def defaults_of(name: str) -> dict[str, Any]:
+    """Return what a parameter is by default, for each recipe; empty if its step or the deployment decides.
+
+    Examples
+    --------
+    >>> defaults_of("n_estimators")
+    {'article': 100, 'honest': 200}
+    """
+    for step in STEPS.values():
+        if name in step.defaults:
+            return dict.fromkeys(RECIPES, step.defaults[name])
+    return {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
+
+
 def explain(name: str) -> str:
     """Describe a parameter for the launchpad and ``--help``: what it is, what may be given, what the defaults are.
 
@@ -411,10 +433,7 @@ def explain(name: str) -> str:
     words = [said.description]
     if said.minimum is not None or said.choices is not None:
         words.append(f"Give {said.domain}.")
-    defaults = {recipe: values[name] for recipe, values in RECIPE_DEFAULTS.items() if name in values}
-    for step_defaults in (SEARCH_DEFAULTS, GATE_DEFAULTS, FORECASTING_DEFAULTS):
-        if name in step_defaults:
-            defaults = dict.fromkeys(RECIPES, step_defaults[name])
+    defaults = defaults_of(name)
     if len(set(defaults.values())) == 1:
         words.append(f"Default: {next(iter(defaults.values()))}.")
     elif defaults:
@@ -483,43 +502,65 @@ def share_or_count(max_features: float) -> float | int:
 
 PRICES = Step(
     "prices",
-    "Daily prices of one symbol, checked against the price contract.",
+    "Daily prices of one symbol: open, high, low, close, adjusted close and volume, checked row by row.\n\n"
+    "Dates are unique and increasing, prices positive and finite, High and Low enclose the others. Rows that "
+    "break the contract are refused as a whole; nothing is filled in.",
     (SOURCE, PATH, SHA256, START, END),
 )
 TRAINING_SET = Step(
     "training_set",
-    "Features, target and split of one symbol, ready to train on.",
+    "Features, target and split of one symbol, one row per trading day.\n\n"
+    "Recipe `honest` looks only back and keeps a gap of one horizon between training and test rows; recipe "
+    "`article` repeats the blog's, whose shuffled split lets the future leak into the training rows.",
     (RECIPE, HORIZON, TEST_SIZE),
+    {"recipe": "honest"},
 )
 TRAINED_MODEL = Step(
     "trained_model",
-    "A random forest fitted to the training set, evaluated on the test rows and logged to MLflow.",
+    "A random forest that forecasts one symbol's price, evaluated on rows it has never seen.\n\n"
+    "The model, its parameters, metrics and plots are in MLflow; the forecasts on the test rows are a table.",
     FOREST,
 )
 CHAMPION_MODEL = Step(
     "champion_model",
-    "The model that forecasts are made with: the newest if it is better than the one before, on the same rows.",
+    "The model that one symbol's forecasts are made with, and every decision that made it so, one row each.\n\n"
+    "The newest model takes the place only if it forecasts better than the one before, on the same rows that "
+    "neither has learned from, and keeps the rules of the run. The table is the truth; MLflow's alias `champion` "
+    "follows it.",
     GATE,
+    GATE_DEFAULTS,
 )
 GRID_SEARCH_RESULTS = Step(
     "grid_search_results",
-    "Every candidate of a grid of hyper-parameters, cross-validated on the training rows of one symbol.",
+    "Every candidate of a grid of hyper-parameters with its cross-validated scores, one row each, for one symbol.\n\n"
+    "The scores are exactly those of scikit-learn's `GridSearchCV`; only trees that differ are grown. Candidates "
+    "are scored on the training rows alone, so the test rows stay unseen. MLflow has one run per search.",
     SEARCH,
+    SEARCH_DEFAULTS,
 )
 SPARK_GRID_SEARCH_RESULTS = Step(
     "spark_grid_search_results",
-    "The same as grid_search_results, its trees grown on Spark.",
+    "The same table as grid_search_results, its trees grown on Spark: local, a standalone master, Connect, "
+    "Databricks.\n\n"
+    "Which Spark is the deployment's choice (`spark.master`). The scores are the same up to the last digit.",
     SEARCH,
+    SEARCH_DEFAULTS,
 )
 
 PRICE_FORECAST = Step(
     "price_forecast",
-    "What the champion says of the days whose price isn't known yet, with a prediction interval.",
+    "What the champion says of one symbol's next price, with a prediction interval, one row per forecast.\n\n"
+    "The table only grows: a forecast that was made is never rewritten, and the same one isn't made twice. "
+    "Without a champion that can be loaded the step fails and the table stays as it was.",
     FORECASTING,
+    FORECASTING_DEFAULTS,
 )
 FORECAST_QUALITY = Step(
     "forecast_quality",
-    "Each forecast whose day has come, with the price that came.",
+    "Each forecast of one symbol whose day has come, with the price that came, one row per day.\n\n"
+    "The truth is the price that the forecast started from times the change since then, so that a later "
+    "adjustment for dividends or splits isn't taken for an error. As long as no truth has come the table has no "
+    "rows.",
     (),
 )
 

@@ -1,8 +1,4 @@
-"""Building each job's execution plan without running it: what Dagster would refuse when a run is launched.
-
-What belongs here: a deployment in, sentences out, nothing connected, no Dagster home needed. What doesn't: what is
-wrong with the settings themselves (`stack/deployment_rules.py`), and telling people (`shell/deployments.py`).
-"""
+"""Building each job's execution plan without running it: what Dagster would refuse when a run is launched."""
 
 import dagster as dg
 from dagster._core.execution.api import create_execution_plan
@@ -18,8 +14,6 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
 
     Parameters
     ----------
-    deployment : Deployment
-        Its settings.
     name : str
         Under which it was loaded. The code location is one deployment's, and is imported here.
     """

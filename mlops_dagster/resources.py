@@ -1,8 +1,5 @@
 """What the assets need of a deployment, as Dagster resources: settings, store, tracker, compute. Translation only.
 
-What belongs here: the line that builds each tool. What doesn't: how a tool works (`stack/`, `compute/`), and which
-deployment is in force (`definitions.py`).
-
 None has config with a default. Dagster copies a resource's config into the launchpad and from there into every run,
 where it would outlive the deployment that it came from, credentials included. What one launch may change of the compute
 is optional, and only what the launch gave is in its run.
@@ -15,9 +12,9 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_dagster.compute.here import Here
-from mlops_dagster.compute.no_values import NoValues
+from mlops_dagster.compute.local import LocalCompute
 from mlops_dagster.compute.overrides import changed, fields_of
+from mlops_dagster.compute.refusing_io_manager import RefusingIOManager
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store, store_of
@@ -36,8 +33,6 @@ def resources_of(deployment: Deployment, refuse_bad_run: RefuseBadRun = lambda r
 
     Parameters
     ----------
-    deployment : Deployment
-        Its settings.
     refuse_bad_run : callable, optional
         Raises if a run's config can't be. A compute that never calls an asset's own body here asks it before any work.
     """
@@ -49,7 +44,7 @@ def resources_of(deployment: Deployment, refuse_bad_run: RefuseBadRun = lambda r
         "compute": _compute(deployment, store, refuse_bad_run),
     }
     if deployment.compute != "here":
-        resources["io_manager"] = NoValues()
+        resources["io_manager"] = RefusingIOManager()
     return resources
 
 
@@ -66,17 +61,17 @@ def _tracker(deployment: Deployment) -> MlflowTracker | dg.ResourceDefinition:
 
 def _compute(deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun) -> dg.ResourceDefinition:
     def make(context: dg.InitResourceContext) -> Any:
-        its = changed(deployment, context.resource_config or {})
+        overridden = changed(deployment, context.resource_config or {})
         if deployment.compute == "here" or deployment.inside:
-            return Here(its, store, context.resources.tracker)
+            return LocalCompute(overridden, store, context.resources.tracker)
         # dagster_databricks takes a second to import: only a run on Databricks pays for it.
         if deployment.compute == "databricks_step":
             from mlops_dagster.compute.step_launcher import StepLauncher
 
-            return StepLauncher(its, refuse_bad_run)
+            return StepLauncher(overridden, refuse_bad_run)
         from mlops_dagster.compute.pipes import Pipes
 
-        return Pipes(its)
+        return Pipes(overridden)
 
     return dg.ResourceDefinition(
         make,

@@ -5,9 +5,6 @@ everything, a machine that was switched off), or if `dagster job execute` was ki
 every later run of its symbol waits. So the process of a run holds a lock, which even kill -9 releases, and the launcher
 that dagster.yaml names looks at it when the daemon asks. No process id or clock is involved, since both may be given
 to somebody else again.
-
-What belongs here: the lock, the executor that holds it, the launcher that looks at it. What doesn't: ending the MLflow
-run of a dead process (`stack/open_runs.py`).
 """
 
 from __future__ import annotations

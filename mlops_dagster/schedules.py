@@ -1,7 +1,4 @@
-"""The schedules: a forecast after each trading day, and a search each week.
-
-What belongs here: when, for which symbols, and why not today. What doesn't: what is done, which the jobs say.
-"""
+"""The schedules: a forecast after each trading day, and a search each week."""
 
 import datetime as dt
 import zoneinfo
@@ -28,30 +25,30 @@ def schedules_of(deployment: Deployment) -> Sequence[dg.ScheduleDefinition]:
 
 
 def _daily_forecast(deployment: Deployment) -> dg.ScheduleDefinition:
-    its = deployment.schedules
+    settings = deployment.schedules
     moving = deployment.prices.source != "bundled"
     why_off = " Off by default here, because the bundled prices never change."
 
     @dg.schedule(
         name=DAILY,
         job_name=pipelines.FORECAST.name,
-        cron_schedule=its.forecast,
-        execution_timezone=its.timezone,
+        cron_schedule=settings.forecast,
+        execution_timezone=settings.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if moving else dg.DefaultScheduleStatus.STOPPED,
         description="Fetches prices and forecasts every symbol that has a champion, once per day on which "
-        f"{its.exchange} was open, after it has closed. Symbols of the inbox are forecast when a file comes."
+        f"{settings.exchange} was open, after it has closed. Symbols of the inbox are forecast when a file comes."
         + ("" if moving else why_off),
     )
     def daily_forecast(
         context: dg.ScheduleEvaluationContext, store: dg.ResourceParam[Store]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         due = context.scheduled_execution_time
-        session = last_session(its.exchange, due)
+        session = last_session(settings.exchange, due)
         known = known_symbols(context.instance, store, deployment.inbox.path)
         ours = [one for one in known if not one.from_inbox]
         if without := [one.name for one in ours if not one.has_champion]:
             context.log.warning(
-                f"No champion, so no forecast, of {_some(without)}: build a model with build_model_pipeline."
+                f"No forecast without a champion: {_some(without)}. Build a model with build_model_pipeline."
             )
         if len(without) == len(ours):
             return dg.SkipReason(
@@ -60,7 +57,7 @@ def _daily_forecast(deployment: Deployment) -> dg.ScheduleDefinition:
         done = _done(context.instance, session)
         to_do = [one.name for one in ours if one.has_champion and one.name not in done]
         if not to_do:
-            return dg.SkipReason(_nothing_new(its, session, due))
+            return dg.SkipReason(_nothing_new(settings, session, due))
         return [
             dg.RunRequest(run_key=f"{name}/{session}", partition_key=name, tags={SESSION: str(session), **_FIRST})
             for name in to_do
@@ -70,13 +67,13 @@ def _daily_forecast(deployment: Deployment) -> dg.ScheduleDefinition:
 
 
 def _weekly_search(deployment: Deployment) -> dg.ScheduleDefinition:
-    its = deployment.schedules
+    settings = deployment.schedules
 
     @dg.schedule(
         name="weekly_search",
         job_name=pipelines.SEARCH_MODEL.name,
-        cron_schedule=its.search,
-        execution_timezone=its.timezone,
+        cron_schedule=settings.search,
+        execution_timezone=settings.timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Searches a small grid of hyper-parameters of every symbol, one symbol after the other. Turn on "
         "the sensor best_parameters_to_model, too, to build what was found. Off by default: it costs the most, and "
@@ -85,7 +82,7 @@ def _weekly_search(deployment: Deployment) -> dg.ScheduleDefinition:
     def weekly_search(
         context: dg.ScheduleEvaluationContext, store: dg.ResourceParam[Store]
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        day = context.scheduled_execution_time.astimezone(zoneinfo.ZoneInfo(its.timezone)).date()
+        day = context.scheduled_execution_time.astimezone(zoneinfo.ZoneInfo(settings.timezone)).date()
         known = known_symbols(context.instance, store, deployment.inbox.path)
         if not known:
             yield dg.SkipReason("There are no symbols.")
@@ -128,11 +125,11 @@ def _done(instance: dg.DagsterInstance, session: dt.date) -> set[str]:
     return {run.tags.get("dagster/partition", "") for run in instance.get_runs(filters)}
 
 
-def _nothing_new(its: ScheduleSettings, session: dt.date, due: dt.datetime) -> str:
-    here = due.astimezone(zoneinfo.ZoneInfo(its.timezone))
+def _nothing_new(settings: ScheduleSettings, session: dt.date, due: dt.datetime) -> str:
+    here = due.astimezone(zoneinfo.ZoneInfo(settings.timezone))
     return (
-        f"{its.exchange} was closed on {here:%A %Y-%m-%d}, or still is open at {here:%H:%M}: its last day was "
-        f"{session:%A %Y-%m-%d}, which is done."
+        f"{settings.exchange} was closed on {here:%A %Y-%m-%d}, or is still open at {here:%H:%M}. Its last finished "
+        f"trading day, {session:%A %Y-%m-%d}, has been forecast from already."
     )
 
 

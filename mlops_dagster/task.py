@@ -1,9 +1,7 @@
 """`mlops-task`: what a Databricks task runs for Dagster Pipes. One step, and its report sent home.
 
-What belongs here: from a task's arguments to a step, and from its report to messages. What doesn't: the step's work,
-and Dagster, which this process needn't have; `dagster_pipes` is a package of its own, without dependencies.
-
-Nothing secret is among the arguments: the names of secrets are, and the values come from the workspace's scopes.
+`dagster_pipes` has no dependencies: Dagster needn't be installed. Nothing secret is among the arguments: the names of
+secrets are, and the values come from the workspace's scopes.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.garbage import collect_rarely
+from mlops_dagster.gc_settings import collect_rarely
 
 if TYPE_CHECKING:
     from dagster_pipes import PipesContext
@@ -58,41 +56,36 @@ def main(argv: Sequence[str] | None = None) -> None:
         from mlops_dagster.steps.report_pieces import failure_message, to_pieces
 
         try:
-            for piece in to_pieces(_run(_orders(arguments, pipes), pipes)):
+            for piece in to_pieces(_run(_request(arguments, pipes), pipes)):
                 pipes.report_custom_message(piece)
         except BaseException as error:
             pipes.report_custom_message(failure_message(error))
             raise
 
 
-def _run(orders: dict[str, Any], pipes: PipesContext) -> StepReport:
+def _run(request: dict[str, Any], pipes: PipesContext) -> StepReport:
     from mlops_dagster.stack.databricks.scopes import fetch_secrets
     from mlops_dagster.stack.databricks.versions import check_versions
 
-    check_versions(orders["expected"])
-    os.environ.update(orders["environment"])
-    os.environ.update(fetch_secrets(orders["secrets"]))
+    check_versions(request["expected"])
+    os.environ.update(request["environment"])
+    os.environ.update(fetch_secrets(request["secrets"]))
 
-    from mlops_dagster import steps
+    from mlops_dagster.session import Session
     from mlops_dagster.stack.deployment_files import load_deployment
-    from mlops_dagster.stack.store import store_of
-    from mlops_dagster.stack.tracking import MlflowTracker, Origin
+    from mlops_dagster.stack.tracking import Origin
     from mlops_dagster.steps.progress import ProgressLines
 
-    deployment = load_deployment()
-    report = steps.run_step(
-        orders["step"],
-        orders["symbol"],
-        orders["given"],
-        deployment=deployment,
-        store=store_of(deployment),
-        tracker=MlflowTracker(**deployment.tracker_settings()),
-        origin=Origin(**orders["origin"]),
-        inputs=orders["inputs"],
-        progress=ProgressLines(pipes.log.info),
-    )
+    with Session(load_deployment(), Origin(**request["origin"])) as session:
+        report = session.run(
+            request["step"],
+            request["symbol"],
+            request["given"],
+            inputs=request["inputs"],
+            progress=ProgressLines(pipes.log.info),
+        )
     if report.metrics:
-        pipes.log.info(f"{orders['step']}: {report.metrics}")
+        pipes.log.info(f"{request['step']}: {report.metrics}")
     return report
 
 
@@ -116,9 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _orders(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, Any]:
+def _request(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, Any]:
     """Return what is to be done: from the command line or, since its length is limited, from the session's extras."""
-    orders: dict[str, Any] = {
+    request: dict[str, Any] = {
         "given": {},
         "inputs": {},
         "environment": {},
@@ -126,10 +119,10 @@ def _orders(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, Any
         "expected": {},
         **pipes.extras,
     }
-    orders |= {name: value for name, value in vars(arguments).items() if value is not None}
-    if missing := [name for name in ("step", "symbol", "origin") if not orders.get(name)]:
+    request |= {name: value for name, value in vars(arguments).items() if value is not None}
+    if missing := [name for name in ("step", "symbol", "origin") if not request.get(name)]:
         raise TaskError(f"{', '.join(f'--{name}' for name in missing)} isn't given.")
-    return orders
+    return request
 
 
 def _open_pipes(arguments: argparse.Namespace) -> PipesContext:

@@ -3,9 +3,6 @@
 Dagster's webserver answers whoever asks, by any name, and takes a mutation even from a link: every page that its user
 has open could launch runs. `dagster dev` has no place for a guard, so its three parts are put together here: code
 servers, the daemon, and the webserver, in one group of processes.
-
-What belongs here: the guard, and starting Dagster's parts. What doesn't: starting this, MLflow and ending both
-(`shell/ui.py`).
 """
 
 from __future__ import annotations
@@ -49,8 +46,6 @@ class Guard:
 
     Parameters
     ----------
-    app : ASGI application
-        What is guarded.
     listens_on : str
         The address that it listens on.
     token : str, optional

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,9 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+from mlops_dagster.cli import app
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.shell.calling import plain_arguments
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import MlflowTracker
 
@@ -109,18 +111,19 @@ def instance(home):
 
 
 @pytest.fixture
-def mlops(home, tmp_path):
-    """The command as users run it: a process of its own."""
+def mlops(home, tmp_path, monkeypatch):
+    """The command in this process, which has imported already what each of its own would import for seconds.
 
-    def run(*arguments: str, **options):
-        return subprocess.run(
-            [sys.executable, "-m", "mlops_dagster.cli", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=False,
-            **options,
-        )
+    That it is a program, with streams and signals, is tested in `test_cli.py`; the documents' commands are, too.
+    """
+
+    def run(*arguments: str):
+        with monkeypatch.context() as here:
+            here.chdir(tmp_path)
+            done = CliRunner().invoke(app, plain_arguments(arguments))
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run
 

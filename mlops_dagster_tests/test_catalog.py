@@ -48,11 +48,11 @@ def specs():
     return {spec.key.to_user_string(): spec for asset in project.assets for spec in asset.specs}
 
 
-def test_every_asset_links_to_its_own_code_and_to_its_step(monkeypatch):
+def test_every_asset_links_to_its_step(monkeypatch):
     monkeypatch.setattr(catalog, "code_url", lambda: None)
     (asset,) = catalog.with_code_and_tags([a for a in project.assets if a.key == dg.AssetKey("price_forecast")])
     links = next(iter(asset.specs)).metadata["dagster/code_references"].code_references
-    assert [link.label for link in links] == ["the asset: assets/forecast.py", "its step: steps/forecast.py"]
+    assert [link.label for link in links] == ["its step: steps/forecast.py"]
     for link in links:
         lines = catalog.PACKAGE.joinpath(link.label.split(": ")[1]).read_text().splitlines()
         below = lines[link.line_number - 1 : link.line_number + 12]
@@ -63,7 +63,7 @@ def test_links_lead_to_where_the_code_was_pushed(monkeypatch):
     monkeypatch.setattr(catalog, "code_url", lambda: "https://github.com/me/it/blob/abc/mlops_dagster")
     (asset,) = catalog.with_code_and_tags([a for a in project.assets if a.key == dg.AssetKey("prices")])
     links = next(iter(asset.specs)).metadata["dagster/code_references"].code_references
-    assert links[0].url.startswith("https://github.com/me/it/blob/abc/mlops_dagster/assets/build_model.py#L")
+    assert links[0].url.startswith("https://github.com/me/it/blob/abc/mlops_dagster/steps/build_model.py#L")
 
 
 def test_assets_can_be_filtered_by_their_pipelines():

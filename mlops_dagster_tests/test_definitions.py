@@ -7,15 +7,7 @@ import dagster as dg
 import pytest
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets.config import (
-    ForecastConfig,
-    ForestConfig,
-    GridConfig,
-    PricesConfig,
-    RangesConfig,
-    SearchConfig,
-    TrainingSetConfig,
-)
+from mlops_dagster.assets.config import config_of
 from mlops_dagster.definitions import defs
 
 HEAVY = (
@@ -55,40 +47,36 @@ def test_every_pipeline_is_a_job_and_its_steps_are_the_assets(pipeline):
     assert assets == {step.name for step in pipeline.steps}
 
 
-@pytest.mark.parametrize(
-    ("config", "step"),
-    [
-        (TrainingSetConfig, pipelines.TRAINING_SET),
-        (ForestConfig, pipelines.TRAINED_MODEL),
-        (PricesConfig, pipelines.PRICES),
-        (ForecastConfig, pipelines.PRICE_FORECAST),
-    ],
-)
-def test_the_launchpad_asks_for_exactly_the_parameters_of_the_step(config, step):
-    assert set(config.model_fields) == {parameter.name for parameter in step.parameters}
+@pytest.mark.parametrize("step", pipelines.STEPS.values(), ids=lambda step: step.name)
+def test_the_launchpad_asks_for_exactly_the_parameters_of_the_step(step):
+    asset = next(asset for asset in defs.assets if asset.key == dg.AssetKey(step.name))
+    fields = asset.op.config_schema.as_field().config_type.fields
+    # Dagster's config has no field that is a list or a range, so a grid's ranges are a field of their own.
+    assert set(fields) - {"ranges"} == {parameter.name for parameter in step.parameters}
+    for parameter in step.parameters:
+        assert fields[parameter.name].description
+        assert not fields[parameter.name].is_required
+        if parameter.name in step.defaults:
+            assert fields[parameter.name].default_value == step.defaults[parameter.name]
 
 
-def test_the_launchpad_asks_for_exactly_the_parameters_of_a_search():
-    # Dagster's config has no field that is a list or a range, so ranges are a field of their own.
-    assert set(SearchConfig.model_fields) - {"ranges"} == {parameter.name for parameter in pipelines.SEARCH}
+def test_the_launchpad_takes_grids_of_lists_and_of_ranges():
+    fields = config_of(pipelines.GRID_SEARCH_RESULTS).to_config_schema().as_field().config_type.fields
     forest = {parameter.name for parameter in pipelines.FOREST}
-    assert set(GridConfig.model_fields) == forest
-    assert set(RangesConfig.model_fields) == forest - {"bootstrap"}
+    assert set(fields["grid"].config_type.inner_type.fields) == forest
+    assert set(fields["ranges"].config_type.inner_type.fields) == forest - {"bootstrap"}
 
 
-@pytest.mark.parametrize(
-    ("field", "known"), [("preset", pipelines.PRESETS), ("scoring", pipelines.SCORINGS), ("cv", pipelines.CV_SCHEMES)]
-)
-def test_the_launchpad_takes_what_a_search_takes(field, known):
-    taken = get_args(SearchConfig.model_fields[field].annotation)
-    assert set(taken) - {"by recipe"} == set(known)
+@pytest.mark.parametrize("name", ["preset", "scoring", "candidates"])
+def test_the_launchpad_offers_what_a_search_takes(name):
+    taken = get_args(config_of(pipelines.GRID_SEARCH_RESULTS).model_fields[name].annotation)
+    assert taken == pipelines.PARAMETERS[name].choices
 
 
 def test_the_launchpad_explains_every_parameter():
-    fields = ForestConfig.to_config_schema().as_field().config_type.fields
+    fields = config_of(pipelines.TRAINED_MODEL).to_config_schema().as_field().config_type.fields
     assert "from 1 to 1000" in fields["max_depth"].description
     assert "Default: 80." in fields["max_depth"].description
-    assert all(field.description for field in fields.values())
 
 
 def test_every_asset_says_what_it_is_and_whose():

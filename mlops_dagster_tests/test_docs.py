@@ -55,10 +55,12 @@ PYTHON_LEFT_OUT = {
 
 
 @every_document
-def test_links_and_pictures_exist(document):
+def test_links_and_pictures_exist_and_patches_apply(document):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
         if not target.startswith(("http:", "https:")):
             assert (document.parent / target).exists(), target
+        if target.endswith(".patch"):
+            subprocess.run(["git", "apply", "--check", document.parent / target], cwd=ROOT, check=True)
 
 
 @every_document

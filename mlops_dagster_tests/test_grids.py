@@ -1,17 +1,14 @@
 """What a user's own grid means, and how quickly nonsense is refused."""
 
-import json
 import math
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_dagster import grids, pipelines
+from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.grids import MAX_CANDIDATES, resolve_grid, resolve_search
+from mlops_dagster.grids import MAX_CANDIDATES, check_run, resolve_grid, resolve_search
 
 
 def own(**grid):
@@ -155,19 +152,23 @@ def test_contradictions_are_refused():
         resolve_search("article", {"gap": 3})
 
 
+def test_a_run_is_checked_whole():
+    assert check_run(pipelines.SEARCH_MODEL, {"recipe": "article", "gap": None, "preset": "small"}) == {
+        "prices": {},
+        "training_set": {"recipe": "article"},
+        "grid_search_results": {"preset": "small"},
+    }
+    for parameters, said in [
+        ({"recipe": "article", "gap": 3}, "gap=3 .*shuffled rows have no gap"),
+        ({"recipe": "best"}, "recipe='best' .*one of honest, article"),
+        ({"margin": 0.1}, "margin=0.1 .*search_model_pipeline has no such parameter; there are source, path"),
+    ]:
+        with pytest.raises(ParameterError, match=said):
+            check_run(pipelines.SEARCH_MODEL, parameters)
+
+
 def test_the_recipe_decides_how_candidates_are_scored_and_what_is_fixed():
     honest, article = (resolve_search(recipe, {"grid": {"max_depth": [3]}}) for recipe in ("honest", "article"))
     assert (honest.cv, article.cv) == ("chronological", "shuffled")
     assert honest.forest == {n: v for n, v in pipelines.RECIPE_DEFAULTS["honest"].items() if n != "max_depth"}
     assert resolve_search("honest", {"random_state": 7}).forest["random_state"] == 7
-
-
-def test_the_grids_can_be_read_with_the_standard_library_alone():
-    # -S leaves site-packages out, as on an orchestrator's machine that has none of our dependencies.
-    code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]);"
-        "from mlops_dagster import grids; print(json.dumps(grids.ARTICLE))"
-    )
-    root = grids.__file__.rpartition("/mlops_dagster/")[0]
-    done = subprocess.run([sys.executable, "-S", "-I", "-c", code, root], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["n_estimators"] == [100, 200, 300, 1000]

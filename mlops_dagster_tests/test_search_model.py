@@ -190,8 +190,9 @@ def test_lists_and_ranges_are_one_grid():
         {"grid": {"max_depth": [3], "bootstrap": None}, "ranges": {"n_estimators": {"start": 1}}}
     )
     assert merged == {"grid": {"max_depth": [3], "n_estimators": {"start": 1}}}
-    assert search_parameters({"preset": "small", "grid": None, "ranges": None, "cv": "by recipe"}) == {
-        "preset": "small"
+    assert search_parameters({"preset": "small", "grid": None, "ranges": None, "cv": None}) == {
+        "preset": "small",
+        "cv": None,
     }
     with pytest.raises(ParameterError, match=r"ranges.max_depth"):
         search_parameters({"grid": {"max_depth": [3]}, "ranges": {"max_depth": {"start": 1}}})

@@ -163,7 +163,7 @@ def test_a_version_that_was_given_away_again_is_refused(prepared, price_rows, tm
     price_rows.head(300).to_csv(tmp_path / "other.csv", index=False)
     again = steps.prices("ACME", {"source": "files", "path": str(tmp_path / "other.csv")}, store=prepared)
     assert again.table.version == made["prices"]["version"]
-    with pytest.raises(TableNotFound, match=r"version 0 is [0-9a-f]{12} and not [0-9a-f]{12}, which is asked for"):
+    with pytest.raises(TableNotFound, match=r"version 0 is [0-9a-f]{12} and not [0-9a-f]{12}, which this run"):
         steps.training_set("ACME", {}, store=prepared, inputs=made)
 
 

@@ -1,7 +1,4 @@
-"""A run of a Dagster job, launched over GraphQL: plain HTTP, nothing of Dagster is installed here.
-
-What belongs here: launch, wait, cancel. What doesn't: what the job does.
-"""
+"""A run of a Dagster job, launched over GraphQL: plain HTTP, nothing of Dagster is installed here."""
 
 from __future__ import annotations
 

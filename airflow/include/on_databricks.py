@@ -1,9 +1,4 @@
-"""A step as a run on Databricks, described by the same bundle file that makes it a job there.
-
-What belongs here: from the file that `mlops databricks-bundle` writes to the body of `runs/submit`, a run's report
-from what it printed, and which run a task may find again. What doesn't: waiting, cancelling and reconnecting, which the
-provider's operator does.
-"""
+"""A step as a run on Databricks, described by the same bundle file that makes it a job there."""
 
 from __future__ import annotations
 
@@ -19,10 +14,9 @@ from airflow.providers.databricks.operators.databricks import (
 )
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException
 
-from include import pipelines
-from include.orders import SECTION, MlflowLink, failure, hand_on, orders
+from include.orders import SECTION, MlflowLink, failure, hand_on, orders, refuse
 
 BUNDLE = Path(__file__).with_name("databricks.yml")
 _WHEEL = "./dist/*.whl"
@@ -41,7 +35,7 @@ class DatabricksStep(DatabricksSubmitRunOperator):
     template_fields = ("databricks_conn_id",)
     operator_extra_links = (*DatabricksSubmitRunOperator.operator_extra_links, MlflowLink())
 
-    def __init__(self, *, pipeline: pipelines.Pipeline, step: pipelines.Step, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, step: str, **kwargs: Any) -> None:
         super().__init__(polling_period_seconds=conf.getint(SECTION, "poll_seconds", fallback=15), **kwargs)
         self.pipeline = pipeline
         self.step = step
@@ -66,7 +60,7 @@ class DatabricksStep(DatabricksSubmitRunOperator):
         attempt = f"{ti.dag_id} {ti.run_id} {ti.task_id} {ti.try_number}"
         return {
             **submit_body(self.pipeline, self.step, origin, command),
-            "run_name": f"{self.step.name} {context['params']['symbol']} {ti.run_id}",
+            "run_name": f"{self.step} {context['params']['symbol']} {ti.run_id}",
             # An answer that got lost is asked for again: one run all the same.
             "idempotency_token": hashlib.sha256(attempt.encode()).hexdigest(),
         }
@@ -112,7 +106,7 @@ class DatabricksStep(DatabricksSubmitRunOperator):
         said = self._printed(run_id) if run_id else None
         if said is None or "message" not in said:
             return error
-        return failure(self.step.name, said, f"\n{error}")
+        return failure(self.step, said, f"\n{error}")
 
     def _printed(self, run_id: int | None) -> dict[str, Any] | None:
         tasks = self._hook.get_run(run_id).get("tasks") or [{"run_id": run_id}]
@@ -131,7 +125,7 @@ def report_in(printed: str) -> dict[str, Any] | None:
     return report
 
 
-def submit_body(pipeline: pipelines.Pipeline, step: pipelines.Step, origin: str, command: list[str]) -> dict[str, Any]:
+def submit_body(pipeline: str, step: str, origin: str, command: list[str]) -> dict[str, Any]:
     """Return the body of `runs/submit` for one step: cluster, libraries, settings and secrets are the bundle's.
 
     Raises
@@ -140,7 +134,7 @@ def submit_body(pipeline: pipelines.Pipeline, step: pipelines.Step, origin: str,
         If the bundle isn't there, isn't one, or no wheel was named.
     """
     bundle = _bundle()
-    job = bundle["resources"]["jobs"][pipeline.name]
+    job = bundle["resources"]["jobs"][pipeline]
     (task,) = job["tasks"]
     values = {f"${{var.{name}}}": variable["default"] for name, variable in bundle["variables"].items()}
     settings = [
@@ -151,7 +145,7 @@ def submit_body(pipeline: pipelines.Pipeline, step: pipelines.Step, origin: str,
     ]
     sent = {
         **{name: value for name, value in task.items() if name != "job_cluster_key"},
-        "task_key": step.name,
+        "task_key": step,
         "python_wheel_task": {**task["python_wheel_task"], "parameters": [*settings, origin, *command]},
         "timeout_seconds": job["timeout_seconds"],
     }
@@ -181,7 +175,7 @@ def _bundle() -> dict[str, Any]:
             f"no bundle can be read there ({type(error).__name__}: {error}). "
             f"Write one: mlops databricks-bundle --deployment NAME --output {file}"
         )
-        raise AirflowFailException(str(pipelines.refuse(f"[{SECTION}] databricks_bundle", str(file), cure))) from None
+        raise refuse("databricks_bundle", str(file), cure) from None
     return read
 
 
@@ -189,5 +183,5 @@ def _wheel() -> str:
     wheel = conf.get(SECTION, "databricks_wheel", fallback="")
     if not wheel.endswith(".whl"):
         cure = "give the path of the uploaded wheel, for example /Volumes/main/mlops/mlops_dagster-1.0-py3-none-any.whl"
-        raise AirflowFailException(str(pipelines.refuse(f"[{SECTION}] databricks_wheel", wheel, cure)))
+        raise refuse("databricks_wheel", wheel, cure)
     return wheel

@@ -1,7 +1,4 @@
-"""A step as a process on this machine: the command `mlops` of an environment of its own.
-
-What belongs here: start, log, stop and failure of that process. What doesn't: the work of a step.
-"""
+"""A step as a process on this machine: the command `mlops` of an environment of its own."""
 
 from __future__ import annotations
 
@@ -16,10 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException
 
-from include import pipelines
-from include.orders import SECTION, MlflowLink, failure, hand_on, orders
+from include.orders import SECTION, MlflowLink, failure, hand_on, orders, refuse
 
 
 class LocalStep(BaseOperator):
@@ -34,7 +30,7 @@ class LocalStep(BaseOperator):
     ui_color = "#e8f0e4"
     operator_extra_links = (MlflowLink(),)
 
-    def __init__(self, *, pipeline: pipelines.Pipeline, step: pipelines.Step, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, step: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.step = step
@@ -73,7 +69,7 @@ class LocalStep(BaseOperator):
             output.seek(0)
             printed = output.read()
         if status:
-            raise _failure(self.step.name, status, printed)
+            raise _failure(self.step, status, printed)
         return hand_on(json.loads(printed), context)
 
     def on_kill(self) -> None:
@@ -81,7 +77,7 @@ class LocalStep(BaseOperator):
         process = self._process
         if process is None or process.poll() is not None:
             return
-        self.log.warning("Stopping %s", self.step.name)
+        self.log.warning("Stopping %s", self.step)
         process.terminate()
         try:
             process.wait(timeout=20)
@@ -96,7 +92,7 @@ def _program() -> str:
     found = shutil.which(given)
     if found is None:
         cure = "there is no such command; give the path of `mlops` in the environment of mlops_dagster."
-        raise AirflowFailException(str(pipelines.refuse(f"[{SECTION}] command", given, cure)))
+        raise refuse("command", given, cure)
     return found
 
 

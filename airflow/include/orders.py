@@ -1,7 +1,4 @@
-"""What every task shares, wherever its step runs: what `mlops` is told, and what is kept of its report.
-
-What belongs here: Airflow's run in `mlops`' words, and a report in Airflow's. What doesn't: running anything.
-"""
+"""What every task shares, wherever its step runs: what `mlops` is told, and what is kept of its report."""
 
 from __future__ import annotations
 
@@ -13,27 +10,19 @@ from airflow.sdk import BaseOperatorLink, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.execution_time.xcom import XCom
 
-from include import pipelines
-from include.parameters import check_run, given_to
+from include.parameters import given_in
 
 SECTION = "mlops"
 _REFUSED = 2  # of `mlops`: what was given was refused; trying again wouldn't help
 SHOWN = ("data_version", "model_digest", "metrics", "best_parameters", "mlflow_url")
 
 
-def orders(pipeline: pipelines.Pipeline, step: pipelines.Step, context: Any) -> tuple[str, list[str]]:
+def orders(pipeline: str, step: str, context: Any) -> tuple[str, list[str]]:
     """Return what `mlops` is told: who calls, for the option before the command's name, and the command.
 
-    Raises
-    ------
-    AirflowFailException
-        If the run was given what its pipeline doesn't take; trying again wouldn't help.
+    Each step is told what the whole run was given, so that the first refuses what is wrong with any.
     """
     params = context["params"]
-    try:
-        check_run(pipeline, context["dag_run"].conf or {}, params)
-    except pipelines.ParameterError as error:
-        raise AirflowFailException(str(error)) from None
     run_id = context["dag_run"].run_id
     ti = context["ti"]
     # A task that is cleared begins anew: its attempts before were no failures, and `max_tries` has grown by them.
@@ -41,8 +30,8 @@ def orders(pipeline: pipelines.Pipeline, step: pipelines.Step, context: Any) -> 
     origin = {"orchestrator": "airflow", "run_id": run_id, "attempt": max(1, attempt)}
     if base := conf.get("api", "base_url", fallback=""):
         origin["url"] = f"{base.rstrip('/')}/dags/{context['dag_run'].dag_id}/runs/{quote(run_id, safe='')}"
-    given = json.dumps(given_to(step, params))
-    command = ["step", step.name, f"--symbol={params['symbol']}", f"--given={given}"]
+    given = json.dumps(given_in(params))
+    command = ["step", step, f"--pipeline={pipeline}", f"--symbol={params['symbol']}", f"--given={given}"]
     if made := made_by_run(context):
         command.append(f"--inputs={json.dumps(made)}")
     return f"--origin={json.dumps(origin)}", [*command, "--json"]
@@ -53,6 +42,11 @@ def made_by_run(context: Any) -> dict[str, Any]:
     earlier = sorted(context["task"].get_flat_relative_ids(upstream=True))
     reports = context["ti"].xcom_pull(task_ids=earlier) if earlier else []
     return {table: version for report in reports for table, version in (report or {}).get("outputs", {}).items()}
+
+
+def refuse(option: str, value: str, cure: str) -> AirflowFailException:
+    """Say what is wrong with an option of Airflow's configuration, in the form of `mlops`: name, value, cure."""
+    return AirflowFailException(f"[{SECTION}] {option}={value!r}: {cure}")
 
 
 def failure(step: str, said: dict[str, Any], more: str = "") -> AirflowException:

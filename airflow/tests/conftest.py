@@ -1,10 +1,11 @@
-"""An Airflow of the tests' own, the environment that runs the steps, and prices small enough to be quick.
+"""One Airflow for all tests, what it talks to, and prices small enough to be quick.
 
-`MLOPS_BIN` names the command `mlops` of that environment; nothing of it is imported here.
+`MLOPS_BIN` names the command `mlops` of the environment that runs the steps; nothing of it is imported here.
 """
 
 import csv
 import datetime
+import json
 import math
 import os
 import random
@@ -16,23 +17,53 @@ from pathlib import Path
 
 import pytest
 
+import start
+from tests.servers import TOKEN, Airflow, eventually, free_port, mlflow_server, served, workspace
+
 ROOT = Path(__file__).parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="airflow-tests-"))
 MLOPS = os.environ.get("MLOPS_BIN") or str(ROOT.parent / ".venv" / "bin" / "mlops")
+PYTHON = str(Path(MLOPS).with_name("python"))
+VOLUME = "/Volumes/main/mlops/mlops"
 
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MLOPS_", "DATABRICKS_"))]:
     del os.environ[name]
 # Airflow reads them when it is first imported, which is when the tests are collected.
 os.environ.update(
     AIRFLOW_HOME=str(HOME / "in-process"),
-    AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
-    AIRFLOW__MLOPS__COMMAND=MLOPS,
-    PYTHONPATH=str(ROOT),
-    MLOPS_HOME=str(HOME / "mlops"),
     MLOPS_PRICES__SOURCE="files",
     MLOPS_PRICES__PATH=str(HOME / "inbox" / "{symbol}.csv"),
 )
+
+DEPLOYMENT = """
+compute: databricks_pipes
+store: {{root: {volume}/store}}
+tracking: {{mlflow_tracking_uri: '{mlflow}', experiment_name: mine}}
+prices: {{source: files, path: '{volume}/inbox/{{symbol}}.csv'}}
+databricks:
+  host: {host}
+  cluster: {{serverless: {{}}}}
+  staging: {volume}/staging
+"""
+# The same DAGs once more, under another name and on Databricks, so that one Airflow has both.
+ON_DATABRICKS = """import os
+from datetime import timedelta
+from include.step_tasks import DEFAULTS, dag_of
+os.environ["AIRFLOW__MLOPS__RUN_ON"] = "databricks"
+for name in ("build_model_pipeline", "search_model_pipeline"):
+    options = {"dag_id": name + "_on_databricks", "default_args": {**DEFAULTS, "retry_delay": timedelta(seconds=1)}}
+    globals()[name] = dag_of(name, **options)
+"""
+# The steps' environment. In the run of the name rival another one writes the same table between two tasks.
+COMMAND = """#!/bin/sh
+export MLOPS_HOME='{home}' MLOPS_TRACKING__MLFLOW_TRACKING_URI='{mlflow}'
+case "$*" in *'"rival"'*" step training_set "*)
+    '{mlops}' "$@" || exit
+    exec '{mlops}' step training_set --symbol=ACME '--given={{"recipe": "article", "horizon": 20}}' > /dev/null
+esac
+exec '{mlops}' "$@"
+"""
 
 
 def pytest_configure(config):
@@ -63,16 +94,6 @@ def inbox():
 
 
 @pytest.fixture(scope="session")
-def database(inbox):
-    """Airflow's database, made once; the file is a clean copy."""
-    from airflow.utils.db import initdb
-
-    initdb()
-    made = HOME / "in-process" / "airflow.db"
-    return Path(shutil.copy(made, HOME / "clean.db"))
-
-
-@pytest.fixture(scope="session")
 def bag():
     from airflow.dag_processing.dagbag import DagBag
 
@@ -83,15 +104,90 @@ def bag():
 def mlops():
     """The command, as users run it."""
 
-    def run(*arguments, home=HOME / "mlops", check=True, **more):
+    def run(*arguments, home=HOME / "shell", **more):
         environment = {**os.environ, "MLOPS_HOME": str(home), **more}
-        environment.pop("PYTHONPATH")
-        if home is None:  # the deployments that are named say theirs
-            del environment["MLOPS_HOME"]
         done = subprocess.run(
             [MLOPS, *arguments], capture_output=True, text=True, cwd=HOME, env=environment, check=False
         )
-        assert not check or done.returncode == 0, done.stderr
-        return done
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def standin(inbox):
+    with workspace(PYTHON, ROOT.parent, HOME / "workspace") as made:
+        shutil.copytree(inbox, f"{made.root}{VOLUME}/inbox")
+        yield made
+
+
+@pytest.fixture(scope="session")
+def mlflow():
+    with mlflow_server(PYTHON, HOME / "mlflow") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dagster_port():
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def dagster(inbox, mlops, dagster_port):
+    """The address of a `dagster dev`, with one symbol."""
+    home, url = HOME / "dagster", f"http://127.0.0.1:{dagster_port}"
+    settings = {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster"), "MLOPS_SYMBOLS": '["ACME"]'}
+    mlops("init", **settings)
+    command = [str(Path(MLOPS).with_name("dagster")), "dev", "-w", str(home / "dagster" / "workspace.yaml")]
+    command += ["-h", "127.0.0.1", "-p", str(dagster_port)]
+    environment = {**os.environ, **settings}
+    with served(command, home / "dev.log", f"{url}/server_info", env=environment, stop=signal.SIGINT):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def airflow(standin, mlflow, mlops, dagster_port):
+    """A running Airflow with all DAGs, two of them also on Databricks."""
+    home, port = HOME / "running", free_port()
+    shutil.copytree(ROOT / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    (home / "dags" / "on_databricks.py").write_text(ON_DATABRICKS)
+    command, deployment, bundle = (home / name for name in ("mlops", "databricks.yaml", "bundle.yml"))
+    command.write_text(COMMAND.format(home=home / "state", mlflow=mlflow.url, mlops=MLOPS))
+    command.chmod(0o755)
+    deployment.write_text(DEPLOYMENT.format(volume=VOLUME, mlflow=mlflow.url, host=standin.url))
+    prices = {"MLOPS_PRICES__PATH": f"{VOLUME}/inbox/{{symbol}}.csv"}
+    mlops("databricks-bundle", "--deployment", str(deployment), "--output", str(bundle), **prices)
+    code = "import sys, pathlib; from mlops_dagster.stack.databricks.wheel import build_wheel as build"
+    code += "; print(build(pathlib.Path(sys.argv[1])).name)"
+    wheel = [PYTHON, "-c", code, f"{standin.root}{VOLUME}/wheels"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    built = subprocess.run(wheel, capture_output=True, text=True, env=environment, check=True).stdout.strip()
+    start.prepare(
+        home,
+        port=port,
+        command=str(command),
+        core={"dags_folder": str(home / "dags")},
+        dag_processor={"min_file_process_interval": "600"},
+        mlops={
+            "databricks_bundle": str(bundle),
+            "databricks_wheel": f"{VOLUME}/wheels/{built}",
+            "poll_seconds": "1",
+        },
+    )
+    where = {"conn_type": "http", "host": "127.0.0.1", "port": dagster_port}
+    os.environ["AIRFLOW_CONN_DAGSTER_DEFAULT"] = json.dumps(where)
+    where = {"conn_type": "databricks", "schema": "http", "host": "127.0.0.1", "password": TOKEN}
+    where["port"] = int(standin.url.rpartition(":")[2])
+    os.environ["AIRFLOW_CONN_DATABRICKS_DEFAULT"] = json.dumps(where)
+    url, log = f"http://127.0.0.1:{port}", home / "standalone.log"
+    with start.standalone(home, log) as processes:
+
+        def there():
+            assert all(process.poll() is None for process in processes), log.read_text()[-5000:]
+            if not start.healthy(url):
+                return False
+            made = Airflow(url, start.token_of(url, home), home)
+            return made if len(made.call("/dags")[1]["dags"]) == 6 else False
+
+        yield eventually(there, pause=1)

@@ -1,7 +1,4 @@
-"""When the forecasts are remade without anybody asking: conditions of Dagster's declarative automation.
-
-What belongs here: conditions. What doesn't: the sensor that evaluates them (`sensors/conditions.py`).
-"""
+"""When the forecasts are remade without anybody asking: conditions of Dagster's declarative automation."""
 
 import dagster as dg
 

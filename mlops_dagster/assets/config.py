@@ -1,7 +1,6 @@
 """The run config of the assets: the parameters of `pipelines.py` as the launchpad shows them.
 
-What belongs here: names and types, which Dagster checks before a run starts. What doesn't: bounds, defaults and
-descriptions, which `pipelines.py` says once; `refuse_bad_config` applies the bounds to the whole run before its
+Dagster checks names and types before a run starts; `refuse_bad_config` checks the bounds for the whole run before its
 first step works.
 """
 
@@ -10,60 +9,10 @@ from typing import Any, Literal
 
 import dagster as dg
 import yaml
-from pydantic import Field
+from pydantic import Field, create_model
 
 from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import ParameterError, refuse
-
-
-def parameter(name: str, default: Any = None) -> Any:
-    """Describe a config field with the words and bounds of its parameter."""
-    return Field(default=default, description=pipelines.explain(name))
-
-
-class PricesConfig(dg.Config):
-    """Where this run's prices come from, if not from where the deployment says."""
-
-    source: str | None = parameter("source")
-    path: str | None = parameter("path")
-    sha256: str | None = parameter("sha256")
-    start: str | None = parameter("start")
-    end: str | None = parameter("end")
-
-
-class TrainingSetConfig(dg.Config):
-    """How features, target and split are made."""
-
-    recipe: Literal["honest", "article"] = parameter("recipe", default="honest")
-    horizon: int | None = parameter("horizon")
-    test_size: float | None = parameter("test_size")
-
-
-class ForestConfig(dg.Config):
-    """The forest's hyper-parameters. Each that isn't given is the recipe's default."""
-
-    max_depth: int | None = parameter("max_depth")
-    n_estimators: int | None = parameter("n_estimators")
-    min_samples_leaf: int | None = parameter("min_samples_leaf")
-    min_samples_split: int | None = parameter("min_samples_split")
-    max_features: float | None = parameter("max_features")
-    bootstrap: bool | None = parameter("bootstrap")
-    random_state: int | None = parameter("random_state")
-
-
-class GateConfig(dg.Config):
-    """What a new model has to fulfil to become the champion."""
-
-    margin: float = parameter("margin", default=pipelines.GATE_DEFAULTS["margin"])
-    beat_persistence: bool = parameter("beat_persistence", default=pipelines.GATE_DEFAULTS["beat_persistence"])
-    allow_leaks: bool = parameter("allow_leaks", default=pipelines.GATE_DEFAULTS["allow_leaks"])
-
-
-class ForecastConfig(dg.Config):
-    """How sure the interval is, and which missed days are forecast late."""
-
-    interval: float = parameter("interval", default=pipelines.FORECASTING_DEFAULTS["interval"])
-    catch_up: int = parameter("catch_up", default=pipelines.FORECASTING_DEFAULTS["catch_up"])
 
 
 class IntegerRange(dg.Config):
@@ -82,57 +31,52 @@ class NumberRange(dg.Config):
     step: float
 
 
-class GridConfig(dg.Config):
-    """Lists of values to try, for example ``max_depth: [80, 90, 100]``. What isn't listed stays the recipe's."""
-
-    max_depth: list[int] | None = parameter("max_depth")
-    n_estimators: list[int] | None = parameter("n_estimators")
-    min_samples_leaf: list[int] | None = parameter("min_samples_leaf")
-    min_samples_split: list[int] | None = parameter("min_samples_split")
-    max_features: list[float] | None = parameter("max_features")
-    bootstrap: list[bool] | None = parameter("bootstrap")
-    random_state: list[int] | None = parameter("random_state")
+_TYPES: dict[str, Any] = {"integer": int, "number": float, "boolean": bool, "text": str}
+_LISTS: dict[str, Any] = {"integer": list[int], "number": list[float], "boolean": list[bool]}
+_RANGES: dict[str, Any] = {"integer": IntegerRange, "number": NumberRange}
 
 
-class RangesConfig(dg.Config):
-    """Ranges of values to try, for example ``n_estimators: {start: 100, stop: 500, step: 100}``."""
+def config_of(step: pipelines.Step) -> type[dg.Config]:
+    """Make the run config of a step from its parameters."""
+    fields: dict[str, Any] = {}
+    for one in step.parameters:
+        default = step.defaults.get(one.name)
+        if one.kind == "grid":
+            fields |= _grid_fields()
+        elif default is None:  # Dagster's config knows no choice that may be left out
+            fields[one.name] = _field(one, _TYPES[one.kind] | None)
+        else:
+            fields[one.name] = _field(one, Literal[one.choices] if one.choices else _TYPES[one.kind], default)
+    return _config(step.name, step.description, fields)
 
-    max_depth: IntegerRange | None = parameter("max_depth")
-    n_estimators: IntegerRange | None = parameter("n_estimators")
-    min_samples_leaf: IntegerRange | None = parameter("min_samples_leaf")
-    min_samples_split: IntegerRange | None = parameter("min_samples_split")
-    max_features: NumberRange | None = parameter("max_features")
-    random_state: IntegerRange | None = parameter("random_state")
 
-
-class SearchConfig(dg.Config):
-    """What is searched, and how candidates are scored. Give a preset, or a grid of lists and ranges."""
-
-    preset: Literal["small", "article"] = parameter("preset", default=pipelines.SEARCH_DEFAULTS["preset"])
-    grid: GridConfig | None = Field(
-        default=None,
-        description="A grid of your own, in place of a preset: lists of values, as in "
-        "{max_depth: [80, 90], n_estimators: [100, 200]}. Every combination is a candidate.",
+def _grid_fields() -> dict[str, Any]:
+    """Return a grid's two fields: Dagster's config has none that is a list or a range."""
+    lists = {one.name: _field(one, _LISTS[one.kind] | None) for one in pipelines.FOREST}
+    ranges = {one.name: _field(one, _RANGES[one.kind] | None) for one in pipelines.FOREST if one.kind in _RANGES}
+    grid = _config("grid", "Lists of values to try. What isn't listed stays the recipe's.", lists)
+    some = _config("ranges", "Ranges of values to try.", ranges)
+    said = (
+        "A grid of your own, in place of a preset: lists of values, as in {max_depth: [80, 90], n_estimators: "
+        "[100, 200]}. Every combination is a candidate."
     )
-    ranges: RangesConfig | None = Field(
-        default=None,
-        description="Ranges in place of lists, alone or beside `grid`, as in "
-        "{n_estimators: {start: 100, stop: 500, step: 100}}. They include their stop.",
+    also = (
+        "Ranges in place of lists, alone or beside `grid`, as in {n_estimators: {start: 100, stop: 500, step: 100}}. "
+        "They include their stop."
     )
-    cv: Literal["by recipe", "chronological", "shuffled"] = parameter("cv", default="by recipe")
-    folds: int | None = parameter("folds")
-    gap: int | None = parameter("gap")
-    scoring: Literal[
-        "neg_root_mean_squared_error",
-        "neg_mean_squared_error",
-        "neg_mean_absolute_error",
-        "neg_median_absolute_error",
-        "neg_max_error",
-        "r2",
-        "explained_variance",
-    ] = parameter("scoring", default=pipelines.SEARCH_DEFAULTS["scoring"])
-    random_state: int | None = parameter("random_state")
-    candidates: Literal["table", "children"] = parameter("candidates", default=pipelines.SEARCH_DEFAULTS["candidates"])
+    return {
+        "grid": (grid | None, Field(default=None, description=said)),
+        "ranges": (some | None, Field(default=None, description=also)),
+    }
+
+
+def _field(one: pipelines.Parameter, kind: Any, default: Any = None) -> tuple[Any, Any]:
+    return kind, Field(default=default, description=pipelines.explain(one.name))
+
+
+def _config(name: str, said: str, fields: dict[str, Any]) -> type[dg.Config]:
+    config: type[dg.Config] = create_model(f"{name}_config", __base__=dg.Config, __doc__=said, **fields)
+    return config
 
 
 def search_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,14 +85,14 @@ def search_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     config : mapping
-        As users wrote it, or as :class:`SearchConfig` has it, defaults filled in.
+        As users wrote it, or as the step's config has it, defaults filled in.
 
     Raises
     ------
     mlops_dagster.errors.ParameterError
         If a parameter has a list and a range.
     """
-    given = {name: value for name, value in config.items() if name not in ("grid", "ranges") and value != "by recipe"}
+    given = {name: value for name, value in config.items() if name not in ("grid", "ranges")}
     grid: dict[str, Any] = {}
     for values in (config.get("grid"), config.get("ranges")):
         for name, some in (values or {}).items():
@@ -185,9 +129,11 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
         pipelines.check_symbol(symbol)
         for step in pipelines.STEPS.values():
             if step.name in given:
-                its = given[step.name]
+                config = given[step.name]
                 recipe = given.get(pipelines.TRAINING_SET.name, {}).get("recipe", "honest")
-                grids.check_step(step, search_parameters(its) if step.parameters is pipelines.SEARCH else its, recipe)
+                grids.check_step(
+                    step, search_parameters(config) if step.parameters is pipelines.SEARCH else config, recipe
+                )
         path = given.get(pipelines.PRICES.name, {}).get("path")
         if path is not None and "dagster/backfill" in run.tags and "{symbol}" not in path:
             cure = "a backfill would give every symbol the same rows; write {symbol} where the symbol stands."

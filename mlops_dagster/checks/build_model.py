@@ -1,15 +1,10 @@
-"""What Dagster checks about each symbol's data and model, and says in words.
-
-What belongs here: questions about what is stored, answered per symbol with numbers and a reason. What doesn't: the
-price contract itself (`ml/prices.py`), which the step enforces before anything is stored; and any gate, which must
-not depend on who looks at a check.
-"""
+"""What Dagster checks about each symbol's data and model, and says in words: no gate depends on them."""
 
 import json
 
 import dagster as dg
 
-from mlops_dagster.assets.build_model import champion_model, prices, trained_model, training_set
+from mlops_dagster.assets.step_assets import champion_model, prices, trained_model, training_set
 from mlops_dagster.checks.each_symbol import check_of_each_symbol
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, Registry
 from mlops_dagster.steps import Inputs
@@ -110,7 +105,7 @@ def champion_is_what_was_registered(tables: Inputs, registry: Registry) -> Findi
     holder = registry.holder(tables.symbol, CHAMPION)
     if holder != champion:
         other = "nobody has the alias" if holder is None else f"the alias has version {holder.version}"
-        said = f"The table says version {champion.version}, {other}: decide again, or roll back."
+        said = f"The table says version {champion.version}, {other}: decide again (mlops promote)."
         return Finding(False, said)
     numbers = {"model_version": champion.version, "model_digest": champion.model_digest}
     return Finding(True, f"Version {champion.version} was loaded.", numbers)

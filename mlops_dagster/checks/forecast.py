@@ -4,7 +4,7 @@ All of these warn: a forecast is made all the same, and what to do about it is f
 `poor_forecasts`, to say.
 """
 
-from mlops_dagster.assets.forecast import forecast_quality, price_forecast
+from mlops_dagster.assets.step_assets import forecast_quality, price_forecast
 from mlops_dagster.checks.each_symbol import check_of_each_symbol
 from mlops_dagster.steps import findings
 

@@ -1,8 +1,8 @@
-"""What Dagster checks about each symbol's searches. See `build_model.py` for what belongs here."""
+"""What Dagster checks about each symbol's searches."""
 
 import dagster as dg
 
-from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
+from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
 from mlops_dagster.checks.each_symbol import check_of_each_symbol
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.steps import Inputs

@@ -18,8 +18,6 @@ def to_failure(error: BaseException | Any, url: str | None = None) -> dg.Failure
     ----------
     error : exception
         What the step said (it has a message, a traceback and an exit status), or what Databricks says of its run.
-    url : str, optional
-        The page of the Databricks run.
     """
     metadata: dict[str, Any] = {}
     traceback = getattr(error, "traceback", None)

@@ -1,8 +1,5 @@
 """Which tables an asset's step reads: those that its own Dagster run has made, or else what Dagster shows as inputs.
 
-What belongs here: from Dagster's events to versions of tables, and that Dagster's own record of the inputs says the
-same. What doesn't: reading them (`steps/inputs.py`).
-
 Of its own accord Dagster takes the newest materialisation of an input for the one that was read, whichever run made it.
 """
 

@@ -1,8 +1,5 @@
 """What a launch may change of its compute: the run config of the resource `compute`, as the launchpad shows it.
 
-What belongs here: fields, their words, and a deployment as one run changes it. What doesn't: credentials, which no run
-config may hold, and what a value may be, which the deployment's own settings say.
-
 Every field is optional and none has a default: Dagster copies defaults into runs, where they would outlive the
 deployment that they came from.
 """
@@ -70,10 +67,10 @@ def changed(deployment: Deployment, given: Mapping[str, Any]) -> Deployment:
         values["conf"] = {**deployment.spark.conf, **given.get("spark_conf", {})}
         return deployment.model_copy(update={"spark": _validated(deployment.spark, values, given)})
     assert deployment.databricks is not None
-    its = deployment.model_copy(update={"databricks": _on_databricks(deployment.databricks, given)})
-    if found := problems(its):
+    overridden = deployment.model_copy(update={"databricks": _on_databricks(deployment.databricks, given)})
+    if found := problems(overridden):
         raise ParameterError(f"resources.compute.config: {' '.join(found)}")
-    return its
+    return overridden
 
 
 def _on_databricks(settings: DatabricksSettings, given: Mapping[str, Any]) -> DatabricksSettings:

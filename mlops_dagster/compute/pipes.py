@@ -1,8 +1,4 @@
-"""Steps on Databricks by Dagster Pipes: new or existing clusters, and serverless.
-
-What belongs here: what of a step goes there, and what comes back. What doesn't: the protocol (`pipes_clients.py`),
-what runs there (`mlops_dagster/task.py`), and the life of a Databricks run (`submission.py`).
-"""
+"""Steps on Databricks by Dagster Pipes: new or existing clusters, and serverless."""
 
 from __future__ import annotations
 
@@ -16,17 +12,25 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_dagster.compute.failures import to_failure
-from mlops_dagster.compute.here import dagster_origin
 from mlops_dagster.compute.inputs import inputs_of
+from mlops_dagster.compute.local import dagster_origin
 from mlops_dagster.compute.report import to_result
-from mlops_dagster.compute.submission import URL, Errand, Log, libraries, machines, make_way, warn_of_what_stays
+from mlops_dagster.compute.submission import (
+    URL,
+    Log,
+    StepRequest,
+    libraries,
+    machines,
+    warn_of_what_stays,
+)
+from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.wheel import NAME, build_wheel, requirements_of
 from mlops_dagster.stack.databricks.workspace import connect
 from mlops_dagster.stack.store import store_of
-from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, gather
+from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, from_pieces
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -39,11 +43,6 @@ ENVIRONMENT = "mlops"  # the key of the serverless environment within a run
 
 class Pipes:
     """Runs each step as a Databricks run of its own, and reads its report from messages.
-
-    Parameters
-    ----------
-    deployment : Deployment
-        Which workspace, cluster and stack.
 
     Raises
     ------
@@ -66,7 +65,7 @@ class Pipes:
     def run(
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
-        """Run the step there, see :class:`mlops_dagster.compute.here.Compute`.
+        """Run the step there, see :class:`mlops_dagster.compute.local.Compute`.
 
         Raises
         ------
@@ -75,26 +74,34 @@ class Pipes:
         """
         from mlops_dagster.compute.pipes_clients import running
 
-        errand = Errand(step, context.partition_key, context.run, context.retry_number)
+        request = StepRequest(step, context.partition_key, context.run, context.retry_number)
         warn_of_what_stays(self.deployment, context.log.warning)
         wheel = ship(self.client, self.staging, context.log.info)
         task, more = self._task(wheel, ["--step", step, "--symbol", context.partition_key])
-        orders = self._orders(context, given)
-        heard: list[Any] = []
+        extras = self._extras(context, given)
+        messages: list[Any] = []
         url = None
-        with self._folder(errand, context.log.warning) as folder:
+        with self._folder(request, context.log.warning) as folder:
             try:
                 with running(
-                    self.client, self.settings, context, errand, task, folder=folder, orders=orders, heard=heard, **more
+                    self.client,
+                    self.settings,
+                    context,
+                    request,
+                    task,
+                    folder=folder,
+                    extras=extras,
+                    messages=messages,
+                    **more,
                 ) as run:
                     url = run.url
                     run.wait()
-                report = gather(heard)
+                report = from_pieces(messages)
             except (DatabricksRunError, IncompleteReport, RemoteFailure) as error:
-                raise to_failure(_reason(error, heard), url) from error
+                raise to_failure(_reason(error, messages), url) from error
         return _result(report, url)
 
-    def _orders(self, context: dg.AssetExecutionContext, given: Mapping[str, object]) -> dict[str, Any]:
+    def _extras(self, context: dg.AssetExecutionContext, given: Mapping[str, object]) -> dict[str, Any]:
         """Return what the task finds in its context: the length of a task's parameters is limited, this isn't."""
         origin = dagster_origin(context, self.deployment)
         return {
@@ -121,12 +128,13 @@ class Pipes:
         return {**task, "environment_key": ENVIRONMENT}, {"environments": [environment]}
 
     @contextmanager
-    def _folder(self, errand: Errand, log: Log) -> Iterator[str]:
+    def _folder(self, request: StepRequest, log: Log) -> Iterator[str]:
         """Give the step a folder of its own for context and messages, empty at first and gone afterwards."""
         from mlops_dagster.compute.pipes_clients import remove
 
-        folder = f"{self.staging}/steps/{errand.root}/{errand.step}"
-        make_way(self.client, errand, log)
+        folder = f"{self.staging}/steps/{request.root}/{request.step}"
+        # Before anything is staged that they could write into.
+        runs.end_leftovers(self.client, request.name, log)
         remove(self.client, folder, log)  # a worker that died may have left it
         try:
             yield folder
@@ -168,11 +176,11 @@ def remove_if_empty(client: WorkspaceClient, folder: str, log: Log) -> None:
         log(f"{folder} couldn't be removed and stays: {error}")
 
 
-def _reason(error: Exception, heard: list[Any]) -> Exception:
+def _reason(error: Exception, messages: list[Any]) -> Exception:
     """Return what the step itself said, if it did; Databricks only knows that it failed."""
     if isinstance(error, DatabricksRunError):
         try:
-            gather(heard)
+            from_pieces(messages)
         except RemoteFailure as its_own:
             return its_own
         except IncompleteReport:

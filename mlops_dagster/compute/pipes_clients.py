@@ -1,8 +1,5 @@
 """dagster-databricks' Pipes clients, with what their own `run` lets slip.
 
-What belongs here: how context goes to the cluster and messages come back, and one run of the clients' protocol. What
-doesn't: what is run (`pipes.py`).
-
 Their own `run` swallows the interrupt that cancels a step, so that the asset counts as materialised; takes no
 idempotency token; polls without a deadline; and leaves what it staged if its process dies. Only imported when a run
 needs it, since dagster_databricks takes a second.
@@ -28,7 +25,7 @@ from dagster_databricks.pipes import (
 )
 from dagster_pipes import PipesContextData, PipesParams
 
-from mlops_dagster.compute.submission import Errand, Log, Submitted, submitted
+from mlops_dagster.compute.submission import Log, StepRequest, Submitted, submitted
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -107,43 +104,43 @@ def running(
     client: WorkspaceClient,
     settings: DatabricksSettings,
     context: AssetExecutionContext,
-    errand: Errand,
+    request: StepRequest,
     task: Mapping[str, Any],
     *,
     folder: str,
-    orders: dict[str, Any],
-    heard: list[Any],
+    extras: dict[str, Any],
+    messages: list[Any],
     **more: Any,
 ) -> Iterator[Submitted]:
-    """Submit a task that speaks Pipes; when this is left, all its messages are in `heard`, however it went.
+    """Submit a task that speaks Pipes; when this is left, all its messages are in `messages`, however it went.
 
     Parameters
     ----------
-    client, settings, errand, task, **more
+    client, settings, request, task, **more
         As :func:`mlops_dagster.compute.submission.submitted` takes them.
     context : AssetExecutionContext
         The asset's: what the task logs and prints appears in its run.
     folder : str
         Where context and messages are, on a Unity Catalog volume.
-    orders : dict
+    extras : dict
         What the task finds as extras of its context.
-    heard : list
+    messages : list
         Takes the task's own messages.
     """
     kind = _Client if settings.cluster.serverless is None else _ServerlessClient
-    theirs = kind(client, folder, settings.poll_seconds)
-    injector, reader = theirs.context_injector, theirs.message_reader
+    pipes_client = kind(client, folder, settings.poll_seconds)
+    injector, reader = pipes_client.context_injector, pipes_client.message_reader
     assert injector is not None
     assert reader is not None
     session = None
     try:
-        with open_pipes_session(context, injector, reader, orders) as session:
-            its_task = theirs._enrich_submit_task_dict(context, session, dict(task))
-            with submitted(client, settings, errand, its_task, log=context.log.info, **more) as run:
+        with open_pipes_session(context, injector, reader, extras) as session:
+            full_task = pipes_client._enrich_submit_task_dict(context, session, dict(task))
+            with submitted(client, settings, request, full_task, log=context.log.info, **more) as run:
                 yield run
     finally:
         if session is not None:
-            heard += session.get_custom_messages()
+            messages += session.get_custom_messages()
 
 
 def remove(client: WorkspaceClient, folder: str, log: Log) -> None:

@@ -16,30 +16,14 @@ from mlops_dagster.steps.summary import summary
 if TYPE_CHECKING:
     from mlops_dagster.ml.lineage import Sources
 
-# What a column holds, for everyone who meets it in the UI. Units in brackets.
-COLUMNS: Mapping[str, str] = {
-    "Date": "Trading day",
-    "Open": "First price of the day [index points or currency]",
-    "High": "Highest price of the day [index points or currency]",
-    "Low": "Lowest price of the day [index points or currency]",
-    "Close": "Last price of the day [index points or currency]",
-    "AdjClose": "Last price, adjusted for dividends and splits [index points or currency]",
-    "Volume": "Shares traded that day",
-    "range_pct": "The day's (High - Low) / Close [%]",
-    "change_pct": "The day's (Close - Open) / Open [%]",
-    "return_1d": "Relative change of AdjClose over 1 trading day",
-    "return_5d": "Relative change of AdjClose over 5 trading days",
-    "return_20d": "Relative change of AdjClose over 20 trading days",
-    "volatility_20d": "Standard deviation of the last 20 daily returns",
-    "volume_ratio_20d": "Volume relative to its mean over the last 20 trading days",
-    "High_Low_Pert": "The article's (High - Low) / Close [%], standardised over all rows",
-    "Pert_change": "The article's (Close - Open) / Open [%], standardised over all rows",
+# What a column holds, its unit in brackets; those of prices and features say it themselves.
+_COLUMNS: Mapping[str, str] = {
     "TargetDate": "The trading day that the forecast is for",
     "TruthDate": "The trading day that the truth came from",
     "horizon": "How many trading days after Date the forecast is for",
     "price": "AdjClose of the day [index points or currency]",
     "truth": "The price one horizon later [index points or currency]; unknown for the newest rows",
-    "target": "What the model is asked for",
+    "target": "What the model predicts: the price itself, or its relative change",
     "forecast": "The model's forecast of `truth` [index points or currency]",
     "split": "train, gap (in neither, so that nothing leaks), test, or forecast (truth not known yet)",
     "position": "The order in which the model sees the rows of a split",
@@ -58,7 +42,7 @@ COLUMNS: Mapping[str, str] = {
     "first_day": "The first of their days",
     "last_day": "The last of their days",
     "rules": "The margin and the other rules, as JSON",
-    "model_digest": "Which forest it was",
+    "model_digest": "Identifies the forest: a SHA-256 of its parameters, inputs and trees",
     "lower": "Lower end of the prediction interval, from the leaves of all trees [index points or currency]",
     "upper": "Upper end of the prediction interval [index points or currency]",
     "interval": "The share of prices that the interval is meant to hold",
@@ -76,7 +60,7 @@ COLUMNS: Mapping[str, str] = {
     "by": "Who called: dagster, shell, ...",
     "run_id": "The caller's own run",
     **{f"param_{parameter.name}": parameter.description for parameter in pipelines.FOREST},
-    "params": "What of the grid it is, as JSON",
+    "params": "Its parameters, as JSON",
     **{f"split{fold}_test_score": f"Its score on fold {fold}" for fold in range(50)},
     "mean_test_score": "Its score, the mean over all folds; the larger the better",
     "std_test_score": "The standard deviation of its scores over the folds",
@@ -101,6 +85,7 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     """Turn a report into the result of an asset."""
     from mlops_dagster.ml.lineage import sources_of
 
+    columns = describe_columns(report.table.table)
     sources = sources_of(report.table.table, report.columns, report.facts.get("recipe"))
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
     # Dagster plots, and at the end, behind a click, everything to the last digit.
@@ -124,13 +109,13 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     metadata |= {
         "table_version": report.table.version,
         "table_digest": readable(report.table.digest),
-        **{f"{table}_version": its["version"] for table, its in report.inputs.items()},
+        **{f"{table}_version": read["version"] for table, read in report.inputs.items()},
         "dagster/row_count": report.table.rows,
         "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
         URI: report.table.uri,
         "dagster/column_schema": dg.TableSchema(
             columns=[
-                dg.TableColumn(name, type=dtype, description=_description(name, sources))
+                dg.TableColumn(name, type=dtype, description=_description(name, columns, sources))
                 for name, dtype in report.columns.items()
             ]
         ),
@@ -146,15 +131,27 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
 
 
-def _description(column: str, sources: "Sources") -> str | None:
+def describe_columns(table: str) -> dict[str, str]:
+    """Return what the columns of a table hold, and perhaps what those of others do."""
+    from mlops_dagster.ml.prices import PRICE_COLUMNS
+    from mlops_dagster.ml.recipes import RECIPES
+
+    said = {**_COLUMNS, **PRICE_COLUMNS}
+    if table != "prices":
+        for recipe in RECIPES.values():
+            said |= recipe.features
+    return said
+
+
+def _description(column: str, said: Mapping[str, str], sources: "Sources") -> str | None:
     """Say what a column is and what it is made from: the open-source UI shows column lineage nowhere else."""
     tables: dict[str, list[str]] = {}
     for table, name in sources.get(column, ()):
         tables.setdefault(table, []).append(name)
-    if not tables or column not in COLUMNS:
-        return COLUMNS.get(column)
+    if not tables or column not in said:
+        return said.get(column)
     made_from = "; ".join(f"{table}: {', '.join(names)}" for table, names in tables.items())
-    return f"{COLUMNS[column]} (from {made_from})"
+    return f"{said[column]} (from {made_from})"
 
 
 def _pictures(report: StepReport) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it.
-
-What belongs here: which events are told when, and that a step without a last word has failed. What doesn't: fetching
-the file (`step_launcher.py`).
-"""
+"""The events that a step's own Dagster writes on the cluster, told to the Dagster that sent it."""
 
 from __future__ import annotations
 
@@ -31,36 +27,13 @@ MADE = LAST | {
 DAMAGED = (pickle.UnpicklingError, OSError, zlib.error, EOFError)
 
 
-class RemoteStepError(MlopsError):
-    """What the cluster says of a step that Dagster's own events don't tell.
-
-    Attributes
-    ----------
-    traceback : str
-        From there.
-    exit_status : int
-        2 if nothing was done.
-    """
-
-    def __init__(self, message: str, traceback: str = "", exit_status: int = 1) -> None:
-        super().__init__(message)
-        self.traceback, self.exit_status = traceback, exit_status
-
-
 class StepEvents:
     """The events of a step there, as they arrive, told here.
 
     Parameters
     ----------
-    step_context : StepExecutionContext
-        The step's, here.
     read : callable
         Returns all events so far; takes the run's id, the step's key, and which attempt it is.
-
-    Attributes
-    ----------
-    url : str
-        The page of the Databricks run.
     """
 
     def __init__(
@@ -98,7 +71,7 @@ class StepEvents:
         if not self._over(entries):
             damage = f" (the file of its events is damaged: {self._damage!r})" if self._damage else ""
             raise to_failure(
-                RemoteStepError(
+                MlopsError(
                     f"Databricks says that the run succeeded, but step {self._context.step.key} never said how it "
                     f"ended{damage}: its worker may have died. Its Databricks run tells more. Run it again."
                 ),
@@ -120,10 +93,10 @@ class StepEvents:
 
     def _tell(self, entries: Sequence[EventLogEntry]) -> Iterator[DagsterEvent]:
         for entry in entries:
-            its = self._with_url(entry)
-            self._context.instance.handle_new_event(its)
-            if its.dagster_event is not None:
-                yield its.dagster_event
+            event = self._with_url(entry)
+            self._context.instance.handle_new_event(event)
+            if event.dagster_event is not None:
+                yield event.dagster_event
 
     def _with_url(self, entry: EventLogEntry) -> EventLogEntry:
         event = entry.dagster_event

@@ -1,8 +1,5 @@
 """Steps on Databricks by dagster-databricks' step launcher: Dagster itself runs the asset's body there.
 
-What belongs here: the launcher, with what it lets slip. What doesn't: what runs there first (`step_main.py`), and the
-life of a Databricks run (`submission.py`).
-
 Its own `launch_step` zips whatever lies in the package's folder, takes a skipped run for a success, may leave a run
 behind that nobody watches, lets one idempotency token serve all steps, and never removes what it staged. Only imported
 when a run needs it, since dagster_databricks takes a second.
@@ -41,23 +38,24 @@ from dagster_databricks.databricks_pyspark_step_launcher import (
 from mlops_dagster.compute import step_main
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import hand_on, inputs_of
-from mlops_dagster.compute.step_events import RemoteStepError, StepEvents
+from mlops_dagster.compute.step_events import StepEvents
 from mlops_dagster.compute.submission import (
     URL,
-    Errand,
+    StepRequest,
     Submitted,
     libraries,
     machines,
-    make_way,
     submitted,
     warn_of_what_stays,
 )
+from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.wheel import build_wheel, requirements_of
 from mlops_dagster.stack.databricks.workspace import connect
 from mlops_dagster.stack.store import store_of
+from mlops_dagster.steps.report_pieces import RemoteFailure
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -72,8 +70,6 @@ class StepLauncher(DatabricksPySparkStepLauncher):
 
     Parameters
     ----------
-    deployment : Deployment
-        Which workspace, cluster and stack.
     refuse_bad_run : callable
         Raises if a run's config can't be; takes the run and the symbol.
 
@@ -125,16 +121,16 @@ class StepLauncher(DatabricksPySparkStepLauncher):
         # Its own instance there will know of no run but this, and of no event before the step's.
         inputs = inputs_of(step_context, store_of(self.deployment).root)
         step_run_ref = portable(step_context_to_step_run_ref(step_context), inputs)
-        errand = Errand(step_key, step_context.partition_key, run, step_context.previous_attempt_count)
+        request = StepRequest(step_key, step_context.partition_key, run, step_context.previous_attempt_count)
         warn_of_what_stays(self.deployment, log.warning)
-        make_way(self.client, errand, log.info)
+        runs.end_leftovers(self.client, request.name, log.info)
         with self._staged(run, step_key, log):
             self._upload_artifacts(log, step_run_ref, run.run_id, step_key)
             events = StepEvents(step_context, self.get_step_events)
             try:
                 task = {**self._get_databricks_task(run.run_id, step_key), **machines(self.settings)}
                 task["libraries"] = libraries(requirements_of(self.deployment))
-                with submitted(self.client, self.settings, errand, task, log=log.info) as submitted_run:
+                with submitted(self.client, self.settings, request, task, log=log.info) as submitted_run:
                     yield self._submitted_event(step_context, submitted_run)
                     events.url = submitted_run.url
                     submitted_run.wait(on_poll=lambda seen: events.forward())
@@ -224,12 +220,11 @@ class StepLauncher(DatabricksPySparkStepLauncher):
             return None
         return content
 
-    def _note(self, run_id: str, step_key: str) -> RemoteStepError | None:
+    def _note(self, run_id: str, step_key: str) -> RemoteFailure | None:
         try:
-            note = json.loads(self.read(run_id, step_key, NOTE) or b"")
+            return RemoteFailure(**json.loads(self.read(run_id, step_key, NOTE) or b""))
         except (ValueError, OSError):
             return None
-        return RemoteStepError(note["message"], note["traceback"], note["exit_status"])
 
     def _print(self, run_id: str, step_key: str) -> None:
         """Print what the step printed, for Dagster's compute log."""

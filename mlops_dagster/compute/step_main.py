@@ -50,18 +50,18 @@ def hand_over(step_run_ref: str, config: str, code: str, expected: dict[str, str
             "versions where Dagster runs."
         )
     try:
-        its_sc, its_dbutils = sc, dbutils  # type: ignore[name-defined]
+        given_sc, given_dbutils = sc, dbutils  # type: ignore[name-defined]
     except NameError as error:
         raise Refused(
             f"{error}: the step launcher needs a dedicated cluster (data_security_mode: SINGLE_USER). On shared "
             "clusters and serverless, use compute: databricks_pipes."
         ) from None
-    from dagster_databricks import databricks_step_main as theirs
+    from dagster_databricks import databricks_step_main
 
     if os.environ.get("DATABRICKS_TOKEN") == "":
-        del os.environ["DATABRICKS_TOKEN"]  # theirs sets it, and then nobody can sign in to the workspace from here
-    theirs.sc, theirs.dbutils = its_sc, its_dbutils  # type: ignore[attr-defined]
-    theirs.main(step_run_ref, config, code)
+        del os.environ["DATABRICKS_TOKEN"]  # dagster-databricks sets it, and nobody can sign in with it
+    databricks_step_main.sc, databricks_step_main.dbutils = given_sc, given_dbutils  # type: ignore[attr-defined]
+    databricks_step_main.main(step_run_ref, config, code)
 
 
 def main(step_run_ref: str, config: str, code: str, notes: str) -> None:

@@ -1,8 +1,4 @@
-"""One Databricks run for one step: what is asked for, submitted once, with permissions, and never left behind.
-
-What belongs here: what Pipes and the step launcher have in common. What doesn't: how code and results travel
-(`pipes.py`, `step_launcher.py`), and the life of a run (`stack/databricks/runs.py`).
-"""
+"""One Databricks run for one step: what is asked for, submitted once, with permissions, and never left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.api import libraries as libraries
 from mlops_dagster.stack.databricks.api import new_cluster
-from mlops_dagster.stack.databricks.asking import Log as Log
+from mlops_dagster.stack.databricks.retry import Log as Log
 from mlops_dagster.stack.databricks.travel import left_behind
 
 if TYPE_CHECKING:
@@ -34,15 +30,11 @@ GRACE_SECONDS = 60  # for Databricks, to end by itself what took longer than its
 
 
 @dataclass(frozen=True)
-class Errand:
+class StepRequest:
     """The step that a Databricks run is for.
 
     Parameters
     ----------
-    step, symbol : str
-        Which step, for which symbol.
-    run : dagster.DagsterRun
-        Who asks.
     attempt : int
         0 at first, more if Dagster repeats the step within the run.
     """
@@ -108,11 +100,6 @@ class Submitted:
         )
 
 
-def make_way(client: WorkspaceClient, errand: Errand, log: Log) -> None:
-    """End what earlier attempts of the step left alive, before anything is staged that they could write into."""
-    runs.replace_leftovers(client, errand.name, log)
-
-
 def warn_of_what_stays(deployment: Deployment, log: Log) -> None:
     """Say which settings don't travel because they hold a secret, for those whose step will miss them."""
     if names := left_behind(deployment):
@@ -126,7 +113,7 @@ def warn_of_what_stays(deployment: Deployment, log: Log) -> None:
 def submitted(
     client: WorkspaceClient,
     settings: DatabricksSettings,
-    errand: Errand,
+    request: StepRequest,
     task: Mapping[str, Any],
     *,
     log: Log,
@@ -134,32 +121,24 @@ def submitted(
 ) -> Iterator[Submitted]:
     """Submit a step, and end its run for certain whatever happens inside.
 
-    What an earlier attempt left has to be gone by now, see :func:`make_way`.
+    What an earlier attempt left has to be gone by now, see :func:`mlops_dagster.stack.databricks.runs.end_leftovers`.
 
     Parameters
     ----------
-    client : WorkspaceClient
-        Where to.
-    settings : DatabricksSettings
-        How.
-    errand : Errand
-        What for.
     task : mapping
         A SubmitTask of the Jobs API without its key and its timeout.
-    log : callable
-        Takes a line.
     **more
         What else `client.jobs.submit` takes.
     """
     from databricks.sdk.service.jobs import SubmitTask
 
-    one = SubmitTask.from_dict({**task, "task_key": errand.step, "timeout_seconds": settings.timeout_seconds})
+    one = SubmitTask.from_dict({**task, "task_key": request.step, "timeout_seconds": settings.timeout_seconds})
     try:
         run_id = runs.submit(
             client,
             log,
-            run_name=errand.name,
-            idempotency_token=errand.token,
+            run_name=request.name,
+            idempotency_token=request.token,
             tasks=[one],
             timeout_seconds=settings.timeout_seconds,
             **more,
@@ -171,7 +150,7 @@ def submitted(
             yield Submitted(run_id, str(seen.run_page_url), client, settings, log)
     except (DagsterExecutionInterruptedError, KeyboardInterrupt):
         # The interrupt may have come between the two lines above, or during the end of the run.
-        runs.replace_leftovers(client, errand.name, log)
+        runs.end_leftovers(client, request.name, log)
         raise
 
 

@@ -1,8 +1,4 @@
-"""Reading the cells of a price table, which may be texts, numbers or dates of any kind, strictly.
-
-What belongs here: cells to numbers and dates, and which of them can't be read. What doesn't: what a value has to be
-(`prices.py`).
-"""
+"""Reading the cells of a price table, which may be texts, numbers or dates of any kind, strictly."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The picture of a champion's history: what each decision saw, and whom it left as champion.
-
-What belongs here: the figure made from the table champion_model. What doesn't: deciding (`gate.py`), where the figure
-is shown, and what all pictures have in common (`drawing.py`).
-"""
+"""The picture of a champion's history: what each decision saw, and whom it left as champion."""
 
 from __future__ import annotations
 
@@ -31,8 +27,6 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    symbol : str
-        For the title.
     history : DataFrame
         The table champion_model, at least one row. The last 100 are drawn.
     """

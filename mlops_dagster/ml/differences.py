@@ -1,7 +1,4 @@
-"""What differs between two tables, or two sets of named values, in words.
-
-What belongs here: comparing values that are there. What doesn't: where they come from (`steps/parity.py`).
-"""
+"""What differs between two tables, or two sets of named values, in words."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """How all pictures here are drawn: their colours, frame and axes, and their rendering as small PNGs.
 
-What belongs here: what every picture has in common. What doesn't: any picture (`plots.py`, `search_plots.py`). Figures
-are built without pyplot, so that no global state is touched and threads don't meet.
+Figures are built without pyplot, so that no global state is touched and threads don't meet.
 """
 
 from __future__ import annotations
@@ -25,8 +24,6 @@ def to_png(figure: Figure, *, dpi: int = 72, colours: Sequence[str] = (BAR, TEST
 
     Parameters
     ----------
-    figure : matplotlib.figure.Figure
-        What to render.
     dpi : int
         Pixels per inch; a figure is `WIDTH` inches wide.
     colours : sequence of str

@@ -1,8 +1,5 @@
 """Whether what comes in, and how wrong forecasts are, has left what the champion learned from.
 
-What belongs here: numbers about the last rows beside those about the rows learned from. What doesn't: what is said of
-them in Dagster (`checks/forecast.py`).
-
 The limits were chosen on the bundled prices, 2006 to 2018 (`benchmarks/forecast_checks.py`, docs/forecast.md). The
 usual population stability index isn't used: features such as volatility_20d change so slowly that even most months of
 the training rows themselves differ from all of them by more than 0.25, the index's usual limit.
@@ -63,12 +60,8 @@ class ErrorDrift:
 
     Parameters
     ----------
-    recent : float
-        Over the last scored days.
     expected : float
         The champion's own on rows that it hasn't learned from; NaN if it has no such rows.
-    days : int
-        How many scored days.
     """
 
     recent: float

@@ -1,9 +1,4 @@
-"""How good a model is, and whether its training set told it the answers.
-
-What belongs here: metrics and forecasts on the test rows, always beside what costs nothing (persistence, the training
-mean), and the search for leakage in a training set. What doesn't: the look-ahead of features, which is found by
-changing the future (`features.features_that_look_ahead`), and pictures (`plots.py`).
-"""
+"""How good a model is, and whether its training set told it the answers."""
 
 from __future__ import annotations
 
@@ -43,8 +38,6 @@ class Evaluation:
         Date), forecast and truth (on TargetDate).
     history : pandas.DataFrame
         Date, price and split of all rows of the training set, in chronological order.
-    recipe : str
-        The training set's recipe.
     horizon : int
         From Date to TargetDate, in trading days.
     """
@@ -138,8 +131,8 @@ def find_leaks(training_set: TrainingSet) -> list[str]:
     if not early.empty:
         first = early.index[0]
         leaks.append(
-            f"{len(early):,} training rows before the first test day, {begin:%Y-%m-%d}, know a price from then or "
-            f"later: that of {early['Date'].iloc[0]:%Y-%m-%d} is {truth_dates[first]:%Y-%m-%d}'s; {cure}"
+            f"{len(early):,} training rows before the first test day, {begin:%Y-%m-%d}, have their truth on or after "
+            f"it: the row of {early['Date'].iloc[0]:%Y-%m-%d} has the price of {truth_dates[first]:%Y-%m-%d}; {cure}"
         )
 
     features = frame[list(training_set.features)]

@@ -1,27 +1,29 @@
-"""What a model sees of a day: features computed from prices.
-
-What belongs here: functions from validated prices to features, one row per price row, and the proof that a function
-looks back only. What doesn't: the target and which rows are trained on (`recipes.py`, `splits.py`).
-"""
+"""What a model sees of a day: features computed from prices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-ARTICLE_FEATURES = ("AdjClose", "Volume", "High_Low_Pert", "Pert_change")
-HONEST_FEATURES = (
-    "range_pct",
-    "change_pct",
-    "return_1d",
-    "return_5d",
-    "return_20d",
-    "volatility_20d",
-    "volume_ratio_20d",
-)
+# What each holds, its unit in brackets.
+ARTICLE_FEATURES: Mapping[str, str] = {
+    "AdjClose": "Last price, standardised over all rows",
+    "Volume": "Shares traded, standardised over all rows",
+    "High_Low_Pert": "The article's (High - Low) / Close [%], standardised over all rows",
+    "Pert_change": "The article's (Close - Open) / Open [%], standardised over all rows",
+}
+HONEST_FEATURES: Mapping[str, str] = {
+    "range_pct": "The day's (High - Low) / Close [%]",
+    "change_pct": "The day's (Close - Open) / Open [%]",
+    "return_1d": "Relative change of AdjClose over 1 trading day",
+    "return_5d": "Relative change of AdjClose over 5 trading days",
+    "return_20d": "Relative change of AdjClose over 20 trading days",
+    "volatility_20d": "Standard deviation of the last 20 daily returns",
+    "volume_ratio_20d": "Volume relative to its mean over the last 20 trading days",
+}
 
 
 def article_features(prices: pd.DataFrame) -> pd.DataFrame:
@@ -38,8 +40,7 @@ def article_features(prices: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        n rows, no NaN, in the article's order: AdjClose, Volume, High_Low_Pert = (High - Low) / Close * 100,
-        Pert_change = (Close - Open) / Open * 100; each with mean 0 and deviation 1.
+        n rows, no NaN, the columns of `ARTICLE_FEATURES`, each with mean 0 and deviation 1.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -68,14 +69,8 @@ def honest_features(prices: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        n rows; NaN in the first 20, which have no full look-back.
-
-        - range_pct: the day's (High - Low) / Close, in percent
-        - change_pct: the day's (Close - Open) / Open, in percent
-        - return_1d, return_5d, return_20d: relative change of AdjClose over 1, 5 and 20 rows
-        - volatility_20d: standard deviation of the last 20 daily returns
-        - volume_ratio_20d: Volume by the mean of the last 20 days, this one included; 1 where nothing was traded
-          in any of them (some indices and currencies come without volumes)
+        n rows, the columns of `HONEST_FEATURES`; NaN in the first 20, which have no full look-back. volume_ratio_20d
+        is 1 where nothing was traded on any of the 20 days (some indices and currencies come without volumes).
 
     Examples
     --------

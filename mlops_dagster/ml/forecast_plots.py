@@ -1,8 +1,4 @@
-"""The pictures of forecasts: what is forecast beside what came, and how good it was.
-
-What belongs here: figures made from the tables price_forecast and forecast_quality. What doesn't: where they are shown,
-and what all pictures have in common (`drawing.py`).
-"""
+"""The pictures of forecasts: what is forecast beside what came, and how good it was."""
 
 from __future__ import annotations
 
@@ -24,12 +20,6 @@ def price_forecast_plot(symbol: str, prices: pd.DataFrame, forecasts: pd.DataFra
 
     Parameters
     ----------
-    symbol : str
-        For the title.
-    prices : DataFrame
-        The table prices.
-    forecasts : DataFrame
-        The table price_forecast.
     newest : DataFrame
         Its rows that this run has made; the last of them is the forecast that the title speaks of.
     """
@@ -62,15 +52,13 @@ def quality_plot(symbol: str, scored: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    symbol : str
-        For the title.
     scored : DataFrame
         Rows of the table forecast_quality, of one horizon, at least one.
     """
     inside = scored["inside"].mean()
     figure = new_figure(
         f"{symbol}: errors of {len(scored):,} forecasts",
-        f"{inside:.0%} inside the interval, {scored['interval'].mean():.0%} were meant to be",
+        f"{inside:.0%} inside the interval, {scored['interval'].mean():.0%} expected",
         height=5.0,
     )
     over_time, rolling = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])

@@ -1,8 +1,4 @@
-"""How good forecasts were: each one whose day has come beside the price that came, and what the last ones add up to.
-
-What belongs here: scoring forecasts against prices, and numbers over the last days. What doesn't: making forecasts
-(`forecasting.py`), and what is too bad (`checks/`).
-"""
+"""How good forecasts were: each one whose day has come beside the price that came, and what the last ones add up to."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Forecasts of the days whose price isn't known yet, each with an interval that says how sure it is.
-
-What belongs here: from a fitted forest and a training set to forecasts and their intervals. What doesn't: which model
-that is and where forecasts go (`steps/forecast.py`), and how good they were (`forecast_quality.py`).
-"""
+"""Forecasts of the days whose price isn't known yet, each with an interval that says how sure it is."""
 
 from __future__ import annotations
 
@@ -99,8 +95,6 @@ def make_forecasts(
         Fitted; asks for the training set's features.
     data : TrainingSet
         Of today's prices, made by the model's own recipe.
-    rows : DataFrame
-        Which of its rows.
     knows_until : str
         The last day whose price the model has learned from, YYYY-MM-DD. Intervals come from the rows up to then.
     interval : float

@@ -1,8 +1,4 @@
-"""The gate: whether a challenger takes the champion's place, decided on numbers alone.
-
-What belongs here: measuring two models on the same rows, and the decision with its reason. What doesn't: where models
-come from, and carrying a decision out (`steps/promotion.py`).
-"""
+"""The gate: whether a challenger takes the champion's place, decided on numbers alone."""
 
 from __future__ import annotations
 
@@ -128,7 +124,7 @@ def decide(
     >>> measured = Measured(challenger=99.0, persistence=100.0, champion=100.5, rows=50, first="", last="")
     >>> rules = Rules(margin=0.01, beat_persistence=True, allow_leaks=False)
     >>> decide(measured, rules, leaks=[], champion="3").reason
-    'Its squared error is 1.49 % smaller than that of champion version 3; more than 1 % smaller is asked for.'
+    "Its squared error is 1.49 % smaller than champion version 3's; it has to be more than 1 % smaller."
     >>> decide(measured, Rules(0.02, True, False), leaks=[], champion="3").promote
     False
     """
@@ -153,14 +149,26 @@ def decide(
     if champion_problem is not None:
         return Decision(True, "champion_unusable", f"Champion version {champion} can't be used: {champion_problem}")
     if measured.champion is None or not math.isfinite(measured.champion):
-        reason = f"Champion version {champion} forecasts nothing that could be compared (error {measured.champion})."
+        reason = f"Champion version {champion}'s squared error is {measured.champion}, not a number to compare."
         return Decision(True, "champion_unusable", reason)
-    gain = 1 - error / measured.champion if measured.champion > 0 else 0.0
+    gain = 1 - error / measured.champion if measured.champion > 0 else 0.0 if error == 0 else -math.inf
+    by = f"more than {_percent(rules.margin)} " if rules.margin else ""
     said = (
-        f"Its squared error is {100 * abs(gain):.3g} % {'smaller' if gain > 0 else 'larger'} than that of champion "
-        f"version {champion}; more than {100 * rules.margin:.3g} % smaller is asked for."
+        f"Its squared error is {_compared(gain, rules.margin)} champion version {champion}'s; it has to be {by}smaller."
     )
     return Decision(gain > rules.margin, "better" if gain > rules.margin else "not_better", said)
+
+
+def _compared(gain: float, margin: float) -> str:
+    """Say how much smaller an error is than another, with the digits that tell it from the margin."""
+    if gain in (0, -math.inf):
+        return "larger than" if gain else "the same as"
+    digits = next(some for some in (3, 6, 17) if some == 17 or _percent(gain, some) != _percent(margin, some))
+    return f"{_percent(abs(gain), digits)} {'smaller' if gain > 0 else 'larger'} than"
+
+
+def _percent(share: float, digits: int = 3) -> str:
+    return f"{100 * share:.{digits}g} %"
 
 
 def days_to_judge_on(

@@ -1,7 +1,6 @@
 """Which columns each column of our tables is made from.
 
-What belongs here: the answer, found by changing columns and looking what moves wherever that can be done. What doesn't:
-which tool shows it. The features' inputs are never written down, so a new feature needs no line here.
+The features' inputs are found by changing columns and looking what moves, so a new feature needs no line here.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ def columns_behind(
     ----------
     function : callable
         From a frame to another one of the same rows.
-    frame : DataFrame
-        To try it on.
     columns : iterable of str
         The columns to change, one at a time: numbers.
 
@@ -71,10 +68,6 @@ def sources_of(table: str, columns: Iterable[str], recipe: str | None = None) ->
 
     Parameters
     ----------
-    table : str
-        The table's name.
-    columns : iterable of str
-        Those that it has.
     recipe : str, optional
         The recipe of its training set. Not given: the features of all recipes are taken.
 

@@ -1,8 +1,4 @@
-"""The forest: fitting it, and saying what it is in one digest.
-
-What belongs here: scikit-learn's random forest and nothing around it. What doesn't: the check and the defaults of its
-parameters (`pipelines.py`), how good it is (`evaluation.py`), and how it is stored (`stack/tracking.py`).
-"""
+"""The forest: fitting it, and saying what it is in one digest."""
 
 from __future__ import annotations
 
@@ -38,8 +34,6 @@ def fit_forest(
 
     Parameters
     ----------
-    training_set : TrainingSet
-        What to learn.
     parameters : mapping
         Given to ``RandomForestRegressor`` exactly as they are, see
         :func:`mlops_dagster.pipelines.resolve_forest`.

@@ -1,8 +1,4 @@
-"""The three pictures of a trained model, small enough to travel inside an event.
-
-What belongs here: figures made from an evaluation or a forest. What doesn't: where they are shown, and what all
-pictures have in common (`drawing.py`).
-"""
+"""The three pictures of a trained model, small enough to travel inside an event."""
 
 from __future__ import annotations
 
@@ -87,7 +83,7 @@ def residual_plot(evaluation: Evaluation) -> Figure:
         middle = np.array([when[part[len(part) // 2]] for part in parts])
         low, high = np.array([np.quantile(errors[part], (0.1, 0.9)) for part in parts]).T
         over_time.fill_between(
-            middle, low, high, color=FORECAST, alpha=0.35, linewidth=0, label="middle 8 of 10 errors"
+            middle, low, high, color=FORECAST, alpha=0.35, linewidth=0, label="middle 80 % of the errors"
         )
         rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         drawn = (errors < low[rows]) | (errors > high[rows])
@@ -122,7 +118,7 @@ def importance_plot(model: RandomForestRegressor, features: Sequence[str]) -> Fi
     axes.set_xlim(0, 1.12 * float(percent.max()) or 1.0)
     if not percent.any():
         axes.text(0.5, 0.5, "no tree has a split", transform=axes.transAxes, ha="center", color=INK, fontsize=12)
-    finish(axes, xlabel="share of what the splits gain (per cent, training rows)")
+    finish(axes, xlabel="share of the impurity decrease (per cent, training rows)")
     axes.grid(False, axis="y")
     return figure
 

@@ -1,15 +1,13 @@
 """The price contract: what a table of daily prices must be before anything is computed from it.
 
-What belongs here: the schema, and the check that names every violation with column, first offending date, value and
-cure. What doesn't: where prices come from (`stack/sources.py`), and repairs. A bad cell is an error to be shown, never
-one to be filled in.
+A bad cell is an error to be shown, never one to be filled in.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +19,17 @@ from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.ml.cells import UNREADABLE, read_dates, read_numbers
 
-PRICE_COLUMNS = ("Date", "Open", "High", "Low", "Close", "AdjClose", "Volume")
-NUMBER_COLUMNS = PRICE_COLUMNS[1:]
+PRICE_COLUMNS: Mapping[str, str] = {
+    "Date": "Trading day",
+    "Open": "First price of the day [index points or currency]",
+    "High": "Highest price of the day [index points or currency]",
+    "Low": "Lowest price of the day [index points or currency]",
+    "Close": "Last price of the day [index points or currency]",
+    "AdjClose": "Last price, adjusted for dividends and splits [index points or currency]",
+    "Volume": "Shares traded that day",
+}
+"""What each column holds, its unit in brackets."""
+NUMBER_COLUMNS = tuple(PRICE_COLUMNS)[1:]
 MIN_ROWS = 250
 """About one trading year: with less, neither a look-back of 20 days nor a test set says anything."""
 
@@ -54,8 +61,6 @@ class Violation:
         That row's date, as far as it can be read.
     value : str, optional
         The offending cell as it was given.
-    rows : int
-        How many rows offend.
     """
 
     column: str

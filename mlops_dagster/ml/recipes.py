@@ -1,8 +1,4 @@
-"""From prices to a training set: the two recipes, and the table that they make.
-
-What belongs here: horizon, target, and the putting together of features and split. What doesn't: how features are
-computed (`features.py`), how rows are split (`splits.py`), and the forest (`model.py`).
-"""
+"""From prices to a training set: the two recipes, and the table that they make."""
 
 from __future__ import annotations
 
@@ -32,8 +28,8 @@ class Recipe:
     ----------
     name : str
         As users write it.
-    features : tuple of str
-        The model's inputs, in the order in which it sees them.
+    features : mapping of str to str
+        The model's inputs, in the order in which it sees them, and what each holds.
     compute : callable
         From prices to these features, one row per price row; NaN in the first rows, if they have no full look-back.
     target : {"price", "return"}
@@ -47,7 +43,7 @@ class Recipe:
     """
 
     name: str
-    features: tuple[str, ...]
+    features: Mapping[str, str]
     compute: Callable[[pd.DataFrame], pd.DataFrame]
     target: Literal["price", "return"]
     horizon: Callable[[int], int]
@@ -93,8 +89,6 @@ class TrainingSet:
         - split: "train", "gap", "test" or "forecast" (the rows whose truth isn't known yet)
         - position: the row's place within its split, as the model sees it. A shuffled split has its own order, and
           a forest's bootstrap depends on it.
-    recipe : str
-        The recipe's name.
     features : tuple of str
         The model's inputs, in the order in which it sees them.
     horizon : int
@@ -230,7 +224,7 @@ def make_training_set(
         )
         raise refuse("horizon", horizon, cure)
 
-    return TrainingSet(frame, recipe, chosen.features, horizon, test_size).with_split(split)
+    return TrainingSet(frame, recipe, tuple(chosen.features), horizon, test_size).with_split(split)
 
 
 def _columns(features: tuple[str, ...]) -> list[str]:

@@ -1,8 +1,4 @@
-"""A search over a training set: its folds, its candidates as a table, and what the best one looks like.
-
-What belongs here: everything between a checked :class:`mlops_dagster.grids.Search` and a table of results. What
-doesn't: the engine that grows the trees (`grid_search/`), and the pictures (`search_plots.py`).
-"""
+"""A search over a training set: its folds, its candidates as a table, and what the best one looks like."""
 
 from __future__ import annotations
 
@@ -45,8 +41,6 @@ class SearchResults:
         See :func:`results_table`.
     best : int
         The best candidate: its row in the table.
-    best_parameters : dict
-        What of the grid it is.
     forest : dict
         All parameters of its forest, to build it with.
     """
@@ -76,8 +70,6 @@ def make_search(
     ----------
     data : TrainingSet
         What is searched on; only its training rows are looked at.
-    search : Search
-        What is searched for.
     engine, cache, progress
         As :class:`mlops_dagster.ml.grid_search.SharedGridSearchCV` takes them. Without an engine: one thread per core.
 
@@ -168,7 +160,7 @@ def describe_cv(data: TrainingSet, search: Search) -> str:
     return f"{search.folds} folds of shuffled rows"
 
 
-def gather(cv_results: Mapping[str, Any], search: Search) -> SearchResults:
+def to_search_results(cv_results: Mapping[str, Any], search: Search) -> SearchResults:
     """Turn ``cv_results_`` into the results of a search.
 
     Raises

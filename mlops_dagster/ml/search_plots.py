@@ -1,7 +1,6 @@
 """The pictures of a search: which parameters matter, how they work together, and what more trees are worth.
 
-What belongs here: figures made from ``cv_results_``, of any search by scikit-learn. What doesn't: what all pictures
-have in common (`drawing.py`). A picture that would show nothing (one candidate, no score) isn't drawn.
+A picture that would show nothing (one candidate, no score) isn't drawn.
 """
 
 from __future__ import annotations
@@ -162,7 +161,7 @@ def parallel_coordinates(cv_results: Mapping[str, Any], scoring: str) -> Figure 
     rest = ranked[len(top) :]
     rest = rest[:: max(1, -(-len(rest) // _MOST_LINES))]
 
-    figure = new_figure("From parameters to score: a line is a candidate", candidates.subtitle, height=4.8)
+    figure = new_figure("Each line is a candidate, from its parameters to its score", candidates.subtitle, height=4.8)
     axes = figure.subplots()
     heights = []
     for name in names:
@@ -195,7 +194,7 @@ def parallel_coordinates(cv_results: Mapping[str, Any], scoring: str) -> Figure 
     axes.set_xlim(-0.45, len(names) + 0.45)
     axes.set_ylim(-0.05, 1.05)
     axes.set_xticks(places, [_in_lines(name, "_") for name in names] + [_in_lines(candidates.score_name, " ")])
-    axes.set_xlabel("through one value the better candidates run higher", fontsize=10, color=FAINT)
+    axes.set_xlabel("at each value, better candidates run higher", fontsize=10, color=FAINT)
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)

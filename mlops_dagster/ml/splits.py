@@ -1,8 +1,4 @@
-"""Which rows a model is trained on and which it is tested on.
-
-What belongs here: splits of n rows in chronological order, known by their number only. What doesn't: prices and
-features; whether a training set leaks is found out in `evaluation.py`.
-"""
+"""Which rows a model is trained on and which it is tested on."""
 
 from __future__ import annotations
 
@@ -11,10 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-SPLITS = ("train", "gap", "test", "forecast")
-"""The parts that a row may belong to. "gap": between train and test, used by neither. "forecast": the last rows, whose
-truth isn't known yet."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +41,6 @@ def chronological_split(rows: int, *, test_size: float, gap: int) -> Split:
 
     Parameters
     ----------
-    rows : int
-        How many rows there are.
     test_size : float
         The share of the rows for testing; rounded up to whole rows, as scikit-learn does.
     gap : int

@@ -1,8 +1,4 @@
-"""Declarative automation: the conditions under which an asset is remade, evaluated for all symbols at once.
-
-What belongs here: the sensor that evaluates. What doesn't: the conditions, which stand with their assets
-(`assets/conditions.py`).
-"""
+"""Declarative automation: the conditions under which an asset is remade, evaluated for all symbols at once."""
 
 import warnings
 

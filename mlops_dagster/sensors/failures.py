@@ -1,7 +1,4 @@
-"""The sensor that tells people when a run has failed.
-
-What belongs here: what is known of a failed run. What doesn't: what is said and how it gets there (`stack/notify.py`).
-"""
+"""The sensor that tells people when a run has failed."""
 
 from contextlib import suppress
 

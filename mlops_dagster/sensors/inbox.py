@@ -1,8 +1,4 @@
-"""The sensor that forecasts, or builds a first model, whenever prices of a symbol arrive in the inbox.
-
-What belongs here: which arrivals lead to a run. What doesn't: what in the inbox is whose (`stack/inbox.py`), and
-whether the prices are any good, which the step `prices` says.
-"""
+"""The sensor that forecasts, or builds a first model, whenever prices of a symbol arrive in the inbox."""
 
 import json
 import time
@@ -20,9 +16,9 @@ from dagster import (
 
 from mlops_dagster import known_symbols, pipelines
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
-from mlops_dagster.jobs import build_model_pipeline, forecast_pipeline
+from mlops_dagster.jobs import JOBS
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.inbox import Delivery, look_into
+from mlops_dagster.stack.inbox import Delivery, scan_inbox
 from mlops_dagster.stack.price_files import sha256_of
 from mlops_dagster.stack.store import Store
 
@@ -32,7 +28,7 @@ _REMARKS = 10
 
 
 @sensor(
-    jobs=[forecast_pipeline, build_model_pipeline],
+    jobs=[job for job in JOBS if job.name in (pipelines.FORECAST.name, pipelines.BUILD_MODEL.name)],
     description="Forecasts a symbol whose prices arrive in the inbox; one without a champion gets its first model, and "
     "a new one becomes a partition. A file counts once it hasn't changed between two looks, and once per content. See "
     "docs/automation.md.",
@@ -56,7 +52,7 @@ def price_inbox(
             f"The steps run on Databricks, which can't see {folder}. Set MLOPS_INBOX__PATH to a folder of a volume."
         )
     try:
-        deliveries, remarks = look_into(Path(folder), deployment.limits)
+        deliveries, remarks = scan_inbox(Path(folder), deployment.limits)
     except FileNotFoundError:
         return SkipReason(f"There is no inbox yet: make the folder {folder}, and drop SYMBOL.csv into it.")
     except OSError as error:
@@ -87,7 +83,7 @@ def price_inbox(
 
     said = remarks[:_REMARKS] + ([f"... and {len(remarks) - _REMARKS} more."] if len(remarks) > _REMARKS else [])
     if not arrived and waiting:
-        said.insert(0, f"{waiting} of {len(deliveries)} symbols have new files; they count if they stay as they are.")
+        said.insert(0, f"{waiting} of {len(deliveries)} symbols have new files: read at the next look if unchanged.")
     if not arrived and not said:
         said = [f"Nothing new in {folder}, which has prices of {len(deliveries)} symbols."]
     if arrived:

@@ -1,8 +1,4 @@
-"""Sensors that end MLflow runs which their own process couldn't end.
-
-What belongs here: noticing that a Dagster run has ended. What doesn't: deciding what an MLflow run's right status is,
-which the tracker does (`stack/open_runs.py`).
-"""
+"""Sensors that end MLflow runs which their own process couldn't end."""
 
 from dagster import (
     DagsterRunStatus,

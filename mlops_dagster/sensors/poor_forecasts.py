@@ -1,8 +1,4 @@
-"""The sensor that builds a new model of a symbol whose forecasts have become poor.
-
-What belongs here: what counts as poor, and how often. What doesn't: measuring forecasts (the asset `forecast_quality`),
-and whether the new model is better than the old one, which the gate decides.
-"""
+"""The sensor that builds a new model of a symbol whose forecasts have become poor."""
 
 from datetime import datetime, timedelta, timezone
 

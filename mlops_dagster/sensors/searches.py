@@ -1,7 +1,4 @@
-"""The sensor that builds what a search has found to be best.
-
-What belongs here: handing on a search's result. What doesn't: searching.
-"""
+"""The sensor that builds what a search has found to be best."""
 
 import json
 from typing import Any
@@ -19,7 +16,7 @@ from dagster import (
 )
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets.search import grid_search_results, spark_grid_search_results
+from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
 from mlops_dagster.jobs import without_prices
 
 SEARCHES = {asset.key.to_user_string(): asset.key for asset in (grid_search_results, spark_grid_search_results)}

@@ -1,7 +1,4 @@
-"""The sensor that keeps the deployment's symbols there, as partitions.
-
-What belongs here: symbols that are always there. What doesn't: those that come with a price file (`inbox.py`).
-"""
+"""The sensor that keeps the deployment's symbols there, as partitions."""
 
 from dagster import (
     DefaultSensorStatus,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.shell.output import DeploymentName, errors_said_well, out
+from mlops_dagster.shell.output import DeploymentName, handle_errors, out
 
 
 def databricks_bundle(
@@ -20,7 +20,7 @@ def databricks_bundle(
 
     Example: mlops databricks-bundle --deployment databricks_serverless
     """
-    with errors_said_well(as_json=False):
+    with handle_errors(as_json=False):
         from mlops_dagster.stack.databricks.bundle import bundle_text
         from mlops_dagster.stack.deployment_files import load_deployment
 

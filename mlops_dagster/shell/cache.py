@@ -1,7 +1,4 @@
-"""`mlops cache`: what searches have grown and keep.
-
-What belongs here: showing and pruning it. What doesn't: what is kept and when (`ml/grid_search/cache.py`).
-"""
+"""`mlops cache`: what searches have grown and keep."""
 
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mlops_dagster.errors import refuse
-from mlops_dagster.shell.output import AsJson, DeploymentName, errors_said_well, out, print_json
+from mlops_dagster.shell.output import AsJson, DeploymentName, handle_errors, out, print_json
 
 app = typer.Typer(help="The trees that searches have grown, kept so that none is grown twice.", no_args_is_help=True)
 
@@ -26,7 +23,7 @@ def cache_folder(settings: Any) -> Path:
 @app.command()
 def show(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Show how much is kept."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster.ml.grid_search import SearchCache
         from mlops_dagster.stack.deployment_files import load_deployment
 
@@ -56,7 +53,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Remove what is old, or too much. A search grows again what it no longer finds."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         if older_than_days is None and max_mb is None:
             cure = "say what to remove: --older-than-days 30, or --max-mb 500, or both."
             raise refuse("older_than_days", None, cure)

@@ -1,8 +1,4 @@
-"""What a program that calls `mlops` says besides the command: a Databricks job, a DAG of Airflow.
-
-What belongs here: the options before the command's name, and arguments as templates fill them in. What doesn't: any
-command.
-"""
+"""What a program that calls `mlops` says besides the command: a Databricks job, a DAG of Airflow."""
 
 from __future__ import annotations
 
@@ -68,7 +64,7 @@ def plain_arguments(arguments: Sequence[str]) -> list[str]:
     return plain
 
 
-def take_orders(environment: str | None, secrets: str | None, caller: str | None) -> None:
+def apply_caller_options(environment: str | None, secrets: str | None, caller: str | None) -> None:
     """Do what the options before the command's name say.
 
     Raises

@@ -1,51 +1,39 @@
-"""`mlops promote` and `mlops rollback`: who is champion.
+"""`mlops promote` and `mlops rollback`: who is champion."""
 
-What belongs here: options in, one call per symbol, the decision out. What doesn't: deciding (`steps/promotion.py`).
-"""
+from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
-from mlops_dagster.shell.calling import shell_origin
-from mlops_dagster.shell.output import (
-    AllowLeaks,
-    AsJson,
-    BeatPersistence,
-    DeploymentName,
-    EachSymbol,
-    Margin,
-    Symbols,
-    errors_said_well,
-    out,
-    run_step,
-    say_next,
-    shell_tracker,
-)
+from mlops_dagster.shell.options import takes
+from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, Symbols, handle_errors, out, say_next
+from mlops_dagster.shell.running import open_session, say_step
+
+if TYPE_CHECKING:
+    from mlops_dagster.session import Session
+    from mlops_dagster.steps import StepReport
 
 
-def promote(
-    symbol: Symbols,
-    margin: Margin = None,
-    beat_persistence: BeatPersistence = None,
-    allow_leaks: AllowLeaks = None,
-    deployment: DeploymentName = None,
-    as_json: AsJson = False,
-) -> None:
+@takes(pipelines.CHAMPION_MODEL.parameters)
+def promote(symbol: Symbols, given: dict[str, Any], deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Let the newest model become the champion if it is better than the one before (the step champion_model).
 
     Example: mlops promote --symbol GSPC --margin 0.01
     """
-    given = {"margin": margin, "beat_persistence": beat_persistence, "allow_leaks": allow_leaks}
-    with errors_said_well(as_json):
-        pipelines.check_parameters(pipelines.GATE, given)
-        from mlops_dagster import steps
-
-        _decide(symbol, lambda one: partial(steps.champion_model, one, given), "trained_model", deployment, as_json)
+    with handle_errors(as_json):
+        pipelines.check_parameters(pipelines.CHAMPION_MODEL.parameters, given)
+        _decide(
+            symbol,
+            lambda session, one: session.run(pipelines.CHAMPION_MODEL.name, one, given),
+            "trained_model",
+            deployment,
+            as_json,
+        )
 
 
 def rollback(
@@ -61,16 +49,21 @@ def rollback(
 
     Example: mlops rollback --symbol GSPC
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster import steps
 
-        _decide(symbol, lambda one: partial(steps.rollback, one, version), "champion_model", deployment, as_json)
+        def roll_back(session: Session, one: str) -> StepReport:
+            return steps.rollback(one, version, store=session.store, tracker=session.tracker, origin=session.origin)
+
+        _decide(symbol, roll_back, "champion_model", deployment, as_json)
 
 
 def say_decision(report: dict[str, Any]) -> None:
     """Print who is champion, and why."""
     champion = report["champion"]
     who = f"version {champion} is champion" if champion else "there is no champion"
+    if not report["promoted"] and report["challenger"] != champion:
+        who += f", version {report['challenger']} is kept out"
     out.print(f"{report['symbol']}: {who}. {report['reason']}", markup=False)
 
 
@@ -83,33 +76,33 @@ def say_what_follows(decisions: list[dict[str, Any]]) -> None:
 
 
 def _decide(
-    symbols: list[str], deciding: Callable[[str], Callable[..., Any]], needs: str, deployment: str | None, as_json: bool
+    symbols: list[str],
+    deciding: Callable[[Session, str], StepReport],
+    needs: str,
+    deployment: str | None,
+    as_json: bool,
 ) -> None:
     for one in symbols:
         pipelines.check_symbol(one)
     from mlops_dagster.stack.deployment_files import load_deployment
-    from mlops_dagster.stack.store import store_of
 
     settings = load_deployment(deployment)
-    store = store_of(settings)
-    tools: dict[str, Any] = {
-        "store": store,
-        "tracker": shell_tracker(settings),
-        "origin": shell_origin(),
-    }
-
-    def decide(one: str) -> dict[str, Any]:
-        if store.current(needs, one) is None:
-            others = ", ".join(store.symbols(needs)) or "none"
-            cure = (
-                f"no model of it was built in the home {settings.home} (store {store.root}; symbols with models there: "
-                f"{others}). Build one: mlops build-model --symbol {one}. Or set MLOPS_HOME to the home that has it."
-            )
-            raise refuse("symbol", one, cure)
-        return run_step(one, "champion_model", partial(deciding(one), **tools), settings, tools["origin"])
-
     each = EachSymbol(symbols)
-    reports = each.do(decide)
+    with open_session(settings) as session:
+        store = session.store
+
+        def decide(one: str) -> dict[str, Any]:
+            if store.current(needs, one) is None:
+                others = ", ".join(store.symbols(needs)) or "none"
+                cure = (
+                    f"no model of it was built in the home {settings.home} (store {store.root}; symbols with models "
+                    f"there: {others}). Build one: mlops build-model --symbol {one}. Or set MLOPS_HOME to the home "
+                    "that has it."
+                )
+                raise refuse("symbol", one, cure)
+            return say_step(session, pipelines.CHAMPION_MODEL.name, one, partial(deciding, session, one))
+
+        reports = each.do(decide)
 
     def show() -> None:
         for report in reports.values():

@@ -1,8 +1,4 @@
-"""`mlops deployments`: which stacks there are, what each one says, and whether it can work.
-
-What belongs here: showing and checking. What doesn't: what is wrong and why (`stack/deployment_rules.py`, and
-`plans.py` for what only Dagster finds out).
-"""
+"""`mlops deployments`: which stacks there are, what each one says, and whether it can work."""
 
 import os
 from pathlib import Path
@@ -13,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_dagster.errors import refuse
-from mlops_dagster.shell.output import AsJson, errors_said_well, out, print_json, progress
+from mlops_dagster.shell.output import AsJson, handle_errors, out, print_json, progress
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment
@@ -37,7 +33,7 @@ Names = Annotated[
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the deployments: where steps run, where tables live, where runs are tracked."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster.stack.deployment_files import DeploymentError, deployment_names, find_deployment_file
 
         rows = []
@@ -87,7 +83,7 @@ def _spark(settings: "Deployment") -> str:
 @app.command()
 def show(deployment: Name = None, as_json: AsJson = False) -> None:
     """Show every setting of a deployment, and where it comes from. Secrets are not shown."""
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         from mlops_dagster.stack.databricks.workspace import credential_state
         from mlops_dagster.stack.deployment_files import find_deployment_file, load_deployment
 
@@ -184,7 +180,7 @@ def check(
 
     Example: mlops deployments check databricks_pipes mine.yaml
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         checked = [_check(name) for name in _which(deployments or [], every)]
         wrong = any(one["problems"] for one in checked)
         if as_json:

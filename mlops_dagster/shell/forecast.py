@@ -1,95 +1,49 @@
-"""`mlops forecast`: what the champion says of the days to come, and what `mlops report` shows of it.
-
-What belongs here: options in, one call per step, the forecast out. What doesn't: the work (`steps/forecast.py`).
-"""
+"""`mlops forecast`: what the champion says of the days to come, and what `mlops report` shows of it."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from mlops_dagster import pipelines
-from mlops_dagster.shell.calling import shell_origin
-from mlops_dagster.shell.output import (
-    AsJson,
-    DeploymentName,
-    EachSymbol,
-    End,
-    PricePath,
-    Sha256,
-    Source,
-    Start,
-    Symbols,
-    errors_said_well,
-    option,
-    out,
-    price_parameters,
-    run_steps,
-    say_next,
-    shell_tracker,
-)
+from mlops_dagster.shell.options import takes
+from mlops_dagster.shell.output import AsJson, DeploymentName, Symbols, handle_errors, out, say_next
+from mlops_dagster.shell.running import Reports, checked, run_pipeline
 
 if TYPE_CHECKING:
+    from mlops_dagster.session import Session
     from mlops_dagster.stack.store import Store
 
 
+@takes(pipelines.FORECAST.parameters)
 def forecast(
-    symbol: Symbols,
-    interval: Annotated[float | None, option("interval")] = None,
-    catch_up: Annotated[int | None, option("catch_up")] = None,
-    source: Source = None,
-    path: PricePath = None,
-    sha256: Sha256 = None,
-    start: Start = None,
-    end: End = None,
-    deployment: DeploymentName = None,
-    as_json: AsJson = False,
+    symbol: Symbols, given: dict[str, Any], deployment: DeploymentName = None, as_json: AsJson = False
 ) -> None:
     """Forecast with the champion: prices, forecast, how good earlier forecasts were (forecast_pipeline).
 
     Example: mlops forecast --symbol GSPC --interval 0.9
     """
-    given = {"interval": interval, "catch_up": catch_up}
-    with errors_said_well(as_json):
-        for one in symbol:
-            pipelines.check_symbol(one)
-        pipelines.check_parameters(pipelines.PRICE_FORECAST.parameters, given)
-
-        from mlops_dagster import steps
+    with handle_errors(as_json):
+        by_step = checked(pipelines.FORECAST, symbol, given)
         from mlops_dagster.stack.deployment_files import load_deployment
-        from mlops_dagster.stack.store import store_of
 
-        settings = load_deployment(deployment)
-        where = price_parameters(
-            settings, symbol, {"source": source, "path": path, "sha256": sha256, "start": start, "end": end}
-        )
-        store, origin = store_of(settings), shell_origin()
-        tools: Any = {"deployment": settings, "store": store, "tracker": shell_tracker(settings), "origin": origin}
+        run_pipeline(pipelines.FORECAST, symbol, by_step, load_deployment(deployment), as_json=as_json, show=_show)
 
-        def forecast_one(one: str) -> dict[str, Any]:
-            its = {"prices": where, "price_forecast": given, "forecast_quality": {}}
-            calls = {step: partial(steps.run_step, step, one, its[step], **tools) for step in its}
-            return run_steps(one, calls, settings, origin)
 
-        each = EachSymbol(symbol)
-        reports = each.do(forecast_one)
-
-        def show() -> None:
-            if reports:
-                print_forecasts(latest_forecasts(store, list(reports)))
-                for one, made in reports.items():
-                    out.print(f"{one}: {made['forecast_quality']['summary']}", markup=False)
-                say_next("mlops report --html state.html (a page of all), or mlops serve (for other programs)")
-
-        each.say(as_json, {"pipeline": pipelines.FORECAST.name, "run_id": origin.run_id, "symbols": reports}, show)
+def _show(reports: dict[str, Reports], session: Session) -> None:
+    if not reports:
+        return
+    print_forecasts(latest_forecasts(session.store, list(reports)))
+    for one, made in reports.items():
+        out.print(f"{one}: {made['forecast_quality']['summary']}", markup=False)
+    say_next("mlops report --html state.html (a page of all), or mlops serve (for other programs)")
 
 
 def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
     """Return what there is to know about the newest forecast of each symbol, as JSON values."""
     from mlops_dagster.steps import newest_as_json
-    from mlops_dagster.steps.growing import read_grown
+    from mlops_dagster.steps.growing_tables import read_grown
 
     found = []
     for symbol in store.symbols("price_forecast") if symbols is None else symbols:

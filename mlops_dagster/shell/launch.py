@@ -9,7 +9,7 @@ import typer
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.shell.output import DeploymentName, errors_said_well, out
+from mlops_dagster.shell.output import DeploymentName, handle_errors, out
 from mlops_dagster.shell.ui import prepare_dagster
 
 
@@ -26,7 +26,7 @@ def launch(
 
     Example: mlops launch build_model_pipeline --symbol GSPC
     """
-    with errors_said_well(as_json=False):
+    with handle_errors(as_json=False):
         pipelines.check_symbol(symbol)
         given = _run_config(config)
 

@@ -1,24 +1,17 @@
-"""What all commands of the shell have in common: what they print and where, and how errors end them.
-
-What belongs here: streams, errors, and options that several commands have. What doesn't: any command.
-"""
+"""What all commands of the shell have in common: what they print and where, and how errors end them."""
 
 import json
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import MlopsError, refuse
-from mlops_dagster.shell.telling import tell_dagster
 from mlops_dagster.stack.secrets import redacted
 
 T = TypeVar("T")
@@ -40,11 +33,6 @@ out = _Paper(highlight=False)
 progress = _Paper(stderr=True, highlight=False)
 
 
-def option(name: str, panel: str | None = None) -> Any:
-    """Describe an option with the words of its parameter, so that the shell can't say something else than the UI."""
-    return typer.Option(help=pipelines.explain(name), show_default=False, rich_help_panel=panel)
-
-
 Symbols = Annotated[
     list[str], typer.Option("--symbol", "-s", help="Which symbol. Repeat it for several.", show_default=False)
 ]
@@ -59,61 +47,6 @@ DeploymentName = Annotated[
         show_default="local",
     ),
 ]
-Recipe = Annotated[str, option("recipe")]
-Horizon = Annotated[int | None, option("horizon")]
-TestSize = Annotated[float | None, option("test_size")]
-Source = Annotated[str | None, option("source")]
-PricePath = Annotated[str | None, option("path")]
-Sha256 = Annotated[str | None, option("sha256")]
-Start = Annotated[str | None, option("start")]
-End = Annotated[str | None, option("end")]
-# In a panel of their own: such long names would leave no room for those of other options.
-Margin = Annotated[float | None, option("margin", panel="Who becomes champion")]
-BeatPersistence = Annotated[bool | None, option("beat_persistence", panel="Who becomes champion")]
-AllowLeaks = Annotated[bool | None, option("allow_leaks", panel="Who becomes champion")]
-RandomState = Annotated[int | None, option("random_state")]
-
-
-def run_step(symbol: str, step: str, call: Callable[[], Any], settings: Any, origin: Any) -> dict[str, Any]:
-    """Run one step with a spinner, say when it is done, and tell the deployment's Dagster."""
-    began = time.monotonic()
-    with progress.status(f"{symbol}  {step}"):
-        made = call()
-    return step_done(symbol, step, made, began, settings, origin)
-
-
-def run_steps(
-    symbol: str, steps: Mapping[str, Callable[..., Any]], settings: Any, origin: Any
-) -> dict[str, dict[str, Any]]:
-    """Run steps one after the other, each on what those before it have made, whatever else is written meanwhile."""
-    reports: dict[str, dict[str, Any]] = {}
-    for name, call in steps.items():
-        made = outputs_of(reports)
-        reports[name] = run_step(symbol, name, partial(call, inputs=made) if made else call, settings, origin)
-    return reports
-
-
-def outputs_of(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the tables that steps have made, as the next step takes them."""
-    return {table: version for report in reports.values() for table, version in report["outputs"].items()}
-
-
-def step_done(symbol: str, step: str, made: Any, began: float, settings: Any, origin: Any) -> dict[str, Any]:
-    """Say that a step is done, tell the deployment's Dagster, and return the step's report."""
-    progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
-    tell_dagster(settings, made, origin, lambda text: progress.print(text, markup=False))
-    result: dict[str, Any] = made.as_dict()
-    return result
-
-
-def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Return where prices come from; one file can't be that of several symbols."""
-    where: dict[str, Any] = settings.price_parameters(given)
-    pipelines.check_parameters(pipelines.PRICES.parameters, where)
-    if len(symbols) > 1 and "path" in where and "{symbol}" not in where["path"]:
-        cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
-        raise refuse("path", where["path"], cure)
-    return where
 
 
 def url_of(host: str, port: int) -> str:
@@ -131,20 +64,6 @@ def refuse_taken_port(name: str, host: str, number: int) -> None:
             raise refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
 
 
-def shell_tracker(settings: Any) -> Any:
-    """Return the tracker of a step that is run from a shell, which is always run here."""
-    if settings.compute != "here" and not settings.inside:
-        cure = (
-            "this command runs steps in its own process. To run them on Databricks start them in Dagster, or as a "
-            "Databricks job (mlops databricks-bundle); to run them here choose another deployment."
-        )
-        raise refuse("compute", settings.compute, cure)
-    if settings.tracking.client != "mlops":
-        cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
-        raise refuse("tracking.client", settings.tracking.client, cure)
-    return open_tracker(settings)
-
-
 def open_tracker(settings: Any) -> Any:
     """Return our tracker, whichever Dagster uses."""
     from mlops_dagster.stack.tracking import MlflowTracker
@@ -153,7 +72,7 @@ def open_tracker(settings: Any) -> Any:
 
 
 @contextmanager
-def errors_said_well(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
+def handle_errors(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
     """Turn an expected error into its message and an exit status; an unexpected one keeps its traceback."""
     try:
         yield

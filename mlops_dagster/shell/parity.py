@@ -1,7 +1,4 @@
-"""`mlops parity`: whether two stacks, or two runs, have made the same, and what differs if they haven't.
-
-What belongs here: naming the two sides, and the verdict in words. What doesn't: the comparison (`steps/parity.py`).
-"""
+"""`mlops parity`: whether two stacks, or two runs, have made the same, and what differs if they haven't."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import typer
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
-from mlops_dagster.shell.output import AsJson, errors_said_well, open_tracker, out, print_json, progress
+from mlops_dagster.shell.output import AsJson, handle_errors, open_tracker, out, print_json, progress
 
 _SIDE = "A deployment: a name below deployments/, or the path of a YAML file. With @RUN one run of it: the id of a "
 _SIDE += "Dagster run, of a command's, or of MLflow's."
@@ -35,7 +32,7 @@ def parity(
 
     Example: mlops parity deployments/local.yaml deployments/spark.yaml --symbol GSPC
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         for one in symbol or ():
             pipelines.check_symbol(one)
         sides = [_Side(a), _Side(b)]

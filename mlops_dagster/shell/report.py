@@ -1,8 +1,4 @@
-"""`mlops report`: what there is of each symbol, on the terminal, as JSON or as a page.
-
-What belongs here: options in, tables out. What doesn't: what the state is (`steps/state.py`), and the page's HTML
-(`report_page.py`).
-"""
+"""`mlops report`: what there is of each symbol, on the terminal, as JSON or as a page."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from mlops_dagster.shell.forecast import latest_forecasts, print_forecasts
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     out,
     print_json,
@@ -43,7 +39,7 @@ def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson
 
     Example: mlops report --html state.html
     """
-    with errors_said_well(as_json):
+    with handle_errors(as_json):
         if html is not None and not html.absolute().parent.is_dir():
             raise refuse("html", str(html), "give a file in a folder that exists.")
 

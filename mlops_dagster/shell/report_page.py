@@ -1,7 +1,4 @@
-"""`mlops report --html`: the state of things as one page that opens without a server.
-
-What belongs here: HTML. What doesn't: what the state is (`steps/state.py`).
-"""
+"""`mlops report --html`: the state of things as one page that opens without a server."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from mlops_dagster.steps.state import LOOK
 if TYPE_CHECKING:
     from mlops_dagster.steps.state import Section
 
+_SHORT = 16  # characters that stay on one line: a moment, a version
 # On a phone each row becomes a card, in which every value says its column's name.
 _STYLE = """
 :root { color-scheme: light; }
@@ -31,7 +29,8 @@ th { font-size: .85rem; color: #52606d; font-weight: 600; border: 0; }
 td.look { color: #c2410c; font-weight: 600; }
 figure { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem;
   margin: 1rem 0 0; }
-img { width: 100%; max-width: 48rem; height: auto; }
+img { max-width: 100%; height: auto; }
+td.short span { white-space: nowrap; }
 @media (max-width: 40rem) {
   body { padding: .75rem; } thead { display: none; }
   tr { display: block; padding: .5rem 0; border-top: 1px solid #e2e8f0; }
@@ -46,8 +45,6 @@ def report_page(sections: Sequence[Section], where: str) -> str:
 
     Parameters
     ----------
-    sections : sequence of Section
-        What it says.
     where : str
         Whose state it is, a folder or an address.
     """
@@ -77,6 +74,10 @@ def _section(section: Section) -> str:
 
 def _cells(columns: Sequence[str], row: Sequence[str]) -> str:
     return "".join(
-        f'<td data-label="{escape(name)}"{" class=look" if value == LOOK else ""}><span>{escape(value)}</span></td>'
+        f'<td data-label="{escape(name)}" class="{_look(value)}"><span>{escape(value)}</span></td>'
         for name, value in zip(columns, row, strict=True)
     )
+
+
+def _look(value: str) -> str:
+    return "look" if value == LOOK else "short" if len(value) <= _SHORT else ""

@@ -1,8 +1,5 @@
 """The web server of `mlops serve`: a champion's predictions by MLflow's protocol, and its next forecast.
 
-What belongs here: routes, reading what was asked, and refusing what can't be answered. What doesn't: which model it is
-(`serve.py`), and what a forecast says (`steps/forecast.py`).
-
 The protocol is that of MLflow's scoring server: `/ping`, `/health`, `/version` and `/invocations`, with JSON in its
 four forms or CSV. MLflow's own server turns a missing value, a short row or a text into a number, and answers errors
 with stack traces; here a row is what the model's signature says, finite numbers only, or refused in one sentence.

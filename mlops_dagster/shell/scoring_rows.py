@@ -1,7 +1,4 @@
-"""What is asked of `/invocations`: JSON in MLflow's four forms or CSV, read into rows of finite numbers or refused.
-
-What belongs here: from bytes to rows by a model's signature. What doesn't: HTTP (`scoring.py`).
-"""
+"""What is asked of `/invocations`: JSON in MLflow's four forms or CSV, read into rows of finite numbers or refused."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """`mlops serve`: a web server for a symbol's champion.
 
-What belongs here: from a champion that was verified to a server that answers. What doesn't: what is looked at before a
-model is opened (`stack/registry.py`), and what the server answers (`scoring.py`).
-
 The server runs in this process: there is nothing to leave behind, and a signal that stops the command stops it.
 """
 
@@ -16,7 +13,7 @@ import typer
 from mlops_dagster import pipelines
 from mlops_dagster.shell.output import (
     DeploymentName,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     out,
     progress,
@@ -38,7 +35,7 @@ def serve(
 
     Example: mlops serve --symbol GSPC --port 5001
     """
-    with errors_said_well(as_json=False):
+    with handle_errors(as_json=False):
         pipelines.check_symbol(symbol)
         refuse_taken_port("port", host, port)
 

@@ -1,8 +1,4 @@
-"""Telling Dagster what the shell has made, where there is a Dagster that shows the deployment.
-
-What belongs here: which Dagster that is, and that nothing which goes wrong there stops a command. What doesn't: what is
-told (`instance.py`, which alone imports dagster).
-"""
+"""Telling Dagster what the shell has made, where there is a Dagster that shows the deployment."""
 
 from __future__ import annotations
 

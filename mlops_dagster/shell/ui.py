@@ -1,8 +1,5 @@
 """`mlops ui`: Dagster and MLflow together, for as long as this command runs.
 
-What belongs here: starting both, what the terminal shows of them, and leaving nothing behind. What doesn't: how
-Dagster's parts are put together, and who may ask them (`mlops_dagster/webserver.py`).
-
 Both write to a log file. A small process that outlives this one ends all that was started, however this one ends: it
 waits for the end of a pipe, which even kill -9 closes. Each child inherits the lock on the home, so that whoever finds
 it taken knows that something still runs there.
@@ -19,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -29,7 +26,7 @@ import typer
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.shell.output import (
     DeploymentName,
-    errors_said_well,
+    handle_errors,
     open_tracker,
     out,
     progress,
@@ -61,6 +58,7 @@ for sent in (signal.SIGTERM, signal.SIGKILL):
 """
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _AN_ERROR = re.compile(r"\b(ERROR|CRITICAL)\b")
+_NOT_REACHED = re.compile(r"Dependencies for step .* Not executing")
 
 
 def ui(
@@ -79,7 +77,7 @@ def ui(
 
     Only their own pages and your programs are answered, no other web page that is open in your browser.
     """
-    with errors_said_well(as_json=False):
+    with handle_errors(as_json=False):
         from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
@@ -133,10 +131,10 @@ class _Served:
             self.mlflow_url = environment["MLOPS_TRACKING__UI_URL"] = f"http://127.0.0.1:{mlflow_port}"
             server = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
             # Every user of the machine can read arguments, and a database's URI may hold its password.
-            theirs = {**environment, "MLFLOW_BACKEND_STORE_URI": str(settings.tracking.mlflow_tracking_uri)}
+            for_mlflow = {**environment, "MLFLOW_BACKEND_STORE_URI": str(settings.tracking.mlflow_tracking_uri)}
             if settings.tracking.artifact_location:
-                theirs["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = settings.tracking.artifact_location
-            self.commands["MLflow"] = (server, theirs)
+                for_mlflow["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = settings.tracking.artifact_location
+            self.commands["MLflow"] = (server, for_mlflow)
             self.addresses.append(("127.0.0.1", mlflow_port))
         webserver = ["mlops_dagster.webserver", host, str(port), str(dagster_home / "workspace.yaml")]
         ours = {**environment, "MLOPS_UI_TOKEN": self.token} if self.token else environment
@@ -180,11 +178,10 @@ class _Served:
     def _keep(self, output: IO[str]) -> None:
         """Write what a server prints to the log; errors are shown as well."""
         with self.log.open("a", encoding="utf-8", buffering=1) as log:
-            for line in output:
-                plain = _COLOURS.sub("", line)
-                log.write(plain)
-                if _AN_ERROR.search(plain) and not self.stopping:
-                    progress.print(plain.rstrip(), markup=False)
+            for line, shown in _errors(_COLOURS.sub("", line) for line in output):
+                log.write(line)
+                if shown and not self.stopping:
+                    progress.print(line.rstrip(), markup=False)
 
     def _say_where(self) -> None:
         from mlops_dagster.stack.tracking import MODEL_TRAINING
@@ -206,6 +203,26 @@ class _Served:
                 last = "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-15:])
                 progress.print(last, markup=False)
                 raise MlopsError(f"{name} stopped; the lines above say why, and all is in {self.log}.")
+
+
+def _errors(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Tell of each line whether it is an error of its own, or the reason that follows it.
+
+    >>> log = [
+    ...     "ERROR - prices - STEP_FAILURE - Execution of step failed.",
+    ...     "",
+    ...     "Failure: path='GSPC.csv': there is no such file.",
+    ...     "Stack Trace:",
+    ...     "ERROR - training_set - Dependencies for step training_set failed: ['prices']. Not executing.",
+    ... ]
+    >>> [line.partition(":")[0] for line, shown in _errors(log) if shown]
+    ['ERROR - prices - STEP_FAILURE - Execution of step failed.', 'Failure']
+    """
+    reason = False
+    for line in lines:
+        error = bool(_AN_ERROR.search(line)) and not _NOT_REACHED.search(line)
+        yield line, error or (reason and bool(line.strip()))
+        reason = "STEP_FAILURE" in line or (reason and not line.strip())
 
 
 @contextmanager

@@ -1,8 +1,5 @@
 """The settings of what runs by itself: when, which inbox is watched, when a model is built anew, whom to tell.
 
-What belongs here: types, and refusing what can't be right. What doesn't: schedules and sensors, which read these
-settings, and sending messages (`notify.py`).
-
 Everything is checked without importing what will use it: the code location and each command read these settings.
 """
 

@@ -1,7 +1,6 @@
 """Delta tables through delta-rs: open, commit, read, list, and what is wrong when that fails.
 
-What belongs here: every peculiarity of the package deltalake, so that `store.py` can be about tables and versions.
-What doesn't: what a version means. Each way around a peculiarity names it; all were seen with deltalake 1.6.6.
+Each way around a peculiarity names it; all were seen with deltalake 1.6.6.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class Commit(NamedTuple):
 
 
 @contextmanager
-def explained(doing: str, *passed: type[Exception]) -> Iterator[None]:
+def store_errors(doing: str, *passed: type[Exception]) -> Iterator[None]:
     """Turn whatever deltalake and Arrow raise into a :class:`StoreError`, except for what the caller handles."""
     try:
         yield
@@ -103,7 +102,7 @@ def open_table(uri: str, options: dict[str, str], version: int | None = None) ->
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
-    with explained(f"open {uri}"):
+    with store_errors(f"open {uri}"):
         if not _may_exist(uri):
             return None
         try:
@@ -132,7 +131,7 @@ def replace_rows(
     from deltalake import CommitProperties, PostCommitHookProperties, write_deltalake
     from deltalake.exceptions import DeltaError
 
-    with explained(f"write {uri}", Conflict):
+    with store_errors(f"write {uri}", Conflict):
         try:
             write_deltalake(
                 uri if table is None else table,
@@ -163,7 +162,7 @@ def read_commit(uri: str, version: int, options: dict[str, str]) -> Commit | Non
 
     Not through `DeltaTable.history`, which numbers the commits wrongly if the table grew after it was opened.
     """
-    with explained(f"read the log of {uri}"):
+    with store_errors(f"read the log of {uri}"):
         try:
             lines = _read_file(uri, f"_delta_log/{version:020d}.json", options).splitlines()
         except FileNotFoundError:
@@ -201,7 +200,7 @@ def lost_files(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) -
     from deltalake.fs import DeltaStorageHandler
 
     wanted = data_files(table)
-    with explained(f"look at the files of {uri}"):
+    with store_errors(f"look at the files of {uri}"):
         found = [(one.path, one.size) for one in DeltaStorageHandler(uri, options).get_file_info([*wanted])]
     return [
         f"{uri}/{path} " + ("is gone" if size is None else f"has {size} bytes instead of {wanted[path]}")
@@ -216,7 +215,7 @@ def list_tables(folder: str, options: dict[str, str]) -> list[str]:
     from deltalake.fs import DeltaStorageHandler
     from pyarrow.fs import FileSelector, FileType
 
-    with explained(f"list {folder}"):
+    with store_errors(f"list {folder}"):
         if not _may_exist(folder):
             return []
         entries = DeltaStorageHandler(folder, options).get_file_info_selector(FileSelector(""))

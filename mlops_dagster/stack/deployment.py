@@ -1,9 +1,5 @@
 """One deployment: where tables live, runs are tracked, prices come from and searches run. One YAML file is one stack.
 
-What belongs here: the typed settings, and which source wins (environment over file over defaults). What doesn't:
-finding and reading a file (`deployment_files.py`), what can't go together (`deployment_rules.py`), and the tools that
-are built from the settings (`store.py`, `tracking.py`).
-
 Relative paths are below the *home* folder (``MLOPS_HOME``, by default ``.mlops`` in the working directory), so that
 one folder holds the whole state of a local stack.
 """

@@ -1,9 +1,4 @@
-"""Finding and reading a deployment: by its name or its file, with every problem named.
-
-What belongs here: where files are looked for, and all that is wrong with one in a single error. What doesn't: the
-settings (`deployment.py`), YAML and wrong types in words (`deployment_reading.py`), and what can't go together
-(`deployment_rules.py`).
-"""
+"""Finding and reading a deployment: by its name or its file, with every problem named."""
 
 import os
 from collections.abc import Sequence

@@ -1,8 +1,4 @@
-"""Reading a deployment's YAML file, and putting what is wrong with its settings into words.
-
-What belongs here: YAML that means what it seems to mean, and pydantic's findings as sentences that name setting, value
-and cure. What doesn't: the settings (`deployment.py`), and what can't go together (`deployment_rules.py`).
-"""
+"""Reading a deployment's YAML file, and putting what is wrong with its settings into words."""
 
 from __future__ import annotations
 
@@ -20,8 +16,8 @@ import yaml
 from pydantic import BaseModel
 
 from mlops_dagster.stack import limited_yaml
-from mlops_dagster.stack.deployment_words import say
 from mlops_dagster.stack.secrets import is_secret_name
+from mlops_dagster.stack.setting_problems import say
 
 # Whatever is below one of these is somebody's own, and may be a secret: it is never repeated.
 _NOT_REPEATED = frozenset(
@@ -88,8 +84,6 @@ def wrong_settings(
     ----------
     errors : list of dict
         As ``ValidationError.errors()`` returns them.
-    model : type
-        The class of the settings.
     prefix : str
         That of the environment variables which override a file.
     said_already : collection of str

@@ -1,9 +1,5 @@
 """What can't go together in one deployment, said in sentences: setting, value, reason, cure.
 
-What belongs here: rules about where tables live, runs are tracked, prices come from and searches run, seen together
-with where the steps run; and that a file holds no secret. What doesn't: the type of one setting (`deployment.py`), and
-rules about Databricks' own settings (`databricks/rules.py`).
-
 A rule is a function that takes a deployment and yields problems. All rules are asked, so that all problems are known
 at once. No rule reads a file or speaks to anybody: what they say holds offline.
 """
@@ -19,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster.errors import printable
 from mlops_dagster.stack.databricks import rules
 from mlops_dagster.stack.delta import unfit_root
-from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name, looks_secret
+from mlops_dagster.stack.setting_problems import below_volumes, on_loopback, say
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment

@@ -1,7 +1,4 @@
-"""The days on which a symbol will be traded next.
-
-What belongs here: trading days that haven't come yet. What doesn't: when anything runs (`schedules.py`).
-"""
+"""The days on which a symbol will be traded next."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from mlops_dagster.errors import refuse
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_EXCHANGE = "XNYS"
 _LOOK_BACK = 250  # rows; about a year
 _MISFITS = 0.02  # Two exchanges with different holidays differ on more days, a file with a day missing on fewer.
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -25,8 +21,6 @@ def next_trading_days(days: pd.Series[pd.Timestamp], count: int, exchange: str) 
     ----------
     days : Series of Timestamp
         The days that the symbol has prices for, increasing.
-    count : int
-        How many.
     exchange : str
         Its exchange, by its code (ISO 10383) or another name of a calendar of exchange_calendars.
 

@@ -1,7 +1,4 @@
-"""Files of our own on this machine: written whole or not at all, and what is wrong when the disk refuses.
-
-What belongs here: that for any file. What doesn't: tables (`store.py`), and who may write when (the callers' locks).
-"""
+"""Files of our own on this machine: written whole or not at all, and what is wrong when the disk refuses."""
 
 from __future__ import annotations
 
@@ -29,8 +26,6 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
     ----------
     path : Path
         The file; what was there is replaced.
-    text : str
-        Its content.
     mode : int, default=0o666
         Who may read it, less the umask.
     """

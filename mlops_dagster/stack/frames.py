@@ -1,7 +1,4 @@
-"""Frames as the store keeps them: which column types there are, one Arrow batch per frame, the digest of its content.
-
-What belongs here: what makes two frames the same, on any machine and in any file layout. What doesn't: files.
-"""
+"""Frames as the store keeps them: which column types there are, an Arrow batch per frame, its digest."""
 
 from __future__ import annotations
 

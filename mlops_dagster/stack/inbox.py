@@ -1,8 +1,5 @@
 """The inbox: a folder into which people and programs drop price files, and what in it is whose prices.
 
-What belongs here: which files are a symbol's, and telling that they changed without reading them. What doesn't: reading
-prices (`sources.py`), and what follows from a new file (the sensor `price_inbox`).
-
 A symbol's prices are a file ``SYMBOL.csv`` or ``SYMBOL.parquet``, or all files of one of the two kinds in a folder
 ``SYMBOL``, in the order of their names. Hidden files and those that editors and downloads leave behind for a moment
 are none.
@@ -36,8 +33,6 @@ class Delivery:
 
     Attributes
     ----------
-    symbol : str
-        Whose.
     path : str
         What the step `prices` takes as its path: a file, or a glob of all files.
     files : tuple of Path
@@ -52,7 +47,7 @@ class Delivery:
     stamp: str
 
 
-def look_into(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], list[str]]:
+def scan_inbox(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], list[str]]:
     """Return the symbols' prices in a folder, and what in it can't be used, a sentence each.
 
     Nothing is opened. Files that vanish meanwhile are left out.

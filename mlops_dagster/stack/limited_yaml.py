@@ -1,7 +1,4 @@
-"""YAML of others, within limits: nine lines with aliases can stand for a billion values.
-
-What belongs here: text to values. What doesn't: what the values mean.
-"""
+"""YAML of others, within limits: nine lines with aliases can stand for a billion values."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""How to reach MLflow: a client of its own for every tracker, and an experiment that surely exists.
-
-What belongs here: everything that has to be right before the first run is begun, and the errors that say what is
-wrong when it isn't. What doesn't: runs (`tracking.py`), and MLflow's global state (`mlflow.set_tracking_uri`, the
-active run), which nothing here touches.
-"""
+"""How to reach MLflow: a client of its own for every tracker, and an experiment that surely exists."""
 
 from __future__ import annotations
 
@@ -46,12 +41,12 @@ class TrackingError(MlopsError):
     """MLflow can't be reached or refuses; the message names the URI and the cure."""
 
 
-def shown(uri: str) -> str:
+def safe_uri(uri: str) -> str:
     """Return a URI without its password, for messages, links and logs.
 
     Examples
     --------
-    >>> shown("https://me:secret@mlflow.example.com/base")
+    >>> safe_uri("https://me:secret@mlflow.example.com/base")
     'https://mlflow.example.com/base'
     """
     return redacted(uri).replace("://***@", "://")
@@ -70,7 +65,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 @contextmanager
-def explained(doing: str, tracking_uri: str) -> Iterator[None]:
+def tracking_errors(doing: str, tracking_uri: str) -> Iterator[None]:
     """Turn what MLflow raises into a :class:`TrackingError` that says what was being done, and where."""
     from mlflow.exceptions import MlflowException
 
@@ -78,11 +73,11 @@ def explained(doing: str, tracking_uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         raise TrackingError(
-            f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {redacted(str(error))}"
+            f"{doing} failed at mlflow_tracking_uri={safe_uri(tracking_uri)!r}: {redacted(str(error))}"
         ) from None
     except OSError as error:
         raise TrackingError(
-            f"{doing} failed at mlflow_tracking_uri={shown(tracking_uri)!r}: {error}. "
+            f"{doing} failed at mlflow_tracking_uri={safe_uri(tracking_uri)!r}: {error}. "
             "Make sure that the folder can be written to and has space left."
         ) from error
 
@@ -100,12 +95,12 @@ def reach(tracking_uri: str) -> MlflowClient:
     file = sqlite_file(tracking_uri)
     if file is not None and not file.is_absolute():
         raise TrackingError(
-            f"mlflow_tracking_uri={shown(tracking_uri)!r}: the file is relative to wherever a process happens to run; "
-            f"give the absolute path: sqlite:///{file.absolute()}."
+            f"mlflow_tracking_uri={safe_uri(tracking_uri)!r}: the file is relative to wherever a process happens to "
+            f"run; give the absolute path: sqlite:///{file.absolute()}."
         )
     if urlsplit(tracking_uri).scheme in ("", "file") and not tracking_uri.startswith("databricks"):
         raise TrackingError(
-            f"mlflow_tracking_uri={shown(tracking_uri)!r}: MLflow 3 doesn't keep runs in a folder; "
+            f"mlflow_tracking_uri={safe_uri(tracking_uri)!r}: MLflow 3 doesn't keep runs in a folder; "
             "give a server's URL or a database: sqlite:////absolute/path/mlflow.db."
         )
     from mlflow import MlflowClient
@@ -114,7 +109,7 @@ def reach(tracking_uri: str) -> MlflowClient:
         _probe_server(tracking_uri)
     elif not tracking_uri.startswith("databricks"):
         _probe_database(tracking_uri)
-    with explained("opening the tracking store", tracking_uri):
+    with tracking_errors("opening the tracking store", tracking_uri):
         return MlflowClient(tracking_uri)
 
 
@@ -123,7 +118,7 @@ def _probe_server(tracking_uri: str) -> None:
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    where = f"mlflow_tracking_uri={shown(tracking_uri)!r}"
+    where = f"mlflow_tracking_uri={safe_uri(tracking_uri)!r}"
     try:
         response = http_request(  # type: ignore[no-untyped-call]
             get_default_host_creds(tracking_uri),  # type: ignore[no-untyped-call]
@@ -169,8 +164,8 @@ def _probe_database(tracking_uri: str) -> None:
         sqlalchemy.inspect(engine).get_table_names()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         raise TrackingError(
-            f"mlflow_tracking_uri={shown(tracking_uri)!r}: the database can't be opened. Start it, install its driver, "
-            f"or correct tracking.mlflow_tracking_uri. ({redacted(str(error))})"
+            f"mlflow_tracking_uri={safe_uri(tracking_uri)!r}: the database can't be opened. Start it, install its "
+            f"driver, or correct tracking.mlflow_tracking_uri. ({redacted(str(error))})"
         ) from as_cause(error)
 
 
@@ -181,8 +176,6 @@ def ensure_experiment(tracking_uri: str, name: str, artifact_location: str | Non
     ----------
     tracking_uri : str
         A server's URL, or a database.
-    name : str
-        The experiment's.
     artifact_location : str, optional
         Where a new experiment keeps its artifacts. Not given: as the server says; for SQLite, beside the database.
 
@@ -195,7 +188,7 @@ def ensure_experiment(tracking_uri: str, name: str, artifact_location: str | Non
     if file is None or not file.is_absolute():
         return _ensure_experiment(reach(tracking_uri), tracking_uri, name, artifact_location)
     artifact_location = artifact_location or (file.parent / "artifacts").as_uri()
-    with explained("creating the database", tracking_uri):
+    with tracking_errors("creating the database", tracking_uri):
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(f"{file}.lock", timeout=SCHEMA_LOCK_SECONDS):
@@ -204,7 +197,7 @@ def ensure_experiment(tracking_uri: str, name: str, artifact_location: str | Non
                 return _ensure_experiment(reach(tracking_uri), tracking_uri, name, artifact_location)
         except Timeout:
             raise TrackingError(
-                f"mlflow_tracking_uri={shown(tracking_uri)!r}: another process has been holding {file}.lock for "
+                f"mlflow_tracking_uri={safe_uri(tracking_uri)!r}: another process has been holding {file}.lock for "
                 f"{SCHEMA_LOCK_SECONDS} seconds. Find it (`fuser {shlex.quote(str(file))}.lock`) and end it."
             ) from None
 
@@ -227,7 +220,7 @@ def _ensure_experiment(
 ) -> tuple[MlflowClient, str]:
     from mlflow.exceptions import MlflowException
 
-    with explained(f"finding or creating the experiment {name!r}", tracking_uri):
+    with tracking_errors(f"finding or creating the experiment {name!r}", tracking_uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -240,12 +233,12 @@ def _ensure_experiment(
     if experiment is None or experiment.lifecycle_stage == "deleted":
         number = experiment.experiment_id if experiment else "?"
         raise TrackingError(
-            f"experiment_name={name!r}: this experiment was deleted in MLflow ({shown(tracking_uri)}). Restore it "
+            f"experiment_name={name!r}: this experiment was deleted in MLflow ({safe_uri(tracking_uri)}). Restore it "
             f"(`mlflow experiments restore --experiment-id {number}`, with MLFLOW_TRACKING_URI set), "
             "or give another tracking.experiment_name."
         )
     if _EXPERIMENT_KIND not in experiment.tags:
-        with explained(f"describing the experiment {name!r}", tracking_uri):
+        with tracking_errors(f"describing the experiment {name!r}", tracking_uri):
             for key, value in _EXPERIMENT_TAGS.items():
                 if key not in experiment.tags:
                     client.set_experiment_tag(experiment.experiment_id, key, value)

@@ -1,7 +1,5 @@
 """The files of a registered model: which there are, and what is looked at before one is opened.
 
-What belongs here: files on this machine. What doesn't: where a version's files are, and fetching them (`registry.py`).
-
 A model file is code as soon as it is a pickle, and MLflow loads whatever module a model names. So a version is opened
 only if it is what this project registers: a forest in the skops format, of types that we trust, whose bytes have the
 digest that was written down when it was trained.
@@ -23,7 +21,17 @@ FILE = "model.skops"
 
 
 class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
-    """A registered model is gone, damaged, or not what this project would have registered; the message says which."""
+    """A registered model is gone, damaged, or not what this project would have registered.
+
+    Attributes
+    ----------
+    why : str
+        What is wrong, a sentence; the message has the cure besides.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why} Train again (mlops build-model), or roll back (mlops rollback).")
+        self.why = why
 
 
 def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> Any:
@@ -31,12 +39,8 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
 
     Parameters
     ----------
-    folder : Path
-        Has its files.
     uri : str
         The version's address, for messages.
-    file_sha256, model_digest : str
-        What was registered.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
     from mlops_dagster.ml.model import model_digest as digest_of
 
     def refuse(why: str) -> ModelRefused:
-        return ModelRefused(f"{uri} isn't loaded: {why}. Train again, or roll back.")
+        return ModelRefused(f"{uri} isn't loaded: {why}.")
 
     for name in (DESCRIPTION, FILE):
         if (folder / name).is_symlink() or not (folder / name).is_file():
@@ -80,7 +84,7 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
         raise refuse(f"its file can't be read ({short(error)})") from None
     if digest_of(model) != model_digest:
-        raise refuse("the forest in it is another one than was registered")
+        raise refuse("the forest in it isn't the one that was registered")
     return model
 
 

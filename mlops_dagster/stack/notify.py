@@ -1,8 +1,5 @@
 """Telling people that a run has failed: a webhook, Slack, e-mail.
 
-What belongs here: what is said, and getting it there. What doesn't: noticing a failure (the sensor `run_failed`), and
-the settings (`automation.py`).
-
 Every channel is tried, at the same time, so that one that is down neither keeps the others from being told nor holds
 up whoever calls. Addresses of webhooks and passwords are in no message and no error.
 """
@@ -39,8 +36,6 @@ class Failure:
 
     Attributes
     ----------
-    job, run_id : str
-        Which run.
     symbol, step : str or None
         For which symbol, and in which step, where that is known.
     error : str
@@ -77,13 +72,6 @@ class _NotAccepted(Exception):  # noqa: N818 it reads better where it is caught
 
 def tell(failure: Failure, settings: NotifySettings) -> dict[str, str]:
     """Tell everybody who is configured.
-
-    Parameters
-    ----------
-    failure : Failure
-        What has happened.
-    settings : NotifySettings
-        Whom to tell.
 
     Returns
     -------

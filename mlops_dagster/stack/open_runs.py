@@ -3,9 +3,6 @@
 MLflow never notices that the process of a run is gone: killed with -9, it stays RUNNING for good. So a process holds
 an operating system's lock while its run is open, which even kill -9 releases, beside a note that says which run it
 is. Whoever can take the lock knows that the owner is dead; no process id, heartbeat or clock is involved.
-
-What belongs here: locks, notes, and setting the status of runs that somebody else left behind. What doesn't: the
-normal life of a run (`tracking.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock, Timeout
 
 from mlops_dagster.stack.files import said_by_the_disk, write_whole
-from mlops_dagster.stack.mlflow_connection import TrackingError, explained, reach, shown, sqlite_file
+from mlops_dagster.stack.mlflow_connection import TrackingError, reach, safe_uri, sqlite_file, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,8 +39,6 @@ class Note:
 
     Parameters
     ----------
-    tracking_uri, experiment_name : str
-        Where the runs are.
     filter : str
         Finds them, as ``MlflowClient.search_runs`` takes it.
     status : {"FINISHED", "FAILED", "KILLED"}
@@ -106,7 +101,7 @@ def _leave(state_dir: Path, note: Note, *, lock: FileLock) -> Path:
     except OSError as error:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
-        raise TrackingError(f"a run can't be noted down: {said_by_the_disk(error) or error}") from error
+        raise TrackingError(f"the note of an open run can't be written: {said_by_the_disk(error) or error}") from error
     return path
 
 
@@ -146,7 +141,7 @@ def reap_abandoned_runs(state_dir: Path, tracking_uri: str | None = None) -> lis
             logger.warning("%s is not a note of an open run (killed while writing it?); it is removed", path)
         except TrackingError as error:
             unreachable.add(note.tracking_uri)
-            logger.warning("runs at %s can't be ended now: %s", shown(note.tracking_uri), error)
+            logger.warning("runs at %s can't be ended now: %s", safe_uri(note.tracking_uri), error)
             continue
         finally:
             lock.release()
@@ -162,7 +157,7 @@ def end_runs(note: Note) -> list[str]:
         return []  # nothing was tracked yet, or everything was thrown away
     client = reach(note.tracking_uri)
     changed = []
-    with explained("ending runs", note.tracking_uri):
+    with tracking_errors("ending runs", note.tracking_uri):
         experiment = client.get_experiment_by_name(note.experiment_name)
         if experiment is None:
             return []

@@ -1,8 +1,4 @@
-"""Price files: finding them, and reading CSV and Parquet within limits, gzip'd or not.
-
-What belongs here: which files a path means, what a file is if it isn't what it should be, and its cells as they were
-found. What doesn't: other sources (`sources.py`), and whether the cells are good prices (`ml/prices.py`).
-"""
+"""Price files: finding them, and reading CSV and Parquet within limits, gzip'd or not."""
 
 from __future__ import annotations
 

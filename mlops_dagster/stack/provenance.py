@@ -1,7 +1,6 @@
 """Which code made a result: the commit it was checked out from, and a version that only real changes change.
 
-What belongs here: reading git and our own source files. What doesn't: what to do with it. Standard library only:
-every asset asks for its code version while the Dagster code location loads.
+Standard library only: every asset asks for its code version while the Dagster code location loads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""MLflow's model registry: versions and aliases of each symbol's model, and loading a version that can be trusted.
-
-What belongs here: one registered model per symbol, and which files a version has. What doesn't: which version deserves
-which alias (`steps/promotion.py`), and opening a file (`model_files.py`).
-"""
+"""MLflow's model registry: versions and aliases of each symbol's model, and loading a version that can be trusted."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.pipelines import check_symbol
-from mlops_dagster.stack.mlflow_connection import explained, reach, shown
+from mlops_dagster.stack.mlflow_connection import reach, safe_uri, tracking_errors
 from mlops_dagster.stack.model_files import DESCRIPTION, FILE, ModelRefused, open_forest, short
 
 if TYPE_CHECKING:
@@ -51,14 +47,10 @@ class RegisteredVersion:
         Which; versions are counted from "1".
     model_digest : str
         Says which forest it is, see :func:`mlops_dagster.ml.model.model_digest`.
-    file_sha256 : str
-        Of its file.
     tags : dict of str to str
         What was written down about its training.
     uri : str
         ``models:/<name>/<version>``.
-    run_id : str
-        Of the run that trained it.
     """
 
     symbol: str
@@ -80,8 +72,6 @@ class Registry:
 
     Parameters
     ----------
-    tracking_uri : str
-        The MLflow.
     name : str
         The registered models' name, with ``{symbol}`` in it.
     """
@@ -104,12 +94,6 @@ class Registry:
 
         Parameters
         ----------
-        symbol : str
-            Whose model.
-        model : LoggedModel
-            What a run has logged.
-        run_id : str
-            The run.
         tags : mapping of str to str
             ``model_digest`` and ``model_file_sha256`` at least.
         card : str
@@ -121,7 +105,7 @@ class Registry:
         # A database's client would look a models:/ address up in the process's global MLflow.
         is_server = self.tracking_uri.startswith(("http", "databricks"))
         source = model.uri if is_server else model.artifact_location
-        with explained(f"registering a version of {name}", self.tracking_uri):
+        with tracking_errors(f"registering a version of {name}", self.tracking_uri):
             client = self._client()
             try:
                 about = f"Models of {symbol}. The alias `{CHAMPION}` has the one that forecasts are made with."
@@ -153,8 +137,6 @@ class Registry:
 
         Parameters
         ----------
-        symbol, version : str
-            Which.
         model_digest : str, optional
             Of the model that is meant, from whoever remembers the version.
 
@@ -170,7 +152,7 @@ class Registry:
         found = self._or_none(lambda client: client.get_model_version(name, version))
         if found is None:
             raise ModelRefused(
-                f"{name} has no version {version} at {shown(self.tracking_uri)}: it was deleted, or registered in "
+                f"{name} has no version {version} at {safe_uri(self.tracking_uri)}: it was deleted, or registered in "
                 "another MLflow."
             )
         missing = {"model_digest", "model_file_sha256"} - set(found.tags)
@@ -181,7 +163,7 @@ class Registry:
         tags = dict(found.tags)
         if model_digest is not None and model_digest != tags["model_digest"]:
             raise ModelRefused(
-                f"{name} version {version} at {shown(self.tracking_uri)} is another model (digest "
+                f"{name} version {version} at {safe_uri(self.tracking_uri)} is another model (digest "
                 f"{tags['model_digest'][:12]}) than the one that had this number before ({model_digest[:12]}): that "
                 "one was deleted, or is in another MLflow."
             )
@@ -199,7 +181,7 @@ class Registry:
     def set_alias(self, symbol: str, alias: str, version: str | None) -> None:
         """Give an alias to a version, or with None to nobody; whichever had it loses it."""
         name = self.name_of(symbol)
-        with explained(f"making version {version} of {name} the {alias}", self.tracking_uri):
+        with tracking_errors(f"making version {version} of {name} the {alias}", self.tracking_uri):
             if version is None:
                 self._client().delete_registered_model_alias(name, alias)
             else:
@@ -230,7 +212,7 @@ class Registry:
         from mlflow.utils.uri import is_local_uri
 
         found = self.get(symbol, version, model_digest)
-        with explained(f"finding the files of {found.uri}", self.tracking_uri):
+        with tracking_errors(f"finding the files of {found.uri}", self.tracking_uri):
             # The address models:/ itself would be looked up in the process's global registry.
             where = self._client().get_model_version_download_uri(self.name_of(symbol), version)
         if is_local_uri(where, is_tracking_or_registry_uri=False):  # type: ignore[no-untyped-call]
@@ -239,7 +221,7 @@ class Registry:
             if where not in own:
                 raise ModelRefused(
                     f"{found.uri} isn't loaded: it says that its files are in {where}, but its run {found.run_id} "
-                    f"wrote them to {', '.join(own) or 'nowhere'}. Train again, or roll back."
+                    f"wrote them to {', '.join(own) or 'nowhere'}."
                 )
             folder = Path(local_file_uri_to_path(where))  # type: ignore[no-untyped-call]
             return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
@@ -269,7 +251,10 @@ class Registry:
         TrackingError
             If MLflow can't be reached, or the run is gone.
         """
-        with tempfile.TemporaryDirectory() as scratch, explained(f"adding pictures to {of.uri}", self.tracking_uri):
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            tracking_errors(f"adding pictures to {of.uri}", self.tracking_uri),
+        ):
             for name, png in pngs.items():
                 Path(scratch, f"{name}.png").write_bytes(png)
             self._client().log_artifacts(of.run_id, scratch, folder)
@@ -280,7 +265,7 @@ class Registry:
     def _or_none(self, ask: Any) -> Any:
         from mlflow.exceptions import MlflowException
 
-        with explained("reading the model registry", self.tracking_uri):
+        with tracking_errors("reading the model registry", self.tracking_uri):
             try:
                 return ask(self._client())
             except MlflowException as error:

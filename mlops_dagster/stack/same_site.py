@@ -1,7 +1,5 @@
 """Which requests a server on this machine may take for its user's: not those that another web page sends.
 
-What belongs here: the rule, for any server of ours. What doesn't: any server.
-
 A browser lets every page send requests to this machine. A page's own name stands in `Origin`; and where a page has its
 name point to this machine once it is loaded (DNS rebinding), that name stands in `Host`.
 """

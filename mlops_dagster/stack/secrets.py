@@ -1,8 +1,4 @@
-"""Telling secrets from settings: by the name they have, or by how they look.
-
-What belongs here: the two questions, asked wherever something is written down, sent or shown. What doesn't: the rules
-about where a secret may be (`deployment_rules.py`), and secrets themselves.
-"""
+"""Telling secrets from settings: by the name they have, or by how they look."""
 
 import re
 

@@ -1,7 +1,5 @@
 """Where daily prices come from: the bundled files, CSV or Parquet files, or Yahoo Finance.
 
-What belongs here: which source is asked, and Yahoo. What doesn't: files (`price_files.py`), and whether they are good
-prices.
 Cells are returned as they were found (those of a CSV file as text), so that `ml/prices.py` can name the bad ones.
 """
 

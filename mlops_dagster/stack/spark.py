@@ -1,8 +1,4 @@
-"""Spark sessions for the grid search: one of our own (local, standalone, Connect), or the one that is there.
-
-What belongs here: a deployment's Spark settings, and opening and closing sessions, with errors that come within
-seconds. What doesn't: running units on a session (`spark_engine.py`), and finding Java (`spark_java.py`).
-"""
+"""Spark sessions for the grid search: one of our own (local, standalone, Connect), or the one that is there."""
 
 from __future__ import annotations
 

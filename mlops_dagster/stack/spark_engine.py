@@ -1,9 +1,5 @@
 """The Spark engine: units of a search become Spark jobs, and their results come back as they are made.
 
-What belongs here: the driver's half, on any session, classic or Connect. What doesn't: where the session comes from
-(`spark.py`), what runs on the executors (`spark_executor.py`), and distribution, scheduling and retries, which Spark
-does.
-
 Every unit is a Spark job of its own with one task: its results are home as soon as it is done, and the Spark UI names
 it. Only what Connect can do too is used for the work itself; the few lines that differ are in :class:`_Jobs`.
 """
@@ -141,7 +137,7 @@ class SparkEngine:
             try:
                 return jobs.collect(f"grid search, {unit}", grid_search_unit, SCHEMA, rows=1, tasks=1)
             except Exception as error:
-                raise explained(str(unit), error) from error
+                raise spark_error(str(unit), error) from error
 
         def work() -> None:
             while not stop.is_set():
@@ -184,7 +180,7 @@ class SparkEngine:
                 self.session.addArtifacts(str(file), **kind)
             except Exception as error:
                 shutil.rmtree(folder, ignore_errors=True)
-                raise explained("sending a file to Spark", error) from error
+                raise spark_error("sending a file to Spark", error) from error
             sent.add(file.name)
             if classic is not None:
                 # Executors that come later will fetch it from here, even when they don't need it any more.
@@ -208,7 +204,7 @@ class SparkEngine:
                 "(spark.executor.memory)? To wait longer: executor_timeout."
             ) from None
         except Exception as error:
-            raise explained("waiting for an executor", error) from error
+            raise spark_error("waiting for an executor", error) from error
         except BaseException:
             jobs.cancel()
             raise
@@ -248,7 +244,7 @@ class SparkEngine:
             # pyspark compares Python's version itself, before it runs anything.
             if said := re.search(r"different version: (\S+) than that in driver: (\d+\.\d+)", str(error)):
                 raise _skew(f"Python is {said[1]} there and {said[2]} here") from None
-            raise explained(what, error) from error
+            raise spark_error(what, error) from error
         except BaseException:
             jobs.cancel()
             raise
@@ -315,7 +311,7 @@ class _Jobs:
                 else:
                     self.session.sparkContext.cancelJobsWithTag(self.tag)
             except Exception as error:  # noqa: BLE001 - what led to cancelling is worth more
-                warnings.warn(f"Spark didn't take the order to cancel: {short(error)}", stacklevel=2)
+                warnings.warn(f"Spark didn't cancel its jobs: {short(error)}", stacklevel=2)
                 return
             if not wait(workers, timeout=1).not_done:
                 return
@@ -386,7 +382,7 @@ class SparkGone(SparkError):  # noqa: N818 it reads better where it is caught
     """The Spark Connect server doesn't answer any more."""
 
 
-def explained(what: str, error: BaseException) -> SparkError:
+def spark_error(what: str, error: BaseException) -> SparkError:
     """Return what Spark says as one of our errors: what was being done, why it failed, and the cure."""
     if said := re.search(r"StatusCode\.UNAVAILABLE.*?details = \"(.*?)\"\n", str(error), flags=re.DOTALL):
         why = said[1].split(": ")[-1]

@@ -1,8 +1,6 @@
 """What runs on Spark's executors: load the data once per process, run one unit, send its results home.
 
-What belongs here: the executors' half of the Spark engine, and what both halves must agree on. What doesn't: the
-driver's half (`spark_engine.py`), and any import that an executor may lack: numpy, scikit-learn and pyspark are all
-there is.
+It imports nothing but what an executor has: numpy, scikit-learn and pyspark.
 """
 
 from __future__ import annotations
@@ -65,8 +63,9 @@ def differences(here: Facts, there: Facts) -> list[str]:
     major = {"numpy"}  # pickled arrays are the same within one major version
     return [
         f"{name} is {there[name]} there and {here[name]} here"
-        for name in ("Python", "numpy", "scikit-learn", "mlops_dagster")
-        if (there[name].split(".")[0] != here[name].split(".")[0] if name in major else there[name] != here[name])
+        for name in here
+        if name not in ("host", "executable")
+        and (there[name].split(".")[0] != here[name].split(".")[0] if name in major else there[name] != here[name])
     ]
 
 

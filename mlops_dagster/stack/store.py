@@ -1,8 +1,7 @@
 """The store: versioned tables below one root, one Delta table per table name and symbol at ``<root>/<table>/<symbol>``.
 
-What belongs here: names, versions and their order. What doesn't: what the tables mean, what of a frame is kept
-(`frames.py`), and delta-rs's peculiarities (`delta.py`). A write replaces the whole table in one commit: a reader sees
-the version before or the one after, never a mixture. Old versions stay readable; nothing here ever deletes a file.
+A write replaces the whole table in one commit: a reader sees the version before or the one after, never a mixture. Old
+versions stay readable; nothing here ever deletes a file.
 
 What a version is (symbol, digest, rows, the caller's metadata) is kept in the commit itself, in the ``userMetadata``
 that Delta tools show in a table's history. Commits of other programs (``VACUUM``, ``OPTIMIZE``, an append) are no
@@ -65,14 +64,10 @@ class TableVersion:
 
     Attributes
     ----------
-    table, symbol : str
-        Which table it is.
     version : int
         The version of the Delta table, from 0. Other programs' commits leave gaps.
     digest : str
         SHA-256 of what the frame holds, see :func:`mlops_dagster.stack.frames.frame_digest`.
-    rows : int
-        The number of rows.
     metadata : dict of str to str
         What the caller of ``write`` gave.
     uri : str
@@ -157,13 +152,9 @@ class Store:
         ----------
         table : str
             The table's name: letters, digits and underscores.
-        symbol : str
-            Whose table.
         frame : DataFrame
             Columns of booleans, signed integers, floats, times without zone (kept in microseconds) or texts, and
             the default index. What is missing is read back as NaN, NaT or None.
-        metadata : mapping of str to str, optional
-            Kept with the version.
         replacing : TableVersion or {"any", "nothing"}, default="any"
             Which version has to be current still, for what was decided on it. "nothing": there may be no table yet.
 
@@ -226,8 +217,6 @@ class Store:
 
         Parameters
         ----------
-        table, symbol : str
-            Which table.
         version : int, optional
             Which version. Not given: the current one.
         digest : str, optional
@@ -268,13 +257,13 @@ class Store:
                 if version is not None:
                     what = f"version {version} is {found.digest[:12]} and not {digest[:12]}"
                 raise TableNotFound(
-                    f"{uri}: {what}, which is asked for: it was deleted and made anew, or another store is meant. "
-                    f"Run the steps again from the one that makes {table}."
+                    f"{uri}: {what}, which this run is to read: the table was deleted and made anew, or another store "
+                    f"is meant. Run the steps again from the one that makes {table}."
                 )
             found = chosen
         opened = self._at_version(opened, found, at)
         try:
-            with delta.explained(f"read version {found.version} of {uri}"):
+            with delta.store_errors(f"read version {found.version} of {uri}"):
                 if self._volumes:
                     self._volumes.table(uri, [*delta.data_files(opened)])
                 frame = delta.read_rows(at, opened, self.storage_options)

@@ -1,7 +1,4 @@
-"""What a step can put into its run in MLflow: parameters, metrics, tags, plots, tables, child runs and the model.
-
-What belongs here: logging into one run that is open. What doesn't: how a run begins and ends (`tracking.py`).
-"""
+"""What a step can put into its run in MLflow: parameters, metrics, tags, plots, tables, child runs and the model."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlops_dagster.stack.child_runs import ChildRun, write_child_runs
-from mlops_dagster.stack.mlflow_connection import explained
+from mlops_dagster.stack.mlflow_connection import tracking_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,14 +51,8 @@ class TrackedRun:
 
     Parameters
     ----------
-    client : MlflowClient
-        Talks to the run's server.
-    run_id, experiment_id : str
-        The run.
     url : str or None
         Where people look at it.
-    child_tags : mapping of str to str, optional
-        Tags of the runs below it.
 
     Raises
     ------
@@ -90,7 +81,7 @@ class TrackedRun:
         from mlflow.entities import Param
 
         texts = {key: str(value) for key, value in params.items()}
-        with self._explained("logging parameters"):
+        with self._tracking_errors("logging parameters"):
             for some in _in_parts(texts.items(), PER_REQUEST["params"]):
                 self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in some], synchronous=True)
         self._params.update(texts)
@@ -112,7 +103,7 @@ class TrackedRun:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        with self._explained("logging metrics"):
+        with self._tracking_errors("logging metrics"):
             for some in _in_parts(points, PER_REQUEST["metrics"]):
                 batch = [
                     Metric(key, value, now, step, model_id=model_id, run_id=self.run_id) for key, value, step in some
@@ -123,7 +114,7 @@ class TrackedRun:
         """Set tags; a tag that exists is replaced."""
         from mlflow.entities import RunTag
 
-        with self._explained("setting tags"):
+        with self._tracking_errors("setting tags"):
             for some in _in_parts(tags.items(), PER_REQUEST["tags"]):
                 self._client.log_batch(self.run_id, tags=[RunTag(key, str(v)) for key, v in some], synchronous=True)
 
@@ -141,7 +132,7 @@ class TrackedRun:
             schema=json.dumps({"mlflow_colspec": [{**column, "required": True} for column in schema]}),
             profile=json.dumps({"num_rows": table.rows}),
         )
-        with self._explained("logging the data set"):
+        with self._tracking_errors("logging the data set"):
             self._client.log_inputs(
                 self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
             )
@@ -156,18 +147,18 @@ class TrackedRun:
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as an artifact that MLflow shows as one, under its run and beside other runs': ``x.json``."""
-        with self._explained(f"logging {name}"):
+        with self._tracking_errors(f"logging {name}"):
             self._client.log_table(self.run_id, table, name)
 
     def log_children(self, children: Sequence[ChildRun]) -> None:
         """Write runs below this one, FINISHED."""
-        with self._explained("logging child runs"):
+        with self._tracking_errors("logging child runs"):
             write_child_runs(self._client, self.experiment_id, self.run_id, children, self._child_tags)
 
     def _log_file(self, name: str, content: bytes) -> None:
         path = PurePosixPath(name)
         folder = None if path.parent == PurePosixPath(".") else str(path.parent)
-        with tempfile.TemporaryDirectory() as scratch, self._explained(f"logging {name}"):
+        with tempfile.TemporaryDirectory() as scratch, self._tracking_errors(f"logging {name}"):
             file = Path(scratch, path.name)
             file.write_bytes(content)
             self._client.log_artifact(self.run_id, str(file), folder)
@@ -192,8 +183,6 @@ class TrackedRun:
             A few rows as ``predict`` takes them; the signature is read from them.
         digest : str
             Says which model this is, independent of the file; kept as the tag ``model_digest``.
-        name : str
-            The model's name in MLflow.
 
         Raises
         ------
@@ -204,7 +193,7 @@ class TrackedRun:
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
-        with self._explained("logging the model"), tempfile.TemporaryDirectory() as scratch:
+        with self._tracking_errors("logging the model"), tempfile.TemporaryDirectory() as scratch:
             # mlflow.sklearn.log_model does the same, but only for the global tracking URI.
             logged = self._client.create_logged_model(
                 self.experiment_id,
@@ -261,8 +250,8 @@ class TrackedRun:
             if twin.model_id != model_id and (twin.name, str(twin.status)) == (name, "PENDING"):
                 self._client.delete_logged_model(twin.model_id)
 
-    def _explained(self, doing: str) -> AbstractContextManager[None]:
-        return explained(f"{doing} of run {self.run_id}", self._client.tracking_uri)
+    def _tracking_errors(self, doing: str) -> AbstractContextManager[None]:
+        return tracking_errors(f"{doing} of run {self.run_id}", self._client.tracking_uri)
 
 
 def _in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,8 +1,6 @@
 """Runs in MLflow, through an explicit client: how they begin, how they end, who has them tracked.
 
-What belongs here: one run from begin to end. What doesn't: what is logged into it (`tracked_run.py`), reaching MLflow
-(`mlflow_connection.py`), runs whose process died (`open_runs.py`), and MLflow's global active run, which isn't used:
-two steps in one process, or a notebook's own run, can't log into each other.
+MLflow's global active run isn't used: two steps in one process, or a notebook's own run, can't log into each other.
 """
 
 from __future__ import annotations
@@ -21,7 +19,13 @@ from urllib.parse import quote
 from mlops_dagster.errors import printable
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
-from mlops_dagster.stack.mlflow_connection import TrackingError, ensure_experiment, explained, reach, shown
+from mlops_dagster.stack.mlflow_connection import (
+    TrackingError,
+    ensure_experiment,
+    reach,
+    safe_uri,
+    tracking_errors,
+)
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.secrets import redacted
@@ -110,8 +114,6 @@ class MlflowTracker:
         Environment variables for MLflow, such as its credentials.
     env_to_tag : iterable of str
         Environment variables that become tags, where they are set.
-    extra_tags : mapping, optional
-        Tags of every run.
     ui_url : str, optional
         Where people open MLflow, if that isn't the tracking URI.
     registered_model : str
@@ -170,15 +172,6 @@ class MlflowTracker:
         It ends FINISHED; FAILED if an exception comes through; KILLED if an interruption does (Ctrl-C, SystemExit,
         Dagster's termination). A process that is killed leaves its run to :func:`reap_abandoned_runs`.
 
-        Parameters
-        ----------
-        name : str
-            What people read in MLflow's list of runs.
-        origin : Origin
-            Who has this run tracked.
-        tags : mapping of str to str
-            Tags to set at once.
-
         Raises
         ------
         TrackingError
@@ -186,7 +179,7 @@ class MlflowTracker:
         """
         client, experiment_id = self.connect()
         if self.parent_run_id is not None:
-            with explained(f"finding parent_run_id={self.parent_run_id!r}", self.tracking_uri):
+            with tracking_errors(f"finding parent_run_id={self.parent_run_id!r}", self.tracking_uri):
                 client.get_run(self.parent_run_id)
         reap_abandoned_runs(self.state_dir, self.tracking_uri)
         if origin.attempt > 1:
@@ -196,7 +189,7 @@ class MlflowTracker:
         note = open_runs.Note(self.tracking_uri, self.experiment_name, f"tags.process_token = '{token}'")
         with open_runs.hold(self.state_dir, note) as opened:
             run_tags = {**self._tags(origin, tags), "process_token": token}
-            with explained("beginning a run", self.tracking_uri):
+            with tracking_errors("beginning a run", self.tracking_uri):
                 run_id = client.create_run(experiment_id, run_name=name, tags=run_tags).info.run_id
                 open_runs.remove_twins(client, experiment_id, note.filter, keep=run_id)
             run = TrackedRun(client, run_id, experiment_id, self.url(experiment_id, run_id), self._child_tags(run_tags))
@@ -209,7 +202,7 @@ class MlflowTracker:
         """Let attempts that the orchestrator has given up count as such, whatever became of them afterwards."""
         same = {**tags, "orchestrator": origin.orchestrator}
         earlier = f"tags.{self.run_id_tag} = '{origin.run_id}' and attributes.run_name = '{name}'"
-        with explained("ending the runs of earlier attempts", self.tracking_uri):
+        with tracking_errors("ending the runs of earlier attempts", self.tracking_uri):
             for run in client.search_runs([experiment_id], earlier):
                 is_same = all(run.data.tags.get(tag) == same.get(tag) for tag in ("orchestrator", "pipeline", "symbol"))
                 if is_same and run.info.status in ("RUNNING", "FINISHED"):
@@ -233,7 +226,7 @@ class MlflowTracker:
 
     def _end(self, run: TrackedRun, name: str, status: Status) -> None:
         client = reach(self.tracking_uri)
-        with explained(f"ending run {name!r} ({run.run_id}, {status})", self.tracking_uri):
+        with tracking_errors(f"ending run {name!r} ({run.run_id}, {status})", self.tracking_uri):
             # An operator, or a sensor, may have given the verdict already ("mark as canceled"): it stands.
             if client.get_run(run.run_id).info.status == "RUNNING":
                 open_runs.set_status(client, run.run_id, status)
@@ -280,7 +273,7 @@ class MlflowTracker:
         base = self.tracking_uri if self.tracking_uri.startswith(("http://", "https://")) else self.ui_url
         if base is None:
             return None
-        base = shown(base)
+        base = safe_uri(base)
         if self.tracking_uri.startswith("databricks"):
             return f"{base.rstrip('/')}/{of_databricks}"
         return f"{base.rstrip('/')}/#/{of_mlflow}?{MODEL_TRAINING}"
@@ -319,8 +312,6 @@ def artifact_url(page: str, run_id: str, path: str) -> str | None:
     ----------
     page : str
         Any page of that MLflow, as `MlflowTracker.url` returned it.
-    run_id : str
-        The run.
     path : str
         Of the artifact: ``plots/forecast.png``.
     """

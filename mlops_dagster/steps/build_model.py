@@ -1,7 +1,4 @@
-"""The steps of `build_model_pipeline`: prices, training set, trained model.
-
-What belongs here: the order of work inside each. What doesn't: the science (`ml/`), and the tools (`stack/`).
-"""
+"""The steps of `build_model_pipeline`: prices, training set, trained model."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import pipelines
 from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, shown, step_code_version
+from mlops_dagster.steps.report import StepReport, step_code_version, table_summary
 from mlops_dagster.steps.summary import summary
 
 if TYPE_CHECKING:
@@ -29,14 +26,8 @@ def prices(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``source``, ``path``, ``start``, ``end`` as in `pipelines.PRICES`.
-    store : Store
-        Where the table goes.
-    limits : LimitSettings, optional
-        How much is read at most.
 
     Raises
     ------
@@ -57,7 +48,7 @@ def prices(
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(frame),
+        **table_summary(frame),
         facts={
             "origin": origin,
             "first_date": str(frame["Date"].iloc[0].date()),
@@ -71,14 +62,10 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store, inpu
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``recipe``, ``horizon``, ``test_size`` as in `pipelines.TRAINING_SET`.
     store : Store
         Holds the table `prices`; gets the table `training_set`.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -103,7 +90,7 @@ def training_set(symbol: str, given: Mapping[str, object], *, store: Store, inpu
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(made.frame),
+        **table_summary(made.frame),
         facts={
             "recipe": made.recipe,
             "horizon": made.horizon,
@@ -130,8 +117,6 @@ def trained_model(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``max_depth``, ``n_estimators`` and the others of `pipelines.FOREST`. Those not given are the recipe's.
     store : Store
@@ -140,10 +125,6 @@ def trained_model(
     tracker : Tracker
         Gets one run with parameters, metrics, tags, plots and the model, and a version of the symbol's registered
         model: the challenger.
-    origin : Origin
-        Who is calling, for the tags.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     n_jobs : int, default=-1
         Threads to fit with; the model doesn't depend on it. -1 means all cores.
     engine : Engine, optional
@@ -181,7 +162,7 @@ def trained_model(
     # The run is begun before the forest grows: a tracking server that is down costs seconds, not a training.
     with tracker.run(f"{symbol}-{data.recipe}", origin=origin, tags=tags) as run:
         run.log_params({"recipe": data.recipe, "horizon": data.horizon, "test_size": data.test_size, **parameters})
-        run.log_input(table, shown(frame)["columns"])
+        run.log_input(table, table_summary(frame)["columns"])
         model = fit_forest(data, parameters, n_jobs=n_jobs, engine=engine)
         digest = model_digest(model)
         evaluation = evaluate(model, data)
@@ -230,7 +211,7 @@ def trained_model(
         symbol=symbol,
         data_version=digest,
         table=result,
-        **shown(evaluation.forecasts),
+        **table_summary(evaluation.forecasts),
         facts={
             "recipe": data.recipe,
             "parameters": parameters,

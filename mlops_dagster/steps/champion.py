@@ -1,8 +1,4 @@
-"""Who is champion, and loading it as those steps need it that forecast with it.
-
-What belongs here: reading the table of decisions, and the champion with a training set by its own recipe. What doesn't:
-deciding who is champion (`promotion.py`), and what is looked at before a file is opened (`stack/registry.py`).
-"""
+"""Who is champion, and loading it as those steps need it that forecast with it."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
-from mlops_dagster.steps.growing import what_is_there
+from mlops_dagster.steps.growing_tables import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,10 +96,7 @@ def load_champion(symbol: str, tables: Inputs, registry: Registry) -> tuple[Any,
     try:
         return registry.load(symbol, *named_champion(symbol, tables, registry))
     except ModelRefused as error:
-        raise ModelRefused(
-            f"the champion of {symbol} can't be used: {error} To train again: mlops build-model --symbol {symbol}. "
-            f"To roll back: mlops rollback --symbol {symbol}."
-        ) from None
+        raise ModelRefused(f"the champion of {symbol} can't be used: {error.why}") from None
 
 
 def training_set_of(model: Any, registered: RegisteredVersion, prices: pd.DataFrame) -> TrainingSet:
@@ -135,4 +128,4 @@ def refuse_other_features(model: Any, data: TrainingSet) -> None:
     """Refuse a model that asks for other features than a training set has."""
     asks_for = list(model.feature_names_in_)
     if asks_for != list(data.features):
-        raise ModelRefused(f"it asks for the features {asks_for}, which recipe {data.recipe} no longer has.")
+        raise ModelRefused(f"the model asks for the features {asks_for}, which recipe {data.recipe} no longer has.")

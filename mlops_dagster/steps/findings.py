@@ -62,14 +62,15 @@ def features_have_not_drifted(tables: Inputs, registry: Registry) -> Finding:
     data, knows_until = by_its_recipe(registered, prices), registered.tags["knows_until"]
     learned = rows_learned_from(data, knows_until)
     if learned.empty:
-        return Finding(False, f"Today's prices have none of the rows up to {knows_until} that it learned from.")
+        said = f"Today's prices have none of the rows up to {knows_until} that the champion learned from."
+        return Finding(False, said)
     features = list(data.features)
     shares = share_outside(learned[features], data.frame[features].tail(RECENT_ROWS))
     name, most = next(iter(shares.items()))
     return Finding(
         most <= MOST_OUTSIDE,
-        f"Of the last {RECENT_ROWS} rows {most:.0%} lie outside the middle {MIDDLE:.0%} of what the champion learned "
-        f"from in {name}, the feature with the most; up to {MOST_OUTSIDE:.0%} pass.",
+        f"{name} has drifted most: {most:.0%} of its last {RECENT_ROWS} values lie outside the middle {MIDDLE:.0%} of "
+        f"those in training; up to {MOST_OUTSIDE:.0%} pass.",
         {f"outside_{feature}": share for feature, share in shares.items()},
     )
 
@@ -88,7 +89,7 @@ def forecast_error_has_not_drifted(tables: Inputs, registry: Registry) -> Findin
     return Finding(
         drift.ratio <= MOST_ERROR,
         f"The rmse of the last {drift.days} scored days is {drift.recent:.3%} of the price, {drift.ratio:.2f} times "
-        f"the champion's {drift.expected:.3%} on rows that it hasn't learned from; up to {MOST_ERROR} times pass.",
+        f"the champion's {drift.expected:.3%} on rows unseen in training; up to {MOST_ERROR} times pass.",
         {
             "recent_rmse_of_price": drift.recent,
             "expected_rmse_of_price": drift.expected,
@@ -110,8 +111,8 @@ def interval_covers_the_truth(tables: Inputs, registry: Registry) -> Finding:
     chance, inside, meant = chance_of_so_few_inside(last), float(last["inside"].mean()), float(last["interval"].mean())
     return Finding(
         chance >= UNLIKELY,
-        f"Of the last {len(last)} scored days {inside:.0%} lie inside their interval, {meant:.0%} were meant to; the "
-        f"chance of so few or fewer is {chance:.2g}, down to {UNLIKELY} passes.",
+        f"Of the last {len(last)} scored days {inside:.0%} lie inside their interval, {meant:.0%} were expected "
+        f"to. The chance of so few is {chance:.2g}; {UNLIKELY} or more passes.",
         {"coverage": inside, "interval": meant, "chance": chance, "days": len(last)},
     )
 
@@ -122,7 +123,7 @@ def _too_few(days: int, needed: int) -> Finding:
 
 QUESTIONS: Mapping[str, Callable[[Inputs, Registry], Finding]] = {
     "Is the forecast up to date?": forecast_is_fresh,
-    "Are the days like those it learned from?": features_have_not_drifted,
+    "Do the features look as in training?": features_have_not_drifted,
     "Is it as good as expected?": forecast_error_has_not_drifted,
     "Do the intervals hold?": interval_covers_the_truth,
 }

@@ -1,8 +1,5 @@
 """The steps of `forecast_pipeline` that come after the prices: the champion's forecasts, and how good they were.
 
-What belongs here: the order of work of each, and which days are forecast. What doesn't: forecasting and scoring
-(`ml/forecasting.py`, `ml/forecast_quality.py`), and who is champion (`champion.py`).
-
 A forecast, once made, is never rewritten: the table `price_forecast` only grows. The same forecast (the same day,
 horizon, model, interval and inputs) isn't made twice, so running a step again changes nothing, not even the table's
 version.
@@ -17,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import pipelines
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.steps.champion import load_champion, training_set_of
-from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, shown, with_pictures
+from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,18 +45,12 @@ def price_forecast(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``interval``, ``catch_up`` as in `pipelines.PRICE_FORECAST`.
     store : Store
         Holds the tables `prices` and `champion_model`; gets the forecasts as the table `price_forecast`.
     tracker : Tracker
         Whose registry holds the champion.
-    origin : Origin
-        Who is calling.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     exchange : str
         On whose days the symbol is traded, see :func:`mlops_dagster.stack.exchanges.next_trading_days`.
 
@@ -96,7 +87,7 @@ def price_forecast(
         return whole, (made, added)
 
     # Where nothing is new the table's content is the same, and then the store writes nothing.
-    whole, table, (made, added) = grow(TABLE, symbol, store, with_forecasts)
+    whole, table, (made, added) = append_rows(TABLE, symbol, store, with_forecasts)
     newest = made.iloc[-1]
     plot = forecast_plots.price_forecast_plot(symbol, price_frame, whole, made)
     report = StepReport(
@@ -104,7 +95,7 @@ def price_forecast(
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(whole),
+        **table_summary(whole),
         facts={
             "made_on": str(newest["Date"].date()),
             "target_date": str(newest["TargetDate"].date()),
@@ -140,16 +131,12 @@ def forecast_quality(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         Nothing: the step has no parameters.
     store : Store
         Holds the tables `price_forecast` and `prices`; gets the table `forecast_quality`.
     tracker : Tracker, optional
         Whose MLflow keeps the picture, with the model that made the newest of the forecasts.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -176,7 +163,7 @@ def forecast_quality(
         symbol=symbol,
         data_version=table.digest,
         table=table,
-        **shown(scored),
+        **table_summary(scored),
         facts={
             "summary": _summary(metrics),
             **({"state": state_in_short(tables, tracker.registry)} if tracker is not None else {}),
@@ -318,6 +305,6 @@ def _summary(metrics: Mapping[str, float]) -> str:
     skill = metrics["skill_vs_persistence_20"]
     return (
         f"Of the last {min(metrics['days_scored'], 20):.0f} scored days {metrics['coverage_20']:.0%} lay inside their "
-        f"interval, {metrics['interval_20']:.0%} were meant to. The squared error was {abs(skill):.2%} "
+        f"interval, {metrics['interval_20']:.0%} were expected to. The squared error was {abs(skill):.2%} "
         f"{'smaller' if skill > 0 else 'larger'} than that of 'the price stays as it is'."
     )

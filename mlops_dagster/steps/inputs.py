@@ -1,8 +1,5 @@
 """Which version of each table a step reads: the one that its caller's run has made, or the current one, taken once.
 
-What belongs here: that choice, and what is remembered of it. What doesn't: how an orchestrator finds out what its run
-has made, and reading itself (`stack/store.py`).
-
 Without it two runs of one symbol at the same time would mix: a step would read what the other run wrote last.
 """
 
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
-from mlops_dagster.steps.growing import what_is_there
+from mlops_dagster.steps.growing_tables import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +26,6 @@ class Inputs:
 
     Parameters
     ----------
-    symbol : str
-        Whose tables.
-    store : Store
-        Where they are.
     made : mapping, optional
         What the caller's run has made so far, see :data:`Pins`. A step takes from it what it reads; a table that isn't
         among it is read as it is when it is first asked for.
@@ -59,8 +52,6 @@ class Inputs:
 
         Parameters
         ----------
-        table : str
-            Which one.
         version, digest : int, str, optional
             Which version, if another table that was read says so. Not given: as the caller says, or the current one.
         """
@@ -109,9 +100,9 @@ hexadecimal digits), as the outputs of the step that made it have them.
     for name, pin in given.items():
         if name not in pipelines.STEPS:
             raise refuse("inputs", name, f"no step makes such a table; there are {', '.join(pipelines.STEPS)}.")
-        its = pin if isinstance(pin, Mapping) else {}
-        version, digest = its.get("version"), its.get("digest")
-        if set(its) != {"version", "digest"} or type(version) is not int or version < 0 or not _is_digest(digest):
+        fields = pin if isinstance(pin, Mapping) else {}
+        version, digest = fields.get("version"), fields.get("digest")
+        if set(fields) != {"version", "digest"} or type(version) is not int or version < 0 or not _is_digest(digest):
             cure = "give version (an integer from 0) and digest (64 hexadecimal digits), as the outputs of the step"
             raise refuse(f"inputs.{name}", pin, f"{cure} that made it have them.")
     return {name: dict(pin) for name, pin in given.items()}

@@ -1,8 +1,5 @@
 """What two stacks, or two runs, have left of a symbol, and what differs: the proof that a tool was swapped.
 
-What belongs here: finding what was left, and which of it is a result. What doesn't: comparing values
-(`ml/differences.py`), and printing.
-
 Compared are the tables' rows, what is written down beside them, MLflow's parameters, metrics, tags and artifacts, and
 which model is champion, all to the last bit. Not compared is what has to differ: times and durations, places, the
 counters of registries and tables, how much work a cache has saved, and who has called.
@@ -17,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
-from mlops_dagster.stack.mlflow_connection import explained, reach
-from mlops_dagster.steps.growing import what_is_there
+from mlops_dagster.stack.mlflow_connection import reach, tracking_errors
+from mlops_dagster.steps.growing_tables import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,10 +80,6 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
-    store, tracker
-        The stack's tools.
     run : str, optional
         The orchestrator's id of a run (of Dagster, of a shell's command, ...), or the id of an MLflow run.
 
@@ -105,7 +98,7 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
         if tracked is not None:
             left.tracked[version.table] = tracked
     if not left.tables and run is not None:
-        cure = f"no step of it has left anything of {symbol}; give the id of a Dagster run, a command's or MLflow's."
+        cure = f"it has left nothing of {symbol}; give the id of a run of Dagster, of a command or of MLflow."
         raise refuse("run", run, cure)
     return left
 
@@ -242,7 +235,7 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def _run(tracker: MlflowTracker, run_id: str) -> Run:
-    with explained(f"reading run {run_id}", tracker.tracking_uri):
+    with tracking_errors(f"reading run {run_id}", tracker.tracking_uri):
         return reach(tracker.tracking_uri).get_run(run_id)
 
 
@@ -250,7 +243,7 @@ def _runs_of(tracker: MlflowTracker, run: str) -> list[Run]:
     from mlflow.exceptions import MlflowException
 
     client, experiment = tracker.connect()
-    with explained("looking for runs", tracker.tracking_uri):
+    with tracking_errors("looking for runs", tracker.tracking_uri):
         quoted = run.replace("'", "")
         found = list(client.search_runs([experiment], f"tags.{tracker.run_id_tag} = '{quoted}'"))
         if found:
@@ -267,7 +260,7 @@ def _tracked(tracker: MlflowTracker, run: Run) -> dict[str, Any]:
     client = reach(tracker.tracking_uri)
     artifacts: list[str] = []
     folders = [""]
-    with explained(f"listing the artifacts of run {run.info.run_id}", tracker.tracking_uri):
+    with tracking_errors(f"listing the artifacts of run {run.info.run_id}", tracker.tracking_uri):
         while folders:
             for entry in client.list_artifacts(run.info.run_id, folders.pop()):
                 (folders if entry.is_dir else artifacts).append(entry.path)

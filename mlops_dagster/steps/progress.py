@@ -1,7 +1,4 @@
-"""How far a search is, as lines of the run's log.
-
-What belongs here: when a line is worth writing, and its words. What doesn't: counting, which the search does.
-"""
+"""How far a search is, as lines of the run's log."""
 
 import time
 from collections.abc import Callable
@@ -18,8 +15,6 @@ class ProgressLines:
 
     Parameters
     ----------
-    write : callable
-        Takes a line.
     seconds : float
         How long to be silent after a line.
     """

@@ -1,8 +1,5 @@
 """The step `champion_model`: the gate, and the way back.
 
-What belongs here: the order of work of a promotion and of a rollback. What doesn't: the decision (`ml/gate.py`) and the
-registry (`stack/registry.py`).
-
 Who is champion is written in the table `champion_model`, one row per decision, and the registry's alias follows it. A
 row is written only if no other has been since the table was read, so of two promotions at the same moment one decides
 again on what the other left. A process that is killed between the two leaves an alias that the next decision mends, as
@@ -27,9 +24,9 @@ from mlops_dagster.steps.champion import (
     refuse_other_features,
     training_set_of,
 )
-from mlops_dagster.steps.growing import grow
+from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, shown, with_pictures
+from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,18 +51,12 @@ def champion_model(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``margin``, ``beat_persistence``, ``allow_leaks`` as in `pipelines.GATE`.
     store : Store
         Holds the tables `prices`, `training_set` and `trained_model`; gets a row in the table `champion_model`.
     tracker : Tracker
         Whose registry holds the models.
-    origin : Origin
-        Who is calling.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
 
     Raises
     ------
@@ -91,8 +82,6 @@ def rollback(symbol: str, version: str | None = None, *, store: Store, tracker: 
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     version : str, optional
         Which version. Not given: the champion before.
     store, tracker, origin
@@ -152,7 +141,7 @@ def _judge(
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     data = TrainingSet.from_table(frame, table.metadata)
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
-        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model speaks of: train again.")
+        raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names.")
     # Those that its training set was made of, so that both models are judged by the same.
     prices, _ = tables.read("prices", digest=table.metadata["prices_digest"])
     price_problem = None
@@ -176,7 +165,7 @@ def _judge(
         decision = gate.Decision(False, "not_comparable", reason)
     elif len(days) < gate.MIN_ROWS:
         rows = f"{len(days)} test row{' is' if len(days) == 1 else 's are'}"
-        reason = f"Only {rows} new to both it and champion version {champion}."
+        reason = f"Only {rows} new to both it and champion version {champion}; {gate.MIN_ROWS} are needed."
         decision = gate.Decision(False, "not_comparable", reason)
     else:
         measured = gate.Measured(
@@ -226,7 +215,7 @@ def _champion(
     try:
         loaded = registry.load(symbol, *champion)
     except ModelRefused as error:
-        return None, None, str(error)
+        return None, None, error.why
     tags = loaded[1].tags
     same = (tags["recipe"], tags["horizon"], tags["test_size"]) == (
         data.recipe,
@@ -237,7 +226,7 @@ def _champion(
         its_data = data if same else training_set_of(*loaded, prices)
         refuse_other_features(loaded[0], its_data)
     except ModelRefused as error:
-        return None, None, str(error)
+        return None, None, error.why
     return loaded, its_data, None
 
 
@@ -270,7 +259,7 @@ def _write(
         who = {"by": origin.orchestrator, "run_id": origin.run_id}
         return _with_row(history, {"decided_at": _now(), **row, **who}), None
 
-    whole, table, _ = grow(TABLE, symbol, store, with_decision)
+    whole, table, _ = append_rows(TABLE, symbol, store, with_decision)
     champion = champion_in(whole)
     if champion is not None and (holder := tracker.registry.holder(symbol, CHAMPION)) != champion:
         try:
@@ -322,7 +311,7 @@ def _report(symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tr
         # Nothing downstream changes unless the champion does.
         data_version="no champion" if champion is None else champion.model_digest,
         table=table,
-        **shown(history),
+        **table_summary(history),
         facts={
             "promoted": bool(last["promoted"]),
             "outcome": last["outcome"],

@@ -1,7 +1,4 @@
-"""What a step says of what it did, and which code decides what it makes.
-
-What belongs here: what all steps have in common. What doesn't: any step's work.
-"""
+"""What a step says of what it did, and which code decides what it makes."""
 
 from __future__ import annotations
 
@@ -30,8 +27,6 @@ class StepReport:
 
     Parameters
     ----------
-    step, symbol : str
-        Which step, for which symbol.
     data_version : str
         Changes if, and only if, what the step made has changed.
     table : TableVersion
@@ -44,8 +39,6 @@ class StepReport:
         What there is to know about the result, as JSON values.
     inputs : dict
         Of each table that the step read, by its name, the ``version`` and the ``digest``.
-    metrics : dict of str to float
-        Measured on the test rows.
     plots : dict of str to bytes
         PNG images. If there is a run in MLflow, they are among its artifacts, as ``<plots_folder>/<name>.png``.
     mlflow_run_id, mlflow_url, model_uri : str, optional
@@ -135,7 +128,7 @@ def with_pictures(
     return report
 
 
-def shown(frame: pd.DataFrame) -> dict[str, Any]:
+def table_summary(frame: pd.DataFrame) -> dict[str, Any]:
     """Return what a report shows of a table; JSON has no NaN and no dates."""
     return {
         "columns": {str(column): str(dtype) for column, dtype in frame.dtypes.items()},

@@ -1,8 +1,5 @@
 """A step's report on its way home: cut into pieces that every messenger carries, and put together only if all arrived.
 
-What belongs here: both halves of that, and how a failure is sent. What doesn't: the messenger (Dagster Pipes), and
-what is in a report (`steps/report.py`).
-
 Each piece is ``{"report": {"piece": 0, "of": 3, "sha256": ..., "text": ...}}``; a failure is ``{"failure": {...}}``.
 """
 
@@ -27,8 +24,6 @@ class RemoteFailure(MlopsError):  # noqa: N818 - reads better where it is caught
 
     Attributes
     ----------
-    type : str
-        The name of the exception.
     traceback : str
         The cluster's own; empty if the step was refused before any work.
     exit_status : int
@@ -74,7 +69,7 @@ def failure_message(error: BaseException) -> dict[str, Any]:
     return {"failure": content}
 
 
-def gather(messages: Iterable[object]) -> StepReport:
+def from_pieces(messages: Iterable[object]) -> StepReport:
     """Put the report together.
 
     Parameters

@@ -1,8 +1,4 @@
-"""The step of the search pipelines: a grid of candidates, scored on the training rows.
-
-What belongs here: the order of work inside the step. What doesn't: the search (`ml/grid_search`), and where its trees
-grow, which is the caller's choice.
-"""
+"""The step of the search pipelines: a grid of candidates, scored on the training rows."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import grids, pipelines
 from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, shown, step_code_version
+from mlops_dagster.steps.report import StepReport, step_code_version, table_summary
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.grid_search import SearchPlan
@@ -45,8 +41,6 @@ def grid_search_results(
 
     Parameters
     ----------
-    symbol : str
-        For example ``GSPC``.
     given : mapping
         ``preset`` or ``grid``, ``cv``, ``folds`` and the others of `pipelines.SEARCH`.
     store : Store
@@ -54,10 +48,6 @@ def grid_search_results(
         parameters, the score, the scheme and the work as the table's metadata.
     tracker : Tracker
         Gets one run with the grid, the candidates, the best parameters, what was grown, and plots.
-    origin : Origin
-        Who is calling, for the tags.
-    inputs : mapping, optional
-        What the caller's run has made so far, see :class:`mlops_dagster.steps.inputs.Inputs`.
     engine : Engine, optional
         Where trees grow. Not given: on threads of this process, one per core.
     cache : path or SearchCache, optional
@@ -140,7 +130,7 @@ def _search(
     tables = Inputs(symbol, store, inputs)
     data, search, table = _read(symbol, given, tables)
 
-    from mlops_dagster.ml.search import TIMES, describe_cv, gather, make_search
+    from mlops_dagster.ml.search import TIMES, describe_cv, make_search, to_search_results
     from mlops_dagster.ml.search_plots import search_pngs
     from mlops_dagster.stack.frames import frame_digest
 
@@ -166,10 +156,10 @@ def _search(
     # The run is begun before the first tree grows: a tracking server that is down costs seconds, not a search.
     with tracker.run(f"{symbol}-{data.recipe}-search", origin=origin, tags=tags) as run:
         run.log_params({**about, **_grid_params(search)})
-        run.log_input(table, shown(data.frame)["columns"])
+        run.log_input(table, table_summary(data.frame)["columns"])
         run.log_json("grid.json", search.grid)
         estimator.fit(data.X_train, data.y_train)
-        results = gather(estimator.cv_results_, search)
+        results = to_search_results(estimator.cv_results_, search)
         work = {
             name: value for name, value in estimator.work_.items() if value or name not in ("not_shared", "fell_back")
         }
@@ -198,7 +188,7 @@ def _search(
         symbol=symbol,
         data_version=frame_digest(results.table.drop(columns=[*TIMES])),
         table=written,
-        **shown(results.table),
+        **table_summary(results.table),
         facts={
             "best_parameters": results.best_parameters,
             "best_candidates": [_candidate(row) for _, row in best_first.head(_BEST_SHOWN).iterrows()],

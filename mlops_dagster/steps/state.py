@@ -1,8 +1,4 @@
-"""The state of things, for people: champions, forecasts, builds, searches, and whether something has to be looked at.
-
-What belongs here: reading tables and saying in words what stands in them, of all symbols or, in short, of one. What
-doesn't: any work of a step, and how it is shown (`shell/report_page.py`).
-"""
+"""The state of things, of all symbols or in short of one: champions, forecasts, builds, searches, what needs a look."""
 
 from __future__ import annotations
 
@@ -41,8 +37,6 @@ class Section:
     ----------
     title, explanation, begin : str
         What it is about, how to read it, and what to do as long as there is nothing.
-    columns : tuple of str
-        The table's.
     rows : list of tuple of str
         As people read them.
     pictures : list of bytes
@@ -62,8 +56,6 @@ def state_of(store: Store, registry: Registry) -> list[Section]:
 
     Parameters
     ----------
-    store : Store
-        Whose tables.
     registry : Registry
         Says what the champions have learned from; where it can't, the state says so.
 
@@ -220,7 +212,7 @@ class _Part(NamedTuple):
 _PARTS = (
     _Part(
         "Forecasts",
-        "What each champion says of the next day, and the interval that the price is meant to lie in.",
+        "Each champion's forecast of the next day, with its prediction interval.",
         "Forecast: mlops forecast --symbol GSPC",
         ("for", "forecast", "change", "interval", "from the price", "of", "by version"),
         _forecast,
@@ -242,15 +234,15 @@ _PARTS = (
         "Over the last 60 days whose price has come. Better than 'the price stays as it is' means that the squared "
         "error is smaller by that share; below 0 it is larger.",
         "No day that was forecast has come. Earlier days, too: mlops forecast --symbol GSPC --catch-up 60",
-        ("days scored", _BETTER, "inside the interval", "meant to be"),
+        ("days scored", _BETTER, "inside the interval", "expected"),
         _quality,
-        f"{{0}} days scored, the last 60: {{1}} {_BETTER}; {{2}} inside the interval, {{3}} meant to be".format,
+        f"{{0}} days scored, the last 60: {{1}} {_BETTER}; {{2}} inside the interval, {{3}} expected".format,
         _quality_picture,
     ),
     _Part(
         "Worth a look",
-        "Whether forecasts are up to date, as good as was expected, and made from days like those that the champion "
-        "has learned from. These are the checks that Dagster shows.",
+        "Whether forecasts are up to date and as good as expected, and whether the features still look as they did in "
+        "training. Dagster's checks ask the same.",
         "Forecast: mlops forecast --symbol GSPC",
         ("question", "answer", "in numbers"),
         _attention,
@@ -258,8 +250,8 @@ _PARTS = (
     ),
     _Part(
         "Last searches",
-        "The best of each symbol's last grid of hyper-parameters, on validation rows. Only a build says whether a "
-        "model with them becomes champion.",
+        "The best candidate of each symbol's last search, on validation rows. Only a build decides, on "
+        "test rows, whether a model with its parameters becomes champion.",
         "Search: mlops search-model --symbol GSPC",
         ("searched at (UTC)", "on", "candidates", "best parameters", "score"),
         _searches,

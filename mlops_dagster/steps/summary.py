@@ -26,7 +26,7 @@ MEANINGS: Mapping[str, str] = {
     "days_scored": "forecasts whose day has come",
     "bias": "mean of forecast - truth",
     "coverage": "truths inside their interval",
-    "interval": "meant to be inside",
+    "interval": "expected inside",
     "best_score": "the larger the better; errors are negative",
 }
 _SHARES = ("coverage", "interval")

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from mlops_dagster.sensors.inbox import price_inbox
-from mlops_dagster.stack.inbox import look_into
+from mlops_dagster.stack.inbox import scan_inbox
 from mlops_dagster.stack.price_files import PriceSourceError, sha256_of
 from mlops_dagster.stack.sources import read_prices
 
@@ -171,7 +171,7 @@ def test_other_things_that_can_lie_in_a_folder(stack_of):
     Path(os.fsdecode(os.fsencode(watched.folder) + b"/K\xfcrse.csv")).write_text("x")
     answer = watched.look_twice()
     assert asked(answer) == [("build_model_pipeline", "GOOD")]
-    _, remarks = look_into(watched.folder, watched.stack.deployment.limits)
+    _, remarks = scan_inbox(watched.folder, watched.stack.deployment.limits)
     assert [remark.split()[0] for remark in remarks] == ["EMPTY.csv", "K\\udcfcrse.csv", "LARGE.csv", "PIPE.csv"]
     assert "(MLOPS_LIMITS__MEBIBYTES)" in remarks[2]
 

@@ -58,7 +58,7 @@ def test_holidays_and_weekends_are_skipped_with_the_reason(two):
     holiday = due(two, "2024-07-04 18:30")
     assert asked(holiday) == []
     assert "XNYS was closed on Thursday 2024-07-04" in holiday.skip_message
-    assert "its last day was Wednesday 2024-07-03, which is done" in holiday.skip_message
+    assert "Its last finished trading day, Wednesday 2024-07-03, has been forecast from already" in holiday.skip_message
     assert asked(due(two, "2024-07-05 18:30")) == ["GSPC/2024-07-05", "IXIC/2024-07-05"]
     assert "Saturday" in due(two, "2024-07-06 18:30").skip_message
 

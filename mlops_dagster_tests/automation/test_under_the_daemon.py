@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from mlops_dagster.instance import prepare_instance
+from mlops_dagster.session import Session
 from mlops_dagster.stack.deployment_files import load_deployment
-from mlops_dagster.stack.store import store_of
-from mlops_dagster.stack.tracking import MlflowTracker, Origin
-from mlops_dagster.steps import champion_of, run_step
+from mlops_dagster.stack.tracking import Origin
+from mlops_dagster.steps import champion_of
 from mlops_dagster_tests.automation.rows import reverting_prices
 from mlops_dagster_tests.contracts.dagster_dev import LOCATION, DagsterDev, dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
@@ -106,13 +106,11 @@ class Webhook(BaseHTTPRequestHandler):
 def make_champion(symbol, folder):
     """As `mlops build-model` and `mlops forecast` do; with forecasts of days whose truth is known."""
     reverting_prices().to_csv(folder / f"{symbol}.csv", index=False)
-    deployment = load_deployment()
-    tools = {"deployment": deployment, "store": store_of(deployment), "origin": Origin("shell", "before")}
-    tools["tracker"] = MlflowTracker(**deployment.tracker_settings())
+    session = Session(load_deployment(), Origin("shell", "before"))
     steps = ("prices", "training_set", "trained_model", "champion_model")
     for step, given in [*((one, {}) for one in steps), ("price_forecast", {"catch_up": 30})]:
-        run_step(step, symbol, given, **tools)
-    assert champion_of(symbol, tools["store"]).version == "1"
+        session.run(step, symbol, given)
+    assert champion_of(symbol, session.store).version == "1"
 
 
 @pytest.fixture(scope="module")

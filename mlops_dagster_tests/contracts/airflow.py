@@ -1,8 +1,4 @@
-"""Airflow in its own environment, for tests and benchmarks: where it is, and what its commands need.
-
-What belongs here: the way from this environment into that one. What doesn't: settings of a local Airflow, which are
-`airflow/start.py`'s.
-"""
+"""Airflow in its own environment, for tests and benchmarks: where it is, and what its commands need."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A deployment on a stand-in workspace, and the project's jobs launched on it as a worker of Dagster launches them.
-
-What belongs here: deployments, launching, and looking at what came of it. What doesn't: the stand-in itself.
-"""
+"""A deployment on a stand-in workspace, and the project's jobs launched on it as a worker of Dagster launches them."""
 
 from __future__ import annotations
 

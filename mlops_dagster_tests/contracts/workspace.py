@@ -1,7 +1,4 @@
-"""A stand-in workspace as a test has it: a process of its own, and a view of what it was asked and did.
-
-What belongs here: starting it, and reading its state. What doesn't: the stand-in itself (`standin/`).
-"""
+"""A stand-in workspace as a test has it: a process of its own, and a view of what it was asked and did."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_the_articles_leaks_are_all_found(article):
     inside, ahead, scaled = find_leaks(article)
     assert "3,328 of 3,336 training rows lie at or after the first test day, 1999-01-14" in inside
     assert "8 training rows before the first test day" in ahead
-    assert "that of 1999-01-04 is 1999-03-18's" in ahead
+    assert "the row of 1999-01-04 has the price of 1999-03-18" in ahead
     assert scaled.startswith("AdjClose, Volume, High_Low_Pert, Pert_change: mean 0 and deviation 1 over all rows")
 
 

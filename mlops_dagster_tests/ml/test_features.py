@@ -32,7 +32,7 @@ def by_hand():
 
 def test_honest_features_by_hand():
     features = honest_features(by_hand())
-    assert tuple(features.columns) == HONEST_FEATURES
+    assert tuple(features.columns) == tuple(HONEST_FEATURES)
     last = features.iloc[-1]
     assert last["range_pct"] == pytest.approx(3 / 11 * 100)
     assert last["change_pct"] == pytest.approx(10.0)
@@ -62,7 +62,7 @@ def test_honest_features_of_a_month_are_those_of_the_whole_history(gspc):
 
 def test_article_features_by_hand(gspc):
     features = article_features(gspc)
-    assert tuple(features.columns) == ARTICLE_FEATURES
+    assert tuple(features.columns) == tuple(ARTICLE_FEATURES)
     raw = (gspc["High"] - gspc["Low"]) / gspc["Close"] * 100
     np.testing.assert_allclose(features["High_Low_Pert"], (raw - raw.mean()) / raw.std(ddof=0), rtol=1e-9, atol=1e-12)
     raw = (gspc["Close"] - gspc["Open"]) / gspc["Open"] * 100
@@ -72,7 +72,7 @@ def test_article_features_by_hand(gspc):
 # ------------------------------------------------------------------------------------------------------- looking ahead
 
 # The article's scaling takes mean and deviation from all rows, the future included.
-AHEAD = {"honest": (), "article": ARTICLE_FEATURES}
+AHEAD = {"honest": (), "article": tuple(ARTICLE_FEATURES)}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

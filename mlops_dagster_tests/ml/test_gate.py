@@ -25,7 +25,7 @@ ELEVEN_PERCENT = 1 - 80 / 90
         ({"challenger": 95.0}, {}, {}, False, "not_better"),
         ({}, {"margin": 0.11}, {}, True, "better"),
         ({}, {"margin": 0.12}, {}, False, "not_better"),
-        ({}, {"margin": ELEVEN_PERCENT}, {}, False, "not_better"),  # more than the margin is asked for
+        ({}, {"margin": ELEVEN_PERCENT}, {}, False, "not_better"),  # the margin itself is not enough
         ({"champion": 0.0, "challenger": 0.0, "persistence": 1.0}, {}, {}, False, "not_better"),
         ({"persistence": 80.0}, {}, {}, False, "not_better_than_persistence"),
         ({"persistence": 70.0}, {}, {}, False, "not_better_than_persistence"),
@@ -62,10 +62,21 @@ def test_the_decision_table(measured, rules, circumstances, promote, outcome):
     assert decision.reason.endswith(".")
 
 
-def test_the_reason_has_the_numbers():
-    reason = gate.decide(gate.Measured(**GOOD), gate.Rules(**RULES), leaks=[], champion="3").reason
-    assert reason == (
-        "Its squared error is 11.1 % smaller than that of champion version 3; more than 0 % smaller is asked for."
+@pytest.mark.parametrize(
+    ("challenger", "champion", "margin", "said"),
+    [
+        (80.0, 90.0, 0.0, "11.1 % smaller than champion version 3's; it has to be smaller."),
+        (80.0, 90.0, 0.12, "11.1 % smaller than champion version 3's; it has to be more than 12 % smaller."),
+        (90.0, 90.0, 0.0, "the same as champion version 3's; it has to be smaller."),
+        (90.0001, 90.0, 0.0, "0.000111 % larger than champion version 3's; it has to be smaller."),
+        (89.0999, 90.0, 0.01, "1.00011 % smaller than champion version 3's; it has to be more than 1 % smaller."),
+        (1.0, 0.0, 0.0, "larger than champion version 3's; it has to be smaller."),
+    ],
+)
+def test_the_reason_has_the_digits_that_matter(challenger, champion, margin, said):
+    measured = gate.Measured(**{**GOOD, "challenger": challenger, "champion": champion})
+    assert gate.decide(measured, gate.Rules(**{**RULES, "margin": margin}), **NORMAL).reason == (
+        f"Its squared error is {said}"
     )
 
 

@@ -50,7 +50,7 @@ def test_prices_come_back_in_one_form():
 
     prices = validate_prices(given_, source="a file")
 
-    assert tuple(prices.columns) == PRICE_COLUMNS
+    assert tuple(prices.columns) == tuple(PRICE_COLUMNS)
     assert prices["Date"].dtype == "datetime64[us]"
     assert (prices[list(NUMBER_COLUMNS)].dtypes == "float64").all()
     assert prices.index.equals(pd.RangeIndex(MIN_ROWS))
@@ -300,7 +300,7 @@ def test_valid_prices_stay_as_they_are(frame):
 @given(price_frames(), st.data())
 def test_any_single_bad_cell_is_caught_and_named(frame, data):
     row = data.draw(st.integers(0, len(frame) - 1), "row")
-    column = data.draw(st.sampled_from(PRICE_COLUMNS), "column")
+    column = data.draw(st.sampled_from(tuple(PRICE_COLUMNS)), "column")
     if column == "Date":
         value = data.draw(st.sampled_from([None, "", "soon", 3.5, "2020-1-1", "2020-01-01T00:00Z"]), "value")
     else:

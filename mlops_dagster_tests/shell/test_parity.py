@@ -157,7 +157,7 @@ def _champions(file):
     [
         (("{a}", "{a}"), "both sides are the same tables"),
         (("{a}", "{b}", "--symbol", "../x"), "symbol='../x' (str)"),
-        (("{a}@nothing", "{b}", "--symbol", "ACME"), "run='nothing' (str): no step of it has left anything of ACME"),
+        (("{a}@nothing", "{b}", "--symbol", "ACME"), "run='nothing' (str): it has left nothing of ACME"),
         (("{a}", "no/such.yaml"), "there is no such file"),
         (("{empty}", "{a}", "--symbol", "NONE"), "neither side has anything of NONE"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.shell.search import parse_grid
+from mlops_dagster.shell.options import parse_grid
 from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.servers import eventually
@@ -144,6 +144,5 @@ def test_json_and_short_forms_mean_the_same():
     grid = {"max_depth": [80, 90], "max_features": [2, 0.5], "bootstrap": [True, False]}
     long = parse_grid([json.dumps({**grid, "n_estimators": {"start": 10, "stop": 30, "step": 10}})])
     assert json.dumps(short) == json.dumps(long)
-    assert parse_grid(None) is parse_grid([]) is None
     with pytest.raises(ParameterError, match="was given before"):
         parse_grid(['{"max_depth": [3]}', "max_depth=4"])

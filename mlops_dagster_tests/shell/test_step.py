@@ -1,26 +1,23 @@
 """`mlops step`: a pipeline's steps one by one, as Airflow's tasks call them, make what its own command makes."""
 
 import json
-from functools import partial
 
 import dagster as dg
 import pytest
 
-from mlops_dagster import steps
+from mlops_dagster import pipelines, steps
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.shell.output import run_steps
+from mlops_dagster.session import Session
+from mlops_dagster.shell.running import run_steps
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster_tests.conftest import mlflow_runs
 
+RUN = ("-s", "ACME", "--pipeline", "build_model_pipeline", "--given")
 TEST = Origin("test", "run-1", None)
-GIVEN = {
-    "prices": {},
-    "training_set": {"recipe": "honest", "horizon": None},
-    "trained_model": {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5},
-    "champion_model": {"beat_persistence": False},
-}
+STEPS = [step.name for step in pipelines.BUILD_MODEL.steps]
+GIVEN = {"horizon": None, "max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5, "beat_persistence": False}
 
 
 @pytest.mark.slow
@@ -29,14 +26,14 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes_and_dagster_shows_b
     whole = mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *options, "--json")
     assert whole.returncode == 0, whole.stderr
     expected = json.loads(whole.stdout)["symbols"]["ACME"]
-    assert list(expected) == list(GIVEN)
+    assert list(expected) == STEPS
     origin = json.dumps({"orchestrator": "airflow", "run_id": "manual__1"})
     made, said_versions = {}, {}
-    for name, given in GIVEN.items():
+    run = json.dumps({**GIVEN, "source": "files", "path": str(price_file)})
+    for name in STEPS:
         if made:  # another run writes the same table at the same time
             steps.training_set("ACME", {"recipe": "article"}, store=Store(home / "store"))
-        more = {"path": str(price_file), "source": "files"} if name == "prices" else {}
-        command = ("step", name, "--symbol=ACME", f"--given={json.dumps({**given, **more})}", "--json")
+        command = ("step", name, "--pipeline=build_model_pipeline", "--symbol=ACME", f"--given={run}", "--json")
         command += (f"--inputs={json.dumps(made)}",) if made else ()
         done = mlops(f"--origin={origin}", *command)
         assert done.returncode == 0, done.stderr
@@ -53,7 +50,7 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes_and_dagster_shows_b
             assert said["metrics"] == expected[name]["metrics"]
     tags = [run.data.tags["orchestrator"] for run in mlflow_runs(home)]
     assert sorted(tags) == ["airflow", "shell"]
-    for name in GIVEN:
+    for name in STEPS:
         airflows, shells = (
             record.asset_materialization
             for record in instance.fetch_materializations(
@@ -80,17 +77,21 @@ def test_a_dagster_that_cant_be_told_is_a_warning(mlops, home, price_file, insta
     assert "Traceback" not in done.stderr
 
 
-def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, tmp_path, price_rows):
-    store, other = Store(home / "store"), tmp_path / "other.csv"
-    price_rows.head(300).to_csv(other, index=False)
+class Overtaken(Session):
+    """A session beside another run, which writes other prices as soon as these are there."""
 
-    def prices():
-        report = steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
-        steps.prices("ACME", {"source": "files", "path": str(other)}, store=store)
+    def run(self, step, symbol, given, **how):
+        report = super().run(step, symbol, given, **how)
+        if step == "prices":
+            super().run(step, symbol, {**given, "path": str(self.deployment.home / "other.csv")})
         return report
 
-    calls = {"prices": prices, "training_set": partial(steps.training_set, "ACME", {}, store=store)}
-    reports = run_steps("ACME", calls, load_deployment(), TEST)
+
+def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, price_rows):
+    price_rows.head(300).to_csv(home / "other.csv", index=False)
+    given = {"prices": {"source": "files", "path": str(price_file)}, "training_set": {}}
+    steps = (pipelines.PRICES, pipelines.TRAINING_SET)
+    reports = run_steps(Overtaken(load_deployment(), TEST), steps, "ACME", given)
     assert reports["training_set"]["inputs"] == reports["prices"]["outputs"]
     assert reports["training_set"]["table"]["rows"] == 380
 
@@ -100,6 +101,9 @@ def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, tmp_pa
     [
         (["nothing", "--symbol", "ACME"], "step='nothing' (str): there is no such step; there are prices, "),
         (["prices", "--symbol", "../x"], "symbol='../x' (str)"),
+        (["prices", *RUN, '{"n_estimator": 5}'], "n_estimator=5 (int): build_model_pipeline has no such parameter"),
+        (["grid_search_results", *RUN, "{}"], "there is no such step; there are prices, training_set, trained_model"),
+        (["prices", "-s", "ACME", "--pipeline", "build"], "pipeline='build' (str): there is no such pipeline; there"),
         (["trained_model", "-s", "ACME", "--given", '{"depth": 4}'], "depth=4 (int): there is no such parameter"),
         (["trained_model", "-s", "ACME", "--given", '{"max_depth": "4"}'], "max_depth='4' (str): give an integer"),
         (["trained_model", "-s", "ACME", "--given", '{"max_features": 2.5}'], "above 1 a whole one"),

@@ -47,7 +47,7 @@ def test_the_bundled_prices_are_valid(symbol: str) -> None:
     raw, origin = read_prices(symbol)
     prices = validate_prices(raw, source=origin)
     assert origin == f"bundled file {symbol}.csv"
-    assert tuple(prices.columns) == PRICE_COLUMNS
+    assert tuple(prices.columns) == tuple(PRICE_COLUMNS)
     assert len(prices) == 5031
     assert [str(prices["Date"].iloc[row].date()) for row in (0, -1)] == ["1999-01-04", "2018-12-31"]
 

@@ -16,7 +16,7 @@ import pytest
 from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
 from mlops_dagster.stack.spark import SparkError, SparkSettings, _conf, spark_engine, spark_session
 from mlops_dagster.stack.spark_connect import Patience
-from mlops_dagster.stack.spark_engine import SparkEngine, SparkGone, _Jobs, explained
+from mlops_dagster.stack.spark_engine import SparkEngine, SparkGone, _Jobs, spark_error
 from mlops_dagster.stack.spark_executor import differences, read_data, write_data
 from mlops_dagster.stack.spark_java import MODULE, java_home
 from mlops_dagster_tests.contracts.servers import free_port
@@ -294,7 +294,7 @@ def test_a_connect_server_that_goes_away(caplog):
     assert caplog.messages == ["The Spark Connect server at sc://host doesn't answer: waiting half a minute for it."]
     patience.end()
     assert not patience.can_retry(Unavailable())
-    said = explained("unit 3", Unavailable())
+    said = spark_error("unit 3", Unavailable())
     assert isinstance(said, SparkGone)
     assert str(said).startswith("unit 3: the Spark Connect server doesn't answer any more (gone). Start it again, and")
 

@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 
 from mlops_dagster.stack.store import Damaged, Store, StoreError, TableNotFound
-from mlops_dagster.steps.growing import what_is_there
+from mlops_dagster.steps.growing_tables import what_is_there
 from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import free_port
 from mlops_dagster_tests.contracts.store_contract import constant

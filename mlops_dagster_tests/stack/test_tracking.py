@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from mlops_dagster.stack.mlflow_connection import shown, sqlite_file
+from mlops_dagster.stack.mlflow_connection import safe_uri, sqlite_file
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError, reap_abandoned_runs
 from mlops_dagster_tests.contracts.servers import free_port, mlflow_server
@@ -343,7 +343,7 @@ def test_a_server_that_dies_during_the_training(tmp_path):
     ],
 )
 def test_uris_are_shown_without_passwords(uri, safe):
-    assert shown(uri) == safe
+    assert safe_uri(uri) == safe
 
 
 def test_which_file_an_sqlite_uri_means():

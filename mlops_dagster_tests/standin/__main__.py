@@ -1,7 +1,4 @@
-"""Start a stand-in workspace: `python -m mlops_dagster_tests.standin --root DIR`.
-
-What belongs here: the command line, the banner, the end. What doesn't: anything that a request needs (`server.py`).
-"""
+"""Start a stand-in workspace: `python -m mlops_dagster_tests.standin --root DIR`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Who may ask: tokens, OAuth for machines, permissions on jobs and clusters, secrets.
-
-What belongs here: authentication and the small APIs around identities. What doesn't: files and runs.
-"""
+"""Who may ask: tokens, OAuth for machines, permissions on jobs and clusters, secrets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the stand-in answers: status, content, type, headers.
-
-What belongs here: the value that every call returns. What doesn't: sending it (`server.py`).
-"""
+"""What the stand-in answers: status, content, type, headers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Which bodies of jobs and runs the API takes, and which it refuses before anything happens.
 
-What belongs here: the checks of a request's content that need nothing but the content and the known clusters. The real
-service drops some unknown fields silently; this one refuses all of them, so that a field that can't work is seen.
-What doesn't: running what was accepted (`runs.py`).
+The real service drops some unknown fields silently; this one refuses all of them, so that a field that can't work is
+seen.
 """
 
 from __future__ import annotations

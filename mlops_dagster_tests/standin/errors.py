@@ -1,8 +1,4 @@
-"""How the stand-in refuses: a status, an `error_code` and a message, as the Databricks API does.
-
-What belongs here: the exception that every part of the server raises, and the refusals that several parts share. What
-doesn't: deciding when to refuse.
-"""
+"""How the stand-in refuses: a status, an `error_code` and a message, as the Databricks API does."""
 
 from __future__ import annotations
 

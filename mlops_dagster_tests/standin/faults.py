@@ -1,8 +1,4 @@
-"""What goes wrong, on demand: faults that are set while the server runs, each for its next n occasions.
-
-What belongs here: the kinds of fault, and which request or run each of them hits. What doesn't: carrying them out,
-which is the business of the part that fails (`server.py`, `files.py`, `runs.py`).
-"""
+"""What goes wrong, on demand: faults that are set while the server runs, each for its next n occasions."""
 
 from __future__ import annotations
 

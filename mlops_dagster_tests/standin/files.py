@@ -1,8 +1,4 @@
-"""The workspace's files: DBFS (API 2.0) and volumes (Files API 2.0), both of them plain folders below the root.
-
-What belongs here: paths, and what each call does to a file, with the limits and refusals of the real service. What
-doesn't: HTTP (`server.py`).
-"""
+"""The workspace's files: DBFS (API 2.0) and volumes (Files API 2.0), both of them plain folders below the root."""
 
 from __future__ import annotations
 

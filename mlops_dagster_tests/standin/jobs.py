@@ -1,8 +1,4 @@
-"""Jobs: kept definitions, and runs of them with parameters, as an Asset Bundle makes them.
-
-What belongs here: `jobs/create`, `get`, `list`, `reset`, `update`, `delete` and `run-now`. What doesn't:
-runs (`runs.py`).
-"""
+"""Jobs: kept definitions, and runs of them with parameters, as an Asset Bundle makes them."""
 
 from __future__ import annotations
 

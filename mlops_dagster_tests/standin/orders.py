@@ -1,8 +1,4 @@
-"""From a task's definition to what its process has to do: compute, libraries, parameters, placeholders.
-
-What belongs here: which cluster or environment a task gets and what that means for its process; `{{...}}` in parameters
-and environment variables. What doesn't: starting the process (`processes.py`).
-"""
+"""From a task's definition to what its process has to do: compute, libraries, parameters, placeholders."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pages for people: the list of runs, and one run with its parameters and what it printed.
 
-What belongs here: HTML. What doesn't: JSON (`views.py`). They need no token, so that a link from Dagster's UI opens.
+They need no token, so that a link from Dagster's UI opens.
 """
 
 from __future__ import annotations

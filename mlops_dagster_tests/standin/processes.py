@@ -1,8 +1,4 @@
-"""A task's process: its folder, its environment, its libraries, how it starts and how it is ended.
-
-What belongs here: everything about one process of the "cluster". What doesn't: when it starts and what its end means
-(`runs.py`), and what runs in it (`cluster/`).
-"""
+"""A task's process: its folder, its environment, its libraries, how it starts and how it is ended."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The life of runs: submitted, waiting for a cluster, running, ending, ended; and what cuts it short.
-
-What belongs here: the states of a run and of its tasks, and the thread that takes a run through them. What doesn't: the
-processes (`processes.py`), which bodies are taken (`bodies.py`), how states are shown (`views.py`), jobs (`jobs.py`).
-"""
+"""The life of runs: submitted, waiting for a cluster, running, ending, ended; and what cuts it short."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The workspace's HTTP: which call goes where, who may call, what is logged, which faults hit a request.
 
-What belongs here: requests and answers as HTTP has them. What doesn't: what a call does (`files.py`, `runs.py`,
-`jobs.py`, `access.py`). Standard library only, so that the server starts at once.
+Standard library only, so that the server starts at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a stand-in workspace can be told when it starts.
-
-What belongs here: one field per option, with its default. What doesn't: the command line (`__main__.py`).
-"""
+"""What a stand-in workspace can be told when it starts."""
 
 from __future__ import annotations
 

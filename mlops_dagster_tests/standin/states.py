@@ -1,8 +1,4 @@
-"""What is known of a run and of its tasks at any moment.
-
-What belongs here: the records and the questions that they answer themselves. What doesn't: what moves them on
-(`runs.py`), and how the API shows them (`views.py`).
-"""
+"""What is known of a run and of its tasks at any moment."""
 
 from __future__ import annotations
 

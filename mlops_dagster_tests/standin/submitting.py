@@ -1,7 +1,4 @@
-"""Short ways for tests to submit a script, and to build a wheel.
-
-What belongs here: what several tests of the stand-in need. What doesn't: reading its state (`contracts/workspace.py`).
-"""
+"""Short ways for tests to submit a script, and to build a wheel."""
 
 from __future__ import annotations
 

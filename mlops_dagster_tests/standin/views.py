@@ -1,7 +1,4 @@
-"""What the API says about runs: the JSON of `runs/get`, `runs/get-output` and `runs/list`.
-
-What belongs here: fields and their names. What doesn't: the states themselves (`states.py`) and HTML (`pages.py`).
-"""
+"""What the API says about runs: the JSON of `runs/get`, `runs/get-output` and `runs/list`."""
 
 from __future__ import annotations
 

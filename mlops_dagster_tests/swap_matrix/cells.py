@@ -1,7 +1,4 @@
-"""The axes of the swap matrix, and which of their combinations make sense.
-
-What belongs here: names and reasons. What doesn't: how a cell is run (`orchestrators.py`).
-"""
+"""The axes of the swap matrix, and which of their combinations make sense."""
 
 from __future__ import annotations
 

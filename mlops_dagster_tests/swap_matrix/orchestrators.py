@@ -1,7 +1,4 @@
-"""Starting the three pipelines on a stack with each orchestrator, as its users do, and waiting until they have ended.
-
-What belongs here: one function an orchestrator. What doesn't: settings (`stacks.py`), and comparing what came out.
-"""
+"""Start the three pipelines on a stack with each orchestrator, as its users do, and wait until they have ended."""
 
 from __future__ import annotations
 

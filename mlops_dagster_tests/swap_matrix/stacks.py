@@ -1,7 +1,4 @@
-"""The stack of a cell: its deployment file, and the servers that it needs, each started once and only if needed.
-
-What belongs here: servers and settings. What doesn't: starting pipelines (`orchestrators.py`).
-"""
+"""The stack of a cell: its deployment file, and the servers that it needs, each started once and only if needed."""
 
 from __future__ import annotations
 

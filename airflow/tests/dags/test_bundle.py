@@ -4,7 +4,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.on_databricks import submit_body
-from include.pipelines import BUILD_MODEL, PRICES
 
 BUNDLE = """
 variables:
@@ -45,21 +44,15 @@ def bundle(tmp_path, monkeypatch):
 
 def test_cluster_libraries_settings_and_permissions_are_the_bundles(bundle):
     given = '--given={"path": "/Volumes/{{symbol}}.csv"}'
-    body = submit_body(BUILD_MODEL, PRICES, "--origin=me", ["step", "prices", given])
+    body = submit_body("build_model_pipeline", "prices", "--origin=me", ["step", "prices", given])
     assert body["access_control_list"] == [{"permission_level": "CAN_VIEW", "group_name": "analysts"}]
     assert body["timeout_seconds"] == 60
     (task,) = body["tasks"]
+    settings = ['--environment={"MLOPS_INSIDE": "true"}', "--secrets=[]"]
     assert task.pop("python_wheel_task") == {
         "package_name": "mlops_dagster",
         "entry_point": "mlops",
-        "parameters": [
-            '--environment={"MLOPS_INSIDE": "true"}',
-            "--secrets=[]",
-            "--origin=me",
-            "step",
-            "prices",
-            given,
-        ],
+        "parameters": [*settings, "--origin=me", "step", "prices", given],
     }
     assert task == {
         "task_key": "prices",
@@ -75,10 +68,10 @@ def test_what_is_no_bundle_is_refused_with_the_cure(bundle, text):
     if text is not None:
         bundle.write_text(text)
     with pytest.raises(AirflowFailException, match="mlops databricks-bundle --deployment NAME --output"):
-        submit_body(BUILD_MODEL, PRICES, "", [])
+        submit_body("build_model_pipeline", "prices", "", [])
 
 
 def test_a_wheel_has_to_be_named(bundle, monkeypatch):
     monkeypatch.setenv("AIRFLOW__MLOPS__DATABRICKS_WHEEL", "")
     with pytest.raises(AirflowFailException, match="databricks_wheel"):
-        submit_body(BUILD_MODEL, PRICES, "", [])
+        submit_body("build_model_pipeline", "prices", "", [])

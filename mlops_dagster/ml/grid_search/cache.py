@@ -1,8 +1,5 @@
 """What was grown, kept in a folder, so that no tree is grown twice: not after a crash, not for a larger grid.
 
-What belongs here: files that are whole or don't count, written by any number of processes at once. What doesn't: what a
-file is worth to a search (`gather.py`, `forest.py`).
-
 An entry is a file of arrays below a folder named after everything its content depends on. It is written beside its
 place and then moved there, and opens with a digest of the rest, so that one that is truncated or altered reads as
 missing. It holds numbers only: nothing in it is ever executed.

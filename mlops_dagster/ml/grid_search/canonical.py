@@ -9,8 +9,6 @@ The proofs are in ``sklearn/tree/_classes.py`` (``BaseDecisionTree._fit``) and `
   other.
 - ``max_features`` is a number of features in the end.
 - ``n_jobs`` and ``verbose`` say how, not what.
-
-What belongs here: reading one candidate's parameters. What doesn't: comparing candidates (`plan.py`).
 """
 
 from __future__ import annotations
@@ -38,10 +36,6 @@ class ForestKey:
     ----------
     group : tuple
         Equal for forests whose trees are the same, one by one, up to the depth limit.
-    limit : int
-        The depth limit.
-    n_trees : int
-        How many trees.
     """
 
     group: tuple[Hashable, ...]
@@ -99,7 +93,7 @@ class ForestReader:
 
     def _unpredictable(self, values: Mapping[str, Any]) -> str:
         if not isinstance(values["random_state"], numbers.Integral):
-            return "random_state isn't an integer, so that no two forests have a tree in common"
+            return "random_state isn't an integer, so no two forests share a tree"
         if values["warm_start"]:
             return "warm_start"
         if values["oob_score"]:

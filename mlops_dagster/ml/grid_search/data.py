@@ -1,8 +1,4 @@
-"""The data of a search: rows, folds, and what each fold looks like to a forest.
-
-What belongs here: cutting folds, fitting the transformers in front of the forest once per fold, and converting rows to
-what trees read, once per fold. What doesn't: growing (`growing.py`) and scoring (`scoring.py`).
-"""
+"""The data of a search: rows, folds, and what each fold looks like to a forest."""
 
 from __future__ import annotations
 
@@ -39,8 +35,6 @@ class Rows:
         What trees are grown on.
     y : array
         The target as it was given; the forest encodes classes itself.
-    sample_weight : array, optional
-        Weights of the training rows.
     evaluate : list of array or CSR matrix of float32
         What trees predict: the test rows, then the training rows if their scores are wanted too.
     has_nan : bool
@@ -159,8 +153,6 @@ class SearchData:
     ----------
     estimator : estimator
         A forest, a pipeline that ends in one, or (for plain fits only) anything else. Unfitted.
-    X, y : array-like
-        All rows.
     splits : list of (array, array)
         Row numbers of each fold's training and test rows.
     fit_params : mapping

@@ -1,8 +1,4 @@
-"""Where units run: the interface of every engine, and the local one, which runs them on threads.
-
-What belongs here: handing units to workers, and stopping them. What doesn't: what a unit does (`units.py`), and
-distribution over machines, which Spark does (`stack/spark.py`).
-"""
+"""Where units run: the interface of every engine, and the local one, which runs them on threads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One forest, put together from blocks of trees that were grown anywhere, bit for bit what ``fit`` gives.
-
-What belongs here: handing out blocks, and putting them together. What doesn't: growing them (`growing.py`).
-"""
+"""One forest, put together from blocks of trees that were grown anywhere, bit for bit what ``fit`` gives."""
 
 from __future__ import annotations
 

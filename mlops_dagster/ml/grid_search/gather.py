@@ -1,8 +1,5 @@
 """Gathering what units yield into the scores and times of every fit, as scikit-learn's own search lists them.
 
-What belongs here: putting sums together, having them scored as soon as they are there, and attributing time. What
-doesn't: growing (`units.py`), stand-ins for forests (`scoring.py`), the table itself, which ``GridSearchCV`` makes.
-
 Time: what a batch of trees took is divided evenly among the fits that use these trees; what a score took belongs to
 the fits that it is the score of. So all times add up to what this run spent; sums from the cache cost it nothing.
 """
@@ -49,13 +46,7 @@ class StopSharingError(Exception):
 
 
 class Work:
-    """What was done, counted as it is done.
-
-    Parameters
-    ----------
-    tell : callable, optional
-        Is told of progress.
-    """
+    """What was done, counted as it is done."""
 
     def __init__(self, tell: Callable[[Progress], object] | None) -> None:
         self.trees_grown = 0
@@ -84,20 +75,12 @@ class Gathering:
 
     Parameters
     ----------
-    data : SearchData
-        The search's.
-    candidates : sequence of mapping
-        Their parameters.
     scorer : callable
         scikit-learn's, or the user's.
-    score_params : mapping
-        Given to the scorer.
     error_score : "raise" or float
         What a failure is worth.
     cache : SearchCache, optional
         Gets every sum that units yield.
-    work : Work
-        Gets counted.
     """
 
     def __init__(
@@ -358,5 +341,5 @@ class _Gathered:
 def _named(error: Exception, unit: PlainUnit) -> Exception:
     """Add to an error which candidate it is about."""
     if hasattr(error, "add_note"):  # Python 3.11
-        error.add_note(f"This was {unit}.")
+        error.add_note(f"Raised by {unit}.")
     return error

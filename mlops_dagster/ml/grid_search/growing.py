@@ -1,8 +1,7 @@
 """Growing exactly the trees that a forest would have, any of them, anywhere, in any order.
 
 Tree i of a forest depends on the data, the parameters and its own seed, and its seed is the i-th draw from the forest's
-random state. What belongs here: seeds and trees. What doesn't: which trees are needed (`plan.py`) and what becomes of
-them (`units.py`).
+random state.
 """
 
 from __future__ import annotations
@@ -27,13 +26,6 @@ NO_LIMIT = int(np.iinfo(np.int32).max)
 
 def tree_seeds(random_state: int, n_trees: int) -> list[int]:
     """Return the seeds of a forest's first trees.
-
-    Parameters
-    ----------
-    random_state : int
-        The forest's.
-    n_trees : int
-        How many.
 
     Examples
     --------
@@ -107,8 +99,6 @@ def grow(
         See :func:`tree_seeds`.
     max_depth : int
         The depth limit, `NO_LIMIT` for none.
-    rows : Rows
-        What to grow on.
 
     Returns
     -------

@@ -1,8 +1,4 @@
-"""What a search will do, before it does it: which candidates share which trees, why, and what that leaves to grow.
-
-What belongs here: comparing candidates, and putting the result in numbers and words. What doesn't: what makes trees
-equal (`canonical.py`), and doing the work (`units.py`, `search.py`).
-"""
+"""What a search will do, before it does it: which candidates share which trees, why, and what that leaves to grow."""
 
 from __future__ import annotations
 
@@ -27,10 +23,6 @@ class Group:
 
     Parameters
     ----------
-    fold : int
-        Which fold.
-    key : tuple
-        What their trees depend on.
     parameters : mapping
         The forest's parameters, of the first candidate; the others' differ only where it makes no difference.
     seed : int
@@ -62,10 +54,6 @@ class SearchPlan:
 
     Parameters
     ----------
-    candidates, folds : int
-        How many.
-    groups : list of Group
-        Who shares what.
     not_shared : dict of str to list of int
         The candidates that are fitted plainly, by reason.
     trees_asked : int
@@ -248,10 +236,6 @@ def measure(plan: SearchPlan, data: SearchData, slots: int) -> Estimate | None:
 
     Parameters
     ----------
-    plan : SearchPlan
-        With at least one group.
-    data : SearchData
-        The search's.
     slots : int
         How many units will run at the same time.
 

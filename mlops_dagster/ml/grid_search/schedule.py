@@ -1,7 +1,4 @@
-"""From a plan to units: what is left to do after what the cache already has, in pieces that keep every worker busy.
-
-What belongs here: ranges of trees. What doesn't: what the results mean (`gather.py`).
-"""
+"""From a plan to units: what is left to do after what the cache already has, in pieces that keep every worker busy."""
 
 from __future__ import annotations
 
@@ -54,8 +51,6 @@ class Scheduled:
 
     Parameters
     ----------
-    units : list of GrowUnit
-        What is left to do.
     ready : list of Segment
         Sums from tree 0 that candidates want and the cache has.
     """
@@ -65,21 +60,7 @@ class Scheduled:
 
 
 def schedule(group: Group, name: str, forest_class: type, cache: SearchCache | None, key: str) -> Scheduled:
-    """Find out what is left to do of a group.
-
-    Parameters
-    ----------
-    group : Group
-        The group.
-    name : str
-        What to call it.
-    forest_class : type
-        The forest's class.
-    cache : SearchCache, optional
-        Where its sums may be.
-    key : str
-        Its key there.
-    """
+    """Find out what is left to do of a group."""
     kept = _Kept(cache, key)
     ready: dict[str, tuple[Segment, list[int]]] = {}
     # Units by where they begin: depth limits that go on from the same sums are grown together.

@@ -3,8 +3,6 @@
 Scorers get something that is the forest to them: same class, same parameters, same classes, and ``predict`` returns
 exactly what the forest would for the rows of its fold. Whatever needs the trees themselves raises
 :class:`NeedsTheForest`, and the candidate is fitted plainly instead.
-
-What belongs here: these stand-ins. What doesn't: scores themselves, which scikit-learn's own function computes.
 """
 
 from __future__ import annotations
@@ -128,16 +126,12 @@ def stand_in(
 
     Parameters
     ----------
-    data : SearchData
-        The search's.
     fold : Fold
         The fold that the sums are of.
     parameters : mapping
         The candidate's, as ``set_params`` of the estimator takes them.
     sums : list of list of array
         See `units.Sums`.
-    n_trees : int
-        How many trees were summed.
     known : sequence of array-like
         The rows that the sums are for, as the scorer will get them.
     """

@@ -1,8 +1,4 @@
-"""`SharedGridSearchCV`: what ``GridSearchCV`` returns, for the trees that differ.
-
-What belongs here: the estimator, in the order in which it works: read, plan, run, gather, refit. What doesn't: each of
-these steps (the other modules of this folder), and the table of results, which is ``GridSearchCV``'s own.
-"""
+"""`SharedGridSearchCV`: what ``GridSearchCV`` returns, for the trees that differ."""
 
 from __future__ import annotations
 

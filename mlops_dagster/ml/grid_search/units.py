@@ -1,8 +1,5 @@
 """The units of work of a search, and what they yield. Each can run on any machine that has the data.
 
-What belongs here: growing a range of trees and folding their predictions into running sums, handing trees over, fitting
-one candidate plainly. What doesn't: where units run (`engine.py`), and what becomes of their results (`gather.py`).
-
 Trees are dropped as soon as their predictions are added up, so that no forest is ever in memory as a whole.
 """
 
@@ -52,8 +49,6 @@ class Segment:
 
     Parameters
     ----------
-    start, stop : int
-        Which trees.
     limits : tuple of int
         The depth limits of this search under which the trees are these.
     limit, deepest : int
@@ -145,18 +140,12 @@ class GrowUnit:
 
     Parameters
     ----------
-    fold : int
-        Which fold.
     name : str
         What the group is, for people.
     forest_class : type
         One of `growing.FORESTS`.
-    parameters : mapping
-        The forest's.
     seed : int
         The forest's ``random_state``.
-    start, stop : int
-        Which trees.
     marks : mapping of int to tuple of int
         For each depth limit, at which numbers of trees the sums are wanted, increasing.
     begin : Segment, optional

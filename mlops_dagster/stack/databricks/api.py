@@ -1,7 +1,4 @@
-"""Settings as the APIs of Databricks have them: clusters and libraries.
-
-What belongs here: translation. What doesn't: sending it (`runs.py`), and what of it can't be (`rules.py`).
-"""
+"""Settings as the APIs of Databricks have them: clusters and libraries."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """The pipelines as jobs of Databricks itself, without Dagster: a Databricks Asset Bundle, made of `pipelines.py`.
 
-What belongs here: a deployment in, the text of ``databricks.yml`` out. What doesn't: deploying it, which is for
-Databricks' own command, and the steps, which each task runs by calling `mlops`.
-
 A job has a fixed line of arguments with a place for each parameter; `mlops` takes what is left empty as not given. The
 deployment's settings travel in that line, since serverless tasks have no environment variables of their own. Secrets
 don't: their names do, and `mlops` fetches them from the workspace's scopes.
@@ -125,7 +122,7 @@ def job_of(pipeline: pipelines.Pipeline, deployment: Deployment) -> dict[str, An
         "tags": {"project": "mlops_dagster"},
         "parameters": [
             {"name": "symbol", "default": pipelines.BUNDLED_SYMBOLS[0]},
-            *({"name": parameter.name, "default": _default(parameter)} for parameter in parameters_of(pipeline)),
+            *({"name": parameter.name, "default": _default(parameter)} for parameter in pipeline.parameters),
         ],
         "tasks": [task],
     }
@@ -149,11 +146,6 @@ def job_of(pipeline: pipelines.Pipeline, deployment: Deployment) -> dict[str, An
     return job
 
 
-def parameters_of(pipeline: pipelines.Pipeline) -> tuple[pipelines.Parameter, ...]:
-    """Return the parameters of all steps of a pipeline, the last step's first: they are what people change."""
-    return tuple({one.name: one for step in reversed(pipeline.steps) for one in step.parameters}.values())
-
-
 def _default(parameter: pipelines.Parameter) -> str:
     # Empty is "not given": the recipe or the deployment says it then. A preset, if given, would forbid a grid.
     if parameter.name == "recipe":
@@ -171,7 +163,7 @@ def _arguments(pipeline: pipelines.Pipeline, host: str | None) -> list[str]:
     origin = {"orchestrator": "databricks", "run_id": "{{job.run_id}}"}
     if host:
         origin["url"] = f"{host.rstrip('/')}/jobs/{{{{job.id}}}}/runs/{{{{job.run_id}}}}"
-    names = ("symbol", *(parameter.name for parameter in parameters_of(pipeline)))
+    names = ("symbol", *(parameter.name for parameter in pipeline.parameters))
     return [
         "--environment=${var.environment}",
         "--secrets=${var.secrets}",

@@ -1,8 +1,4 @@
-"""What can't be right in the `databricks` settings of a deployment, alone or with its compute, said in sentences.
-
-What belongs here: rules as those of `stack/deployment_rules.py`, which asks them. What doesn't: rules that have nothing
-to do with a workspace or a cluster, and credentials (`workspace.py`).
-"""
+"""What can't be right in the `databricks` settings of a deployment, alone or with its compute, said in sentences."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mlops_dagster.stack.deployment_words import below_volumes, on_loopback, say
 from mlops_dagster.stack.secrets import is_reference, is_secret_name
+from mlops_dagster.stack.setting_problems import below_volumes, on_loopback, say
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.databricks.settings import DatabricksSettings, NewCluster
@@ -120,7 +116,7 @@ def _init_scripts(databricks: DatabricksSettings, compute: str) -> Iterator[str]
         given = script.model_dump(exclude_none=True)
         if len(given) != 1:
             there = ", ".join(given) or "none"
-            yield f"{where}: give exactly one of workspace, volumes, dbfs and s3 ({there} is given)."
+            yield f"{where}: give exactly one of workspace, volumes, dbfs and s3 (given: {there})."
             continue
         ((place, path),) = given.items()
         begins = {"workspace": "/", "volumes": "/Volumes/", "dbfs": "dbfs:/", "s3": "s3://"}[place]
@@ -138,11 +134,13 @@ def _init_scripts(databricks: DatabricksSettings, compute: str) -> Iterator[str]
 def _permissions(databricks: DatabricksSettings, compute: str) -> Iterator[str]:
     where, kind = "databricks.permissions", databricks.cluster.kind
     if databricks.permissions.cluster and kind != "new":
-        whose = f"cluster {databricks.cluster.existing!r}" if kind == "existing" else "Databricks' own machines"
-        yield (
-            f"{where}.cluster: {whose} would keep what a run grants, or can't be granted; grant it once in the "
-            "workspace, and remove it here."
-        )
+        if kind == "existing":
+            why = (
+                f"cluster {databricks.cluster.existing!r} would keep what a run grants; grant it once in the workspace"
+            )
+        else:
+            why = "nothing can be granted on Databricks' own machines"
+        yield f"{where}.cluster: {why}. Remove it here."
     granted: tuple[tuple[str, Mapping[Any, list[Any]]], ...] = (
         ("job", databricks.permissions.job),
         ("cluster", databricks.permissions.cluster),
@@ -154,7 +152,7 @@ def _permissions(databricks: DatabricksSettings, compute: str) -> Iterator[str]:
                 if len(names) != 1:
                     yield (
                         f"{where}.{what}.{level}.{at}: give exactly one of user_name, group_name and "
-                        f"service_principal_name ({', '.join(names) or 'none'} is given)."
+                        f"service_principal_name (given: {', '.join(names) or 'none'})."
                     )
     owners = databricks.permissions.job.get("IS_OWNER", [])
     if len(owners) > 1:

@@ -1,8 +1,4 @@
-"""What the state of a run means, and the error of one that doesn't succeed.
-
-What belongs here: the Jobs API's states and results, all of them, and those that it may have one day. What doesn't:
-asking for them (`runs.py`).
-"""
+"""What the state of a run means, and the error of one that doesn't succeed."""
 
 from __future__ import annotations
 
@@ -124,8 +120,6 @@ class DatabricksRunError(MlopsError):
     Attributes
     ----------
     run_id : int
-    url : str
-        The run's page.
     state : str
         For example ``TERMINATED/FAILED``.
     tasks : tuple of TaskError

@@ -1,8 +1,5 @@
 """Runs of the Jobs API, watched so that none is forgotten, taken for a success that isn't, or alive twice.
 
-What belongs here: submitting once, waiting, ending for certain, and what a run's state means. What doesn't: what is
-submitted, and any orchestrator.
-
 Every request is repeated if it fails in a way that may pass (a lost connection, 429, 5xx), until a deadline.
 """
 
@@ -15,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.stack.databricks.asking import Log, persistently, shown
+from mlops_dagster.stack.databricks.retry import Log, one_line, retry
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError, Failed, RunInfo, Succeeded, TaskError, Waiting
 
 if TYPE_CHECKING:
@@ -72,10 +69,6 @@ def submit(
 
     Parameters
     ----------
-    client : WorkspaceClient
-        Where to.
-    log : callable
-        Takes a line.
     run_name : str
         See :func:`run_name`.
     idempotency_token : str
@@ -96,7 +89,7 @@ def submit(
         return int(answer.response.run_id)
 
     def ask(give_up: float) -> int:
-        return persistently(made, f"submit {run_name!r}", RunInfo(0), log, give_up)
+        return retry(made, f"submit {run_name!r}", RunInfo(0), log, give_up)
 
     try:
         return ask(give_up)
@@ -104,12 +97,12 @@ def submit(
         if not isinstance(error, Exception) or (isinstance(error, DatabricksRunError) and not error.ended):
             # The request may have arrived, and only its answer not. To the same request with the same token, Databricks
             # answers with the run that is there.
-            log(f"It isn't known whether Databricks has started {run_name!r}: it is asked again, and cancelled.")
+            log(f"It isn't known whether Databricks has started {run_name!r}: asking again, to cancel the run.")
             end(client, ask(60), log)
         raise
 
 
-def replace_leftovers(client: WorkspaceClient, run_name: str, log: Log, *, patience: float = 300) -> list[int]:
+def end_leftovers(client: WorkspaceClient, run_name: str, log: Log, *, patience: float = 300) -> list[int]:
     """End every live run of this name, for certain, so that the next one is the only one; return their ids.
 
     Raises
@@ -127,7 +120,7 @@ def replace_leftovers(client: WorkspaceClient, run_name: str, log: Log, *, patie
             if run.run_name == run_name and run.run_id
         ]
 
-    left = persistently(live, f"look for live runs named {run_name!r}", RunInfo(0), log, patience)
+    left = retry(live, f"look for live runs named {run_name!r}", RunInfo(0), log, patience)
     for run in left:
         log(f"Databricks run {run.run_id} of an earlier attempt is still alive ({run.url}): it is cancelled first.")
         end(client, run.run_id, log, patience=patience)
@@ -150,10 +143,6 @@ def wait_for(
 
     Parameters
     ----------
-    client : WorkspaceClient
-        Who knows the run.
-    run_id : int
-        Which one.
     poll : float
         Seconds between two questions.
     deadline : float
@@ -172,7 +161,7 @@ def wait_for(
     until = time.monotonic() + deadline
     known = RunInfo(run_id)
     while True:
-        seen = persistently(
+        seen = retry(
             lambda: look(client, run_id), f"ask for Databricks run {run_id}", known, log, until - time.monotonic(), poll
         )
         if known.life_cycle_state is None:
@@ -181,7 +170,7 @@ def wait_for(
             log(f"Databricks run {run_id} is {seen.state}{f' ({seen.message})' if seen.message else ''}")
         found = seen.verdict
         if isinstance(found, Waiting) and found.unknown and seen.state != known.state:
-            log(f"Databricks run {run_id}: {found.unknown} isn't known to this program; it waits.")
+            log(f"Databricks run {run_id} is {found.unknown}, a state that this program doesn't know: waiting on.")
         known = seen
         if on_poll is not None:
             on_poll(seen)
@@ -218,7 +207,7 @@ def _task_errors(client: WorkspaceClient, run: RunInfo) -> Iterator[TaskError]:
                 "GET", "/api/2.2/jobs/runs/get-output", query={"run_id": task.get("run_id")}
             )
         except Exception as error:  # noqa: BLE001 - this must not hide why the run failed
-            yield TaskError(str(task.get("task_key")), f"(its output can't be read: {shown(error)})", "")
+            yield TaskError(str(task.get("task_key")), f"(its output can't be read: {one_line(error)})", "")
             continue
         yield TaskError(
             str(task.get("task_key")), _plain(output.get("error")), _plain(output.get("error_trace")).strip()
@@ -280,9 +269,9 @@ def end(client: WorkspaceClient, run_id: int, log: Log, *, poll: float = 1, pati
                 if "does not exist" in str(error) and type(error).__module__.startswith("databricks."):
                     log(f"Databricks run {run_id} doesn't exist any more.")
                     return run
-                if shown(error) != problem:
-                    log(f"Databricks run {run_id} can't be cancelled yet: {shown(error)}")
-                problem = shown(error)
+                if one_line(error) != problem:
+                    log(f"Databricks run {run_id} can't be cancelled yet: {one_line(error)}")
+                problem = one_line(error)
             if run.terminal:
                 log(f"Databricks run {run_id} is over ({run.state}).")
                 return run

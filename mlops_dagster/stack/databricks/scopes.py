@@ -1,4 +1,4 @@
-"""Secrets of the workspace, fetched on the cluster. What doesn't belong here: where they go from there."""
+"""Secrets of the workspace, fetched on the cluster."""
 
 from __future__ import annotations
 

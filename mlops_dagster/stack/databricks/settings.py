@@ -1,8 +1,5 @@
 """The settings of a Databricks workspace: which cluster runs the steps, what travels there, and who may look.
 
-What belongs here: types, and refusing what can't be right whatever the rest of the deployment says. What doesn't: what
-fits which compute, store and tracking (`stack/deployment_rules.py`), and talking to a workspace.
-
 Secrets are no settings. Credentials come from the environment (:mod:`mlops_dagster.stack.databricks.workspace`); what
 the cluster needs to know comes from the workspace's secret scopes.
 """
@@ -77,9 +74,7 @@ class Cluster(_Settings):
         given = [name for name in ("new", "existing", "serverless") if getattr(self, name) is not None]
         if len(given) != 1:
             there = ", ".join(given) or "none"
-            raise ValueError(
-                f"give exactly one of new, existing and serverless ({there} is given); the others are null"
-            )
+            raise ValueError(f"give exactly one of new, existing and serverless (given: {there}); the others are null")
         return self
 
     @property

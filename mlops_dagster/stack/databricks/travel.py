@@ -1,8 +1,4 @@
-"""How a deployment travels to the cluster: as environment variables that make `load_deployment` give the same stack.
-
-What belongs here: which settings go, and that no secret goes with them. What doesn't: how they are put there (the step
-launcher's `env_variables`, a task's arguments), and secrets, which the cluster fetches from the workspace's scopes.
-"""
+"""How a deployment travels to the cluster: as environment variables that make `load_deployment` give the same stack."""
 
 from __future__ import annotations
 

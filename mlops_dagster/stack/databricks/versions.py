@@ -1,8 +1,4 @@
-"""Whether the cluster has what this machine has: the same code of ours, and libraries that make the same model.
-
-What belongs here: what is compared, and the sentence that says what differs. What doesn't: making it the same
-(`wheel.py`), and the executors of a Spark cluster, which do this for themselves (`stack/spark_executor.py`).
-"""
+"""Whether the cluster has what this machine has: the same code of ours, and libraries that make the same model."""
 
 from __future__ import annotations
 
@@ -29,10 +25,11 @@ def versions(*distributions: str) -> dict[str, str]:
     if not found["mlops_dagster"].startswith(("missing", "broken")):
         found["mlops_dagster"] = code_version()
     for distribution in distributions:
-        try:
-            found[distribution] = version(distribution)
-        except PackageNotFoundError:
-            found[distribution] = "missing"
+        if distribution not in found:
+            try:
+                found[distribution] = version(distribution)
+            except PackageNotFoundError:
+                found[distribution] = "missing"
     return found
 
 
@@ -49,15 +46,7 @@ def check_versions(expected: Mapping[str, str]) -> None:
     VersionSkew
         If something differs by so much that the result might, too.
     """
-    fixed = {"Python", "numpy", "scikit-learn", "mlops_dagster"}
-    here = versions(*(name for name in expected if name not in fixed))
-    found = differences(dict(expected), here)
-    found += [
-        f"{name} is {here[name]} there and {expected[name]} here"
-        for name in expected
-        if name not in fixed and here[name] != expected[name]
-    ]
-    if found:
+    if found := differences(dict(expected), versions(*expected)):
         raise VersionSkew(
             f"the cluster isn't like the machine that sent the step: {'; '.join(found)}. Nothing was done. Choose a "
             "Databricks Runtime (or serverless environment) with the same Python, leave "

@@ -1,8 +1,4 @@
-"""Tables on a Unity Catalog volume, read from outside of Databricks, where there is no ``/Volumes``.
-
-What belongs here: telling whether this machine is outside, and keeping a copy of a table's files, fetched through the
-Files API. What doesn't: what the files mean (`stack/delta.py`), and writing, which only a process inside can do.
-"""
+"""Tables on a Unity Catalog volume, read from outside of Databricks, where there is no ``/Volumes``."""
 
 from __future__ import annotations
 
@@ -86,7 +82,7 @@ class VolumeCopies:
     def tables(self, folder: str) -> list[str]:
         """Return the names of the tables directly below a folder of a volume."""
         client = self._workspace()
-        with _explained(f"list {folder}"):
+        with _volume_errors(f"list {folder}"):
             names = [entry.name for entry in _entries(client, folder) if entry.is_directory and entry.name]
             return [name for name in names if any(_log_files(client, f"{folder}/{name}"))]
 
@@ -110,7 +106,7 @@ def local_copy(uri: str, client: WorkspaceClient, folder: Path, data: Iterable[s
     and a commit never before the one that it follows: others may read the copy meanwhile.
     """
     copy = folder / uri.strip("/")
-    with _explained(f"read {uri}"):
+    with _volume_errors(f"read {uri}"):
         log = copy / "_delta_log"
         there = sorted(_log_files(client, uri), key=lambda entry: str(entry.name))
         names = {entry.name for entry in there}
@@ -163,8 +159,8 @@ def _fetch(client: WorkspaceClient, uri: str, copy: Path, entry: DirectoryEntry 
 
 
 @contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    from mlops_dagster.stack.databricks.asking import shown
+def _volume_errors(doing: str) -> Iterator[None]:
+    from mlops_dagster.stack.databricks.retry import one_line
 
     try:
         yield
@@ -172,6 +168,6 @@ def _explained(doing: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - the SDK's, requests' and Python's own
         raise VolumeError(
-            f"could not {doing} through the workspace's Files API: {shown(error)} ({type(error).__name__}). To read "
+            f"could not {doing} through the workspace's Files API: {one_line(error)} ({type(error).__name__}). To read "
             "there, one needs USE CATALOG, USE SCHEMA and READ VOLUME."
         ) from None

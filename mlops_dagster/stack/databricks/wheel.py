@@ -1,7 +1,5 @@
 """The wheel of this package, made of what is installed here: no network, no build tools, nothing but the package.
 
-What belongs here: which files are the package, their version, and what they require. What doesn't: uploading.
-
 The version names the content (``0.1.0+0a1b2c3d4e5f``): two different codes never have the same name, and the same code
 has the same name and the same bytes wherever it is built.
 """
@@ -11,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -103,21 +100,6 @@ def build_wheel(folder: Path, package: Path = PACKAGE) -> Path:
 def _recorded(name: str, content: bytes) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return f"{name},sha256={digest},{len(content)}\n"
-
-
-def copy_package(folder: Path, package: Path = PACKAGE) -> Path:
-    """Copy exactly the wheel's files below a folder, replacing what was there; return the copy of the package.
-
-    For the step launcher, which zips a folder. Choose one whose path doesn't contain "pytest": of such a path, Dagster
-    makes an empty zip.
-    """
-    copy = folder / NAME
-    shutil.rmtree(copy, ignore_errors=True)
-    for name, content in package_files(package).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return copy
 
 
 def requirements(*more: str) -> list[str]:

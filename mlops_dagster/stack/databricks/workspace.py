@@ -1,8 +1,5 @@
 """A client of the workspace, with credentials that come from the environment only.
 
-What belongs here: which credentials there are, which of them count, and connecting. What doesn't: what is asked of the
-workspace (`runs.py`, `volumes.py`).
-
 Nothing here talks to the workspace before somebody uses the client, and nothing ever shows a credential.
 """
 
@@ -54,8 +51,6 @@ class Credentials:
     ----------
     kind : {"token", "oauth", "azure"}
         Which kind it is.
-    host : str
-        The workspace's URL.
     values : dict of str to str
         The environment variables of that kind with their values; never shown.
     """

@@ -62,24 +62,10 @@ def test_the_articles_preset(article):
     assert found.work_["trees_grown"] == 16 * 3 * 20 == 960
 
 
-@given(search=searches())
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-def test_random_searches(search):
-    assert_same(
-        search.estimator,
-        search.grid,
-        search.X,
-        search.y,
-        fit_params=search.fit_params,
-        ours={"n_jobs": search.n_jobs},
-        **search.arguments,
-    )
-
-
 @pytest.mark.slow
 @given(search=searches())
-@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-def test_more_random_searches(search):
+@settings(max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+def test_random_searches(search):
     assert_same(
         search.estimator,
         search.grid,

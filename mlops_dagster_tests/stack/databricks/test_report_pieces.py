@@ -13,7 +13,7 @@ import pytest
 from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.stack.store import TableVersion
 from mlops_dagster.steps.report import StepReport
-from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, failure_message, gather, to_pieces
+from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, failure_message, from_pieces, to_pieces
 
 
 def report(png: bytes = b"\x89PNG\x00\xff", **changed: Any) -> StepReport:
@@ -48,23 +48,23 @@ def big() -> StepReport:
 def test_a_report_comes_back_as_it_was() -> None:
     sent = report()
     assert StepReport.from_json(sent.to_json()) == sent
-    assert gather(arrived(to_pieces(sent))) == sent
+    assert from_pieces(arrived(to_pieces(sent))) == sent
 
 
 def test_three_megabytes_in_pieces_that_everyone_carries() -> None:
     messages = arrived(to_pieces(big()))
     assert len(messages) > 15
     assert max(len(json.dumps(message)) for message in messages) < 201_000
-    assert gather(messages) == big()
+    assert from_pieces(messages) == big()
     random.Random(1).shuffle(messages)
-    assert gather([{"something": "else"}, "not ours", *messages]) == big()
+    assert from_pieces([{"something": "else"}, "not ours", *messages]) == big()
 
 
 def test_a_missing_piece_is_noticed() -> None:
     messages = arrived(to_pieces(big()))
     del messages[3]
     with pytest.raises(IncompleteReport, match=f"{len(messages)} of {len(messages) + 1} pieces"):
-        gather(messages)
+        from_pieces(messages)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "no number"])
@@ -78,12 +78,12 @@ def test_a_damaged_piece_is_noticed(damage: str) -> None:
     if damage == "changed" and messages[5] == arrived(to_pieces(big()))[5]:
         piece["text"] = "B" + piece["text"][1:]
     with pytest.raises(IncompleteReport):
-        gather(messages)
+        from_pieces(messages)
 
 
 def test_nothing_at_all_is_noticed() -> None:
     with pytest.raises(IncompleteReport, match="there is nothing"):
-        gather([])
+        from_pieces([])
 
 
 def test_a_failure_brings_message_and_traceback() -> None:
@@ -93,14 +93,14 @@ def test_a_failure_brings_message_and_traceback() -> None:
     with pytest.raises(ValueError, match="boom") as caught:
         inner()
     with pytest.raises(RemoteFailure, match="boom") as failure:
-        gather(arrived([failure_message(caught.value)]))
+        from_pieces(arrived([failure_message(caught.value)]))
     assert (failure.value.type, failure.value.exit_status) == ("ValueError", 1)
     assert "in inner" in failure.value.traceback
 
 
 def test_a_refusal_before_any_work_needs_no_traceback() -> None:
     with pytest.raises(RemoteFailure, match="max_depth") as failure:
-        gather(arrived([failure_message(ParameterError("max_depth=0 (int): give more."))]))
+        from_pieces(arrived([failure_message(ParameterError("max_depth=0 (int): give more."))]))
     assert (failure.value.exit_status, failure.value.traceback) == (2, "")
 
 
@@ -110,7 +110,7 @@ def test_a_refusal_before_any_work_needs_no_traceback() -> None:
 )
 def test_how_it_ended(error: BaseException, status: int) -> None:
     with pytest.raises(RemoteFailure) as failure:
-        gather(arrived([failure_message(error)]))
+        from_pieces(arrived([failure_message(error)]))
     assert failure.value.exit_status == status
     assert str(failure.value)
 
@@ -119,6 +119,6 @@ def test_the_last_attempt_counts() -> None:
     first, second = report(data_version="first"), report(data_version="second")
     failed = failure_message(ValueError("first attempt"))
     begun = arrived(to_pieces(big()))[:3]
-    assert gather([failed, *begun, *arrived(to_pieces(second))]) == second
+    assert from_pieces([failed, *begun, *arrived(to_pieces(second))]) == second
     with pytest.raises(RemoteFailure, match="first attempt"):
-        gather([*arrived(to_pieces(first)), failed])
+        from_pieces([*arrived(to_pieces(first)), failed])

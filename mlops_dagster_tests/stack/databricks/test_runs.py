@@ -280,11 +280,11 @@ def test_leftovers_of_the_same_name_are_ended_and_no_others(ws: Workspace, clien
     mine = [start(client, task(SLEEP), name=name) for _ in range(2)]
     other = start(client, task(SLEEP), name=runs.run_name("prices", "IXIC", "0a1b"))
     lines: list[str] = []
-    assert sorted(runs.replace_leftovers(client, name, lines.append)) == mine
+    assert sorted(runs.end_leftovers(client, name, lines.append)) == mine
     assert [state(ws, run_id)[0] for run_id in mine] == ["TERMINATED", "TERMINATED"]
     assert state(ws, other)[0] in ("PENDING", "RUNNING")
     assert all(re.search(rf"{run_id} of an earlier attempt", " ".join(lines)) for run_id in mine)
-    assert runs.replace_leftovers(client, name, print) == []
+    assert runs.end_leftovers(client, name, print) == []
 
 
 def test_leftovers_are_found_among_many(ws: Workspace, client: WorkspaceClient, task: Task) -> None:
@@ -292,4 +292,4 @@ def test_leftovers_are_found_among_many(ws: Workspace, client: WorkspaceClient, 
     wanted = start(client, task(""), name="crowd: mine")
     for number in range(29):
         start(client, task(""), name=f"crowd {number}")
-    assert runs.replace_leftovers(client, "crowd: mine", print) == [wanted]
+    assert runs.end_leftovers(client, "crowd: mine", print) == [wanted]

@@ -23,7 +23,7 @@ from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.volumes import VolumeCopies
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster.stack.store import Store
-from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, gather
+from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, from_pieces
 from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.servers import eventually
 from mlops_dagster_tests.contracts.workspace import Workspace
@@ -54,7 +54,7 @@ class Session:
         self.environment = environment
         (folder / "messages").mkdir(parents=True)
 
-    def orders(self, step: str, **given: Any) -> dict[str, Any]:
+    def request(self, step: str, **given: Any) -> dict[str, Any]:
         return {
             "step": step,
             "symbol": "ACME",
@@ -67,7 +67,7 @@ class Session:
         }
 
     def command(
-        self, orders: dict[str, Any], *, by: str = "arguments", stdio: bool = False, at: str = "", **extras: Any
+        self, request: dict[str, Any], *, by: str = "arguments", stdio: bool = False, at: str = "", **extras: Any
     ) -> tuple[list[str], dict[str, str]]:
         """Return the command and its environment; the session is given by arguments or by environment variables."""
         (self.folder / "context.json").write_text(json.dumps({**CONTEXT, "extras": extras}))
@@ -78,7 +78,7 @@ class Session:
             ),
         }
         command = [sys.executable, "-m", "mlops_dagster.task"]
-        for name, value in orders.items():
+        for name, value in request.items():
             command += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "DAGSTER_"))}
         if by == "environment":
@@ -87,8 +87,8 @@ class Session:
             command += [f"--{name.lower().replace('_', '-')}", value]
         return command, environment
 
-    def run(self, orders: dict[str, Any], **more: Any) -> subprocess.CompletedProcess[str]:
-        command, environment = self.command(orders, **more)
+    def run(self, request: dict[str, Any], **more: Any) -> subprocess.CompletedProcess[str]:
+        command, environment = self.command(request, **more)
         return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.folder, check=False)
 
     def messages(self) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ class Session:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def payloads(self) -> Iterator[Any]:
-        """Return what the host would be given: `gather` takes it."""
+        """Return what the host would be given: `from_pieces` takes it."""
         return (one["params"]["payload"] for one in self.messages() if one["method"] == "report_custom_message")
 
     def said(self, method: str, field: str) -> str:
@@ -113,9 +113,9 @@ def session(home: Path, price_file: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("by", ["arguments", "environment"])
 def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
-    done = session.run(session.orders("prices"), by=by, stdio=by == "environment")
+    done = session.run(session.request("prices"), by=by, stdio=by == "environment")
     assert done.returncode == 0, done.stderr
-    report = gather(session.payloads())
+    report = from_pieces(session.payloads())
     table = Store(home / "store").current("prices", "ACME")
     assert (report.step, report.symbol, report.table) == ("prices", "ACME", table)
     assert session.messages()[0]["method"] == "opened"
@@ -135,10 +135,10 @@ def tables(home: Path, price_file: Path) -> None:
 
 @pytest.mark.usefixtures("tables")
 def test_a_model_with_its_plots_from_the_extras(session: Session, home: Path) -> None:
-    orders = session.orders("trained_model", given={"n_estimators": 3, "max_depth": 4})
-    done = session.run({}, **orders)
+    request = session.request("trained_model", given={"n_estimators": 3, "max_depth": 4})
+    done = session.run({}, **request)
     assert done.returncode == 0, done.stderr
-    report = gather(session.payloads())
+    report = from_pieces(session.payloads())
     assert report.plots
     assert all(png.startswith(b"\x89PNG") for png in report.plots.values())
     (run,) = mlflow_runs(home)
@@ -148,41 +148,41 @@ def test_a_model_with_its_plots_from_the_extras(session: Session, home: Path) ->
 
 
 def test_a_failure_brings_its_traceback_and_fails_the_process(session: Session) -> None:
-    done = session.run(session.orders("training_set"))
+    done = session.run(session.request("training_set"))
     assert done.returncode != 0
     assert "TableNotFound" in done.stderr
     with pytest.raises(RemoteFailure, match="there is no table 'prices' of 'ACME'") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert (caught.value.type, caught.value.exit_status) == ("TableNotFound", 1)
     assert "in training_set" in caught.value.traceback
     assert "exception" in session.messages()[-1]["params"]
 
 
 def test_a_bad_parameter_is_refused_before_any_work(session: Session, home: Path) -> None:
-    done = session.run(session.orders("trained_model", given={"max_depth": "80"}))
+    done = session.run(session.request("trained_model", given={"max_depth": "80"}))
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match=r"max_depth='80' \(str\)") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert (caught.value.exit_status, caught.value.traceback) == (2, "")
     assert not mlflow_runs(home)
 
 
 def test_other_versions_stop_it_before_any_work(session: Session, home: Path) -> None:
-    done = session.run(session.orders("prices", expected={**versions(), "scikit-learn": "0.1"}))
+    done = session.run(session.request("prices", expected={**versions(), "scikit-learn": "0.1"}))
     assert done.returncode != 0
     said = rf"scikit-learn is {version('scikit-learn')} there and 0\.1 here.*Nothing was done"
     with pytest.raises(RemoteFailure, match=said) as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert caught.value.exit_status == 2
     assert not (home / "store").exists()
 
 
 def test_secrets_are_not_for_here(session: Session) -> None:
     wanted = [{"name": "MLFLOW_TRACKING_TOKEN", "scope": "mlops", "key": "token"}]
-    done = session.run(session.orders("prices", secrets=wanted))
+    done = session.run(session.request("prices", secrets=wanted))
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match="secrets of the workspace can be read on Databricks only") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert (caught.value.exit_status, caught.value.traceback) == (2, "")
 
 
@@ -190,7 +190,7 @@ def test_what_isnt_given_is_named(session: Session) -> None:
     done = session.run({"step": "prices"})
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match="--symbol, --origin isn't given"):
-        gather(session.payloads())
+        from_pieces(session.payloads())
 
 
 def test_without_pipes_it_says_what_to_call() -> None:
@@ -203,8 +203,8 @@ def test_without_pipes_it_says_what_to_call() -> None:
 @pytest.mark.usefixtures("tables")
 def test_a_cancelled_run_ends_its_mlflow_run_as_killed(session: Session, home: Path) -> None:
     # So many trees that it can't be done before the signal comes.
-    orders = session.orders("trained_model", given={"n_estimators": 10_000})
-    command, environment = session.command(orders)
+    request = session.request("trained_model", given={"n_estimators": 10_000})
+    command, environment = session.command(request)
     with subprocess.Popen(command, env=environment, cwd=session.folder, stderr=subprocess.PIPE) as process:
         eventually(lambda: process.poll() is not None or mlflow_runs(home))
         process.send_signal(signal.SIGTERM)
@@ -213,7 +213,7 @@ def test_a_cancelled_run_ends_its_mlflow_run_as_killed(session: Session, home: P
     (run,) = mlflow_runs(home)
     assert run.info.status == "KILLED"
     with pytest.raises(RemoteFailure, match="the step was stopped") as caught:
-        gather(session.payloads())
+        from_pieces(session.payloads())
     assert caught.value.exit_status == 143
 
 
@@ -227,8 +227,8 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
     environment = {"MLOPS_HOME": "/tmp/mlops_task", "MLOPS_DEPLOYMENT": "local", "MLOPS_INSIDE": "true"}
     session = Session(ws.root / volume.strip("/") / "session", environment)
     secrets = [{"name": "MLOPS_STORE__ROOT", "scope": "mlops", "key": "place"}]
-    orders = session.orders("prices", symbol="GSPC", secrets=secrets)
-    parameters, _ = session.command({}, at=f"{volume}/session", **orders)
+    request = session.request("prices", symbol="GSPC", secrets=secrets)
+    parameters, _ = session.command({}, at=f"{volume}/session", **request)
     task = SubmitTask.from_dict(
         {
             "task_key": "prices",
@@ -245,23 +245,23 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
         client, print, run_name="a task", idempotency_token=runs.idempotency_token(tmp_path), tasks=[task]
     )
     runs.wait_for(client, run_id, poll=0.5, deadline=240, log=print)
-    report = gather(session.payloads())
+    report = from_pieces(session.payloads())
     outside = Store(f"{volume}/store", volumes=VolumeCopies(lambda: client, tmp_path / "copies"))
     assert report.table == outside.read("prices", "GSPC")[1]
     assert report.table.uri == f"{volume}/store/prices/GSPC"
 
 
 def test_a_process_that_dies_leaves_an_incomplete_report(session: Session) -> None:
-    command, environment = session.command(session.orders("prices"))
+    command, environment = session.command(session.request("prices"))
     with subprocess.Popen(command, env=environment, cwd=session.folder) as process:
         process.kill()
     with pytest.raises(IncompleteReport):
-        gather(session.payloads())
+        from_pieces(session.payloads())
 
 
 def test_it_imports_no_dagster(session: Session) -> None:
     """Neither Dagster nor anything that a cluster needn't have."""
-    command, environment = session.command(session.orders("prices"))
+    command, environment = session.command(session.request("prices"))
     look = (
         "import sys\nfrom mlops_dagster.task import main\nmain(sys.argv[1:])\n"
         "print(sorted(name for name in sys.modules if name in ('dagster', 'dagster_databricks', 'typer')))"

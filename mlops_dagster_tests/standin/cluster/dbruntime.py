@@ -1,7 +1,4 @@
-"""What `databricks.sdk.runtime` looks for to know that it runs on a cluster: the notebook's globals.
-
-What belongs here: the one class that it asks. What doesn't: making these globals (`standin_task.py`).
-"""
+"""What `databricks.sdk.runtime` looks for to know that it runs on a cluster: the notebook's globals."""
 
 
 class UserNamespaceInitializer:

@@ -1,7 +1,6 @@
 """What each Python process of a task starts with: no local checkout and, if need be, I/O that knows /Volumes.
 
-What belongs here: what has to hold in the task's sub-processes too (Spark's workers, joblib's). What doesn't: running
-the task (`standin_task.py`). This folder is copied to each task's own folder, where `task.json` says what is asked for.
+This folder is copied to each task's own folder, where `task.json` says what is asked for.
 """
 
 import builtins

@@ -1,7 +1,4 @@
-"""`dbutils`, as much of it as jobs use: secrets.
-
-What belongs here: calls that a job's code makes through `dbutils`. What doesn't: widgets, notebooks, file helpers.
-"""
+"""`dbutils`, as much of it as jobs use: secrets."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""The cluster's Spark: a real one, started before the task's own code, as on Databricks.
-
-What belongs here: the session of each engine. What doesn't: finding Java (the server does, before the task starts).
-"""
+"""The cluster's Spark: a real one, started before the task's own code, as on Databricks."""
 
 import atexit
 import importlib.util

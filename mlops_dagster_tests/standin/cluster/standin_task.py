@@ -1,8 +1,4 @@
-"""What a task's process runs: it makes the cluster's globals, then runs the task's file or entry point.
-
-What belongs here: what a cluster's driver does around user code. What doesn't: what the task's sub-processes need as
-well (`sitecustomize.py`), and starting this process (`processes.py`).
-"""
+"""What a task's process runs: it makes the cluster's globals, then runs the task's file or entry point."""
 
 import contextlib
 import importlib

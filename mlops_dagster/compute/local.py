@@ -1,19 +1,15 @@
-"""Where an asset's step runs, and the nearest place of all: this process.
-
-What belongs here: what every compute offers to the assets, and calling a step. What doesn't: Databricks, whose two ways
-stand beside this file, and the steps' work.
-"""
+"""Where an asset's step runs, and the nearest place of all: this process."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 import dagster as dg
 
-from mlops_dagster import steps
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import handed_on, inputs_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.session import Session
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin, Tracker
@@ -30,7 +26,7 @@ class Compute(Protocol):
         ...
 
 
-class Here:
+class LocalCompute:
     """Runs steps in this process; a search's trees may still grow on the deployment's Spark.
 
     Parameters
@@ -48,19 +44,13 @@ class Here:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
-        its = context.get_step_execution_context()
+        step_context = context.get_step_execution_context()
+        origin = dagster_origin(context, self.deployment)
         try:
-            report = steps.run_step(
-                step,
-                context.partition_key,
-                given,
-                deployment=self.deployment,
-                store=self.store,
-                tracker=self.tracker,
-                origin=dagster_origin(context, self.deployment),
-                inputs=handed_on(context.run) if self.deployment.inside else inputs_of(its, self.store.root),
-                progress=ProgressLines(context.log.info),
-            )
+            with Session(self.deployment, origin, store=self.store, tracker=self.tracker) as session:
+                inputs = handed_on(context.run) if self.deployment.inside else inputs_of(step_context, self.store.root)
+                told = ProgressLines(context.log.info)
+                report = session.run(step, context.partition_key, given, inputs=inputs, progress=told)
         except MlopsError as error:
             # Our sentence stands first on the run's page, with Dagster's own stack below.
             raise to_failure(error) from error

@@ -1,7 +1,4 @@
-"""Tables that grow: read what is there, decide on it, and write only if nobody else has written meanwhile.
-
-What belongs here: that loop. What doesn't: what is added (`promotion.py`, `forecast.py`).
-"""
+"""Tables that append_rows: read what is there, decide on it, and write only if nobody else has written meanwhile."""
 
 from __future__ import annotations
 
@@ -62,17 +59,13 @@ def what_is_there(table: str, symbol: str, store: Store) -> tuple[pd.DataFrame, 
         return None, None
 
 
-def grow(
+def append_rows(
     table: str, symbol: str, store: Store, change: Callable[[pd.DataFrame | None], tuple[pd.DataFrame, T]]
 ) -> tuple[pd.DataFrame, TableVersion, T]:
     """Write what `change` makes of the rows so far; if somebody was faster, ask again about what they left.
 
     Parameters
     ----------
-    table, symbol : str
-        Which table.
-    store : Store
-        Where it is.
     change : callable
         From the rows so far, or None, to all rows and whatever else the caller wants to know of it.
 

@@ -1,8 +1,4 @@
-"""What rules about settings share: how a problem is said, and what an address or a path can't be.
-
-What belongs here: a sentence, and questions that several rules ask about one text. What doesn't: the rules
-(`deployment_rules.py`, `databricks/rules.py`).
-"""
+"""What rules about settings share: how a problem is said, and what an address or a path can't be."""
 
 from __future__ import annotations
 

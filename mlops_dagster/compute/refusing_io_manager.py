@@ -15,7 +15,7 @@ CURE = (
 )
 
 
-class NoValues(dg.IOManager):
+class RefusingIOManager(dg.IOManager):
     """Refuses every value, before it can be lost."""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> NoReturn:

@@ -1,7 +1,4 @@
-"""Python's garbage collector in processes that import much and live for seconds: a run, a task, a command.
-
-What belongs here: settings of this process's collector. What doesn't: anything that a step does.
-"""
+"""Python's garbage collector in processes that import much and live for seconds: a run, a task, a command."""
 
 import atexit
 import gc

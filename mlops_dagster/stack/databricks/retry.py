@@ -1,8 +1,4 @@
-"""Asking a workspace until there is an answer.
-
-What belongs here: which failures may pass, repeating a request, and what of an error may be shown. What doesn't: what
-is asked.
-"""
+"""Asking a workspace until there is an answer."""
 
 from __future__ import annotations
 
@@ -18,13 +14,11 @@ Log = Callable[[str], object]
 T = TypeVar("T")
 
 
-def persistently(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_up: float, pause: float = 2) -> T:
+def retry(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_up: float, pause: float = 2) -> T:
     """Ask until there is an answer.
 
     Parameters
     ----------
-    ask : callable
-        Makes the request.
     doing : str
         What it is about, for messages: "submit ...".
     run : RunInfo
@@ -47,12 +41,12 @@ def persistently(ask: Callable[[], T], doing: str, run: RunInfo, log: Log, give_
             if not may_pass(error):
                 if not type(error).__module__.startswith(("databricks.", "requests.")):
                     raise
-                problem = f"Databricks refused to {doing}: {shown(error)} ({type(error).__name__})"
+                problem = f"Databricks refused to {doing}: {one_line(error)} ({type(error).__name__})"
                 raise DatabricksRunError(problem, run, ended=run.run_id == 0) from None
             if time.monotonic() >= until:
-                tried = f"could not {doing}, though it was tried for {max(give_up, 0):g} seconds: {shown(error)}"
+                tried = f"could not {doing}, though it was tried for {max(give_up, 0):g} seconds: {one_line(error)}"
                 raise DatabricksRunError(f"{tried}. {run.url if run.run_id else ''}".strip(), run) from None
-            log(f"Could not {doing} ({shown(error)}); trying again.")
+            log(f"Could not {doing} ({one_line(error)}); trying again.")
         time.sleep(min(pause, max(until - time.monotonic(), 0)))
 
 
@@ -73,14 +67,14 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, (requests.RequestException, TimeoutError, ConnectionError))
 
 
-def shown(error: object) -> str:
+def one_line(error: object) -> str:
     """Return what may be shown of an error of the SDK's, in one line.
 
     Of an answer that it can't parse, the SDK shows the whole request, the header with the token included.
 
     Examples
     --------
-    >>> shown("unable to parse response. This is likely ... Request log:```GET / > * Authorization: Bearer 123```")
+    >>> one_line("unable to parse response. This is likely ... Request log:```GET / > * Authorization: Bearer 123```")
     'unable to parse response'
     """
     text = re.sub(r"\. This is likely.*|Request log:.*", "", str(error), flags=re.DOTALL)

@@ -1,0 +1,123 @@
+"""A session: the tools of a deployment, opened once, and any step run with them in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster import pipelines, steps
+from mlops_dagster.errors import refuse
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mlops_dagster.stack.deployment import Deployment
+    from mlops_dagster.stack.store import Store
+    from mlops_dagster.stack.tracking import Origin, Tracker
+    from mlops_dagster.steps.inputs import Pins
+
+
+class Session:
+    """The only place that runs a step: Dagster's assets, the shell and a task on Databricks all come here.
+
+    Spark is opened when the first step needs it, and closed with the session.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The settings of the stack.
+    origin : Origin
+        Who is calling, for the tags in MLflow.
+    store : Store, optional
+        Not given: the deployment's.
+    tracker : Tracker, optional
+        Not given: our own, for the deployment's MLflow.
+    """
+
+    def __init__(
+        self, deployment: Deployment, origin: Origin, *, store: Store | None = None, tracker: Tracker | None = None
+    ) -> None:
+        from mlops_dagster.stack.store import store_of
+        from mlops_dagster.stack.tracking import MlflowTracker
+
+        self.deployment = deployment
+        self.origin = origin
+        self.store = store or store_of(deployment)
+        self.tracker = tracker or MlflowTracker(**deployment.tracker_settings())
+        self._opened = ExitStack()
+        self._spark: Any = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._opened.__exit__(kind, error, traceback)
+
+    def run(
+        self,
+        step: str,
+        symbol: str,
+        given: Mapping[str, object],
+        *,
+        inputs: Pins | None = None,
+        progress: Any = None,
+    ) -> steps.StepReport:
+        """Run a step, its trees on the deployment's Spark if it says so.
+
+        Parameters
+        ----------
+        step : str
+            One of the steps of `pipelines.PIPELINES`, for example ``trained_model``.
+        symbol : str
+            For example ``GSPC``.
+        given : mapping
+            The step's parameters. None counts as not given.
+        inputs : mapping, optional
+            What the caller's run has made so far, see :class:`mlops_dagster.steps.Inputs`.
+        progress : callable, optional
+            Told how far a search is.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such step, or a parameter is wrong.
+        MlopsError
+            If the step fails, as its own function says.
+        """
+        deployment, store = self.deployment, self.store
+        if step == pipelines.PRICES.name:
+            return steps.prices(symbol, deployment.price_parameters(dict(given)), store=store, limits=deployment.limits)
+        if step == pipelines.TRAINING_SET.name:
+            return steps.training_set(symbol, given, store=store, inputs=inputs)
+        if step == pipelines.FORECAST_QUALITY.name:
+            return steps.forecast_quality(symbol, given, store=store, tracker=self.tracker, inputs=inputs)
+        tracked: dict[str, Any] = {"store": store, "tracker": self.tracker, "origin": self.origin, "inputs": inputs}
+        if step == pipelines.TRAINED_MODEL.name:
+            return steps.trained_model(
+                symbol, given, **tracked, engine=self.spark() if deployment.spark.train else None
+            )
+        if step == pipelines.CHAMPION_MODEL.name:
+            return steps.champion_model(symbol, given, **tracked)
+        if step == pipelines.PRICE_FORECAST.name:
+            return steps.price_forecast(symbol, given, **tracked, exchange=deployment.schedules.exchange)
+        searching: dict[str, Any] = {
+            **tracked,
+            "cache": deployment.state_dir / steps.SEARCH_CACHE,
+            "progress": progress,
+        }
+        if step == pipelines.GRID_SEARCH_RESULTS.name:
+            return steps.grid_search_results(symbol, given, **searching)
+        if step == pipelines.SPARK_GRID_SEARCH_RESULTS.name:
+            return steps.spark_grid_search_results(symbol, given, **searching, engine=self.spark())
+        raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
+
+    def spark(self) -> Any:
+        """Return the engine that grows trees on the deployment's Spark."""
+        if self._spark is None:
+            from mlops_dagster.stack.spark import spark_engine
+
+            self._spark = self._opened.enter_context(spark_engine(self.deployment.spark))
+        return self._spark

@@ -1,0 +1,163 @@
+"""Running steps and pipelines from a shell: what is checked first, what is said meanwhile, what Dagster is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from mlops_dagster import grids, pipelines
+from mlops_dagster.errors import refuse
+from mlops_dagster.shell.calling import shell_origin
+from mlops_dagster.shell.options import parse_grid
+from mlops_dagster.shell.output import EachSymbol, progress
+from mlops_dagster.shell.telling import tell_dagster
+
+if TYPE_CHECKING:
+    from mlops_dagster.ml.grid_search import Progress as SearchProgress
+    from mlops_dagster.session import Session
+    from mlops_dagster.steps import StepReport
+
+Reports = dict[str, dict[str, Any]]
+"""The reports of one symbol's steps, by step."""
+
+
+def open_session(settings: Any) -> Session:
+    """Return the session of a command, whose steps are always run here."""
+    from mlops_dagster.session import Session
+
+    if settings.compute != "here" and not settings.inside:
+        cure = (
+            "this command runs steps in its own process. To run them on Databricks start them in Dagster, or as a "
+            "Databricks job (mlops databricks-bundle); to run them here choose another deployment."
+        )
+        raise refuse("compute", settings.compute, cure)
+    if settings.tracking.client != "mlops":
+        cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
+        raise refuse("tracking.client", settings.tracking.client, cure)
+    return Session(settings, shell_origin())
+
+
+def run_pipeline(
+    pipeline: pipelines.Pipeline,
+    symbols: list[str],
+    given: Mapping[str, Any],
+    settings: Any,
+    *,
+    as_json: bool,
+    show: Callable[[dict[str, Reports], Session], None],
+) -> None:
+    """Run a pipeline for each symbol, and print what came of it.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Which.
+    symbols : list of str
+        For which.
+    given : mapping
+        What each step is given, as :func:`checked` returns it.
+    settings : Deployment
+        With which tools.
+    as_json : bool
+        Whether all reports are printed as JSON; otherwise `show` prints what people want to know.
+    show : callable
+        Is called with the reports by symbol and step, and the session.
+    """
+    # skops looks for each of SciPy's functions in all modules, in the order of their import. First, it saves a second.
+    import scipy.special  # noqa: F401
+
+    each = EachSymbol(symbols)
+    with open_session(settings) as session:
+        given = {**given, pipelines.PRICES.name: price_parameters(settings, symbols, given[pipelines.PRICES.name])}
+        done = each.do(lambda symbol: run_steps(session, pipeline.steps, symbol, given))
+        result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
+        each.say(as_json, result, lambda: show(done, session))
+
+
+def run_steps(
+    session: Session, steps: Iterable[pipelines.Step], symbol: str, given: Mapping[str, Mapping[str, Any]]
+) -> Reports:
+    """Run steps one after the other, each on what those before it have made, whatever else is written meanwhile."""
+    reports: Reports = {}
+    for step in steps:
+        reports[step.name] = run_step(session, step.name, symbol, given[step.name], outputs_of(reports))
+    return reports
+
+
+def outputs_of(reports: Reports) -> dict[str, Any]:
+    """Return the tables that steps have made, as the next step takes them."""
+    return {table: version for report in reports.values() for table, version in report["outputs"].items()}
+
+
+def checked(pipeline: pipelines.Pipeline, symbols: list[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what each step of a run is given, after refusing whatever any of them would refuse.
+
+    Raises
+    ------
+    mlops_dagster.errors.ParameterError
+        For a bad symbol or parameter.
+    """
+    for one in symbols:
+        pipelines.check_symbol(one)
+    if "grid" in given:
+        given = {**given, "grid": parse_grid(given["grid"])}
+    return grids.check_run(pipeline, given)
+
+
+def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Return where prices come from; one file can't be that of several symbols."""
+    where: dict[str, Any] = settings.price_parameters(given)
+    pipelines.check_parameters(pipelines.PRICES.parameters, where)
+    if len(symbols) > 1 and "path" in where and "{symbol}" not in where["path"]:
+        cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
+        raise refuse("path", where["path"], cure)
+    return where
+
+
+def run_step(
+    session: Session, step: str, symbol: str, given: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Run one step, and return its report."""
+    call = partial(session.run, step, symbol, given, inputs=inputs)
+    if step not in (pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name):
+        return say_step(session, step, symbol, call)
+    if step == pipelines.SPARK_GRID_SEARCH_RESULTS.name:
+        # Opening takes seconds, which nobody should have to guess at.
+        progress.print(f"Spark {session.deployment.spark.shown_master}", markup=False)
+        session.spark()
+    with _bar(symbol, step) as tell:
+        return say_step(session, step, symbol, partial(call, progress=tell), spinner=False)
+
+
+def say_step(
+    session: Session, step: str, symbol: str, call: Callable[[], StepReport], *, spinner: bool = True
+) -> dict[str, Any]:
+    """Call a step; say that it goes on and when it is done, and tell the deployment's Dagster. Return its report."""
+    began = time.monotonic()
+    with progress.status(f"{symbol}  {step}") if spinner else nullcontext():
+        made = call()
+    progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
+    tell_dagster(session.deployment, made, session.origin, lambda text: progress.print(text, markup=False))
+    return made.as_dict()
+
+
+@contextmanager
+def _bar(symbol: str, step: str) -> Iterator[Callable[[SearchProgress], None]]:
+    """Show a bar of trees with the time left."""
+    columns = (TextColumn(f"{symbol}  {step}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, console=progress, transient=True) as bar:
+        # Without a total the bar moves to and fro: MLflow is being reached, and the grid planned.
+        task = bar.add_task("", total=None, said="")
+
+        def tell(at: SearchProgress) -> None:
+            said = f"{at.trees_done:,} of {at.trees:,} trees"
+            if at.seconds_left:
+                said += f", {at.seconds_left:,.0f} s left"
+            bar.update(task, completed=at.trees_done, total=at.trees, said=said)
+
+        yield tell

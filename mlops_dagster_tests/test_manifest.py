@@ -1,0 +1,82 @@
+"""The manifest: Airflow's project has today's, and its schemas refuse what the checks refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from mlops_dagster import pipelines
+from mlops_dagster.errors import ParameterError
+from mlops_dagster.grids import check_step
+from mlops_dagster.manifest import manifest
+
+COPY = Path(__file__).parents[1] / "airflow" / "include" / "manifest.json"
+PLAIN = (
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    3,
+    80,
+    10**6,
+    10**12,
+    0.5,
+    0.05,
+    0.0001,
+    2.5,
+    "80",
+    "honest",
+    "small",
+    "",
+    [],
+    [80],
+    {},
+)
+RANGES = (
+    {"start": a, "stop": b, "step": c} for a in (1, 2.5, "1") for b in (3, 0.1, None) for c in (1, 0, -1, 0.5, "1")
+)
+VALUES = (
+    *PLAIN,
+    *([one] for one in PLAIN),
+    *RANGES,
+    {"start": 1, "stop": 3},
+    {"start": 1, "stop": 3, "step": 1, "x": 1},
+)
+# What no schema can say: which end is the larger, and what lies between them. And an empty grid is let through, since
+# that is how Airflow's form shows none.
+BEYOND = ("ends before it starts", "grid.max_features=1.5", "at least one of")
+
+
+def test_airflow_has_a_copy():
+    assert json.loads(COPY.read_text()) == manifest(), "renew it: make -C airflow manifest"
+
+
+@pytest.mark.parametrize("name", pipelines.STEPS)
+def test_a_schema_refuses_what_the_check_refuses(name):
+    step, schema = pipelines.STEPS[name], manifest()["steps"][name]["parameters"]
+    Draft202012Validator.check_schema(schema)
+    given = [{one.name: value} for one in step.parameters for value in PLAIN]
+    if step.parameters is pipelines.SEARCH:
+        given += [{"grid": {one.name: value}} for one in (*pipelines.FOREST, pipelines.HORIZON) for value in VALUES]
+    for parameters in ({}, {"max_deph": 80}, *given):
+        try:
+            check_step(step, parameters)
+            refused = ""
+        except ParameterError as error:
+            refused = str(error)
+        beyond = any(words in refused for words in BEYOND)
+        assert Draft202012Validator(schema).is_valid(parameters) == (not refused or beyond), (parameters, refused)
+
+
+@pytest.mark.parametrize(
+    "symbol", ["GSPC", "^GSPC", "BRK-B", "0700.HK", "A" * 33, "a..b", "../x", ".a", "", "é", "a b", 7]
+)
+def test_so_does_that_of_a_symbol(symbol):
+    valid = Draft202012Validator(manifest()["symbol"]).is_valid(symbol)
+    try:
+        assert valid == (pipelines.check_symbol(symbol) == symbol)
+    except ParameterError:
+        assert not valid
