@@ -55,7 +55,7 @@ demo: setup  ## On the bundled prices and with Dagster: build models, forecast w
 		$(BIN)/mlops launch $$job --symbol $$symbol "$$@" > "$$log" 2>&1 || { tail -40 "$$log"; exit 1; }; \
 	done
 	@$(BIN)/mlops report
-	@echo "See it: make ui, then open http://127.0.0.1:3000 (Dagster) and http://127.0.0.1:5000 (MLflow)"
+	@echo "See it: make ui, then open the addresses of Dagster and MLflow that it prints"
 
 ui: setup  ## Open Dagster and MLflow together
 	@$(BIN)/mlops ui

@@ -51,7 +51,7 @@ def model(page: Page) -> None:
     page.goto(f"{DAGSTER}/assets/trained_model?view=partitions&partition=GSPC")
     page.get_by_text("rmse", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
-    link = page.get_by_role("link", name="/#/experiments/").first.get_attribute("href")
+    link = page.get_by_role("link", name="open in MLflow").first.get_attribute("href")
     _save_with_picture(page, "forecast.png", "forecast")
     page.goto(f"{DAGSTER}/assets/training_set?view=checks")
     page.get_by_text("training_set_leaks_nothing").first.wait_for()

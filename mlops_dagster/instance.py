@@ -1,5 +1,6 @@
 """A Dagster instance: its home, the symbols that are always there, and what was made outside of it."""
 
+import functools
 import hashlib
 import sys
 from pathlib import Path
@@ -149,12 +150,17 @@ def add_symbols(instance: dg.DagsterInstance, symbols: list[str]) -> list[str]:
     return new
 
 
+@functools.cache  # a command tells of several steps
+def _opened(home: Path) -> dg.DagsterInstance:
+    return dg.DagsterInstance.from_config(str(home))
+
+
 def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     """Tell a Dagster instance of a step that was run outside of it, so that its pages and schedules know of it.
 
     The event is what the asset itself would have reported, with the same metadata, data version, code version and
-    inputs; it belongs to no run. Checks aren't evaluated: they read the tables and load the champion again, which takes
-    longer than many a step. Dagster evaluates them with the next run, or when somebody asks on their page.
+    inputs; it belongs to no run. The results of checks aren't told: of those without a run Dagster 1.13 keeps one for
+    each check and partition, and refuses a second. They are made by the next run, or when somebody asks on their page.
 
     Parameters
     ----------
@@ -166,22 +172,22 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     assert result.data_version is not None
     tags = {CODE_VERSION_TAG: steps.step_code_version(report.step), DATA_VERSION_TAG: result.data_version.value}
     tags[DATA_VERSION_IS_USER_PROVIDED_TAG] = "true"
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        add_symbols(instance, [report.symbol])
-        for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
-            pin = report.inputs.get(parent.to_user_string())
-            if pin is None:  # a rollback reads no table
-                there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
-            else:
-                there = event_of(instance, parent, report.symbol, pin)
-            version = there and extract_data_version_from_entry(there.event_log_entry)
-            tags |= tags_of_input(parent, version, there.storage_id if there else None)
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                key,
-                description=f"Made outside of Dagster ({origin.orchestrator}, run {origin.run_id}).",
-                partition=report.symbol,
-                metadata=result.metadata,
-                tags=tags,
-            )
+    instance = _opened(home)
+    add_symbols(instance, [report.symbol])
+    for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
+        pin = report.inputs.get(parent.to_user_string())
+        if pin is None:  # a rollback reads no table
+            there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
+        else:
+            there = event_of(instance, parent, report.symbol, pin)
+        version = there and extract_data_version_from_entry(there.event_log_entry)
+        tags |= tags_of_input(parent, version, there.storage_id if there else None)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            key,
+            description=f"Made outside of Dagster ({origin.orchestrator}, run {origin.run_id}).",
+            partition=report.symbol,
+            metadata=result.metadata,
+            tags=tags,
         )
+    )

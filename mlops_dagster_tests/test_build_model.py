@@ -71,7 +71,7 @@ def test_the_metadata_are_what_people_look_at(defs, instance, home):
     event = instance.get_latest_materialization_event(KEYS["trained_model"])
     metadata = event.asset_materialization.metadata
     assert metadata["rmse"].value > 0
-    assert metadata["mlflow"].value.startswith("http://127.0.0.1:5000/")
+    assert metadata["mlflow"].value.startswith("[open in MLflow](http://127.0.0.1:5000/#/experiments/")
     assert json.loads(json.dumps(metadata["parameters"].value))["max_depth"] == 4
     run_id = metadata["mlflow"].value.partition("?")[0].rpartition("/")[2]
     for plot in ("forecast", "residuals", "feature_importance"):
@@ -87,7 +87,7 @@ def test_the_metadata_are_what_people_look_at(defs, instance, home):
     report = metadata["report"].value
     assert report["metrics"]["rmse"] == pytest.approx(metadata["rmse"].value, rel=1e-5)
     assert report["model_digest"].startswith(metadata["model_digest"].value)
-    assert len(metadata["model_digest"].value) == 12
+    assert len(metadata["model_digest"].value) == len(metadata["table_digest"].value) == 12
     columns = [one.data["column"] for one in metadata["last_rows"].records]
     assert sorted(columns) == sorted(report["table"]["columns"])
     champion = instance.get_latest_materialization_event(KEYS["champion_model"]).asset_materialization.metadata

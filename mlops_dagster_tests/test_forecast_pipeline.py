@@ -71,6 +71,13 @@ def test_forecasts_are_made_scored_and_checked(champion, defs, instance, home):
         assert "/#/models/mlops_dagster.ACME/versions/1" in metadata(instance, asset)["mlflow"].value
         columns = metadata(instance, asset)["dagster/column_schema"].value.columns
         assert [column.name for column in columns if not column.description] == []
+    # The state of things, inline; of what is as it should be no more than that.
+    state = quality["state"].value
+    assert len(state) < 1000
+    assert "| Champions | version 1 since 20" in state
+    assert "|  | Is it as good as expected? yes |" in state
+    assert "| Last searches | nothing yet |" in state
+    assert set(quality["report"].value["inputs"]) == {"price_forecast", "prices"}  # it reads more than the step does
     frame, _ = Store(home / "store").read("price_forecast", "ACME")
     assert set(frame["run_id"]) == {result.run_id}
     assert set(frame["by"]) == {"dagster"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -103,7 +104,7 @@ def test_people_find_their_way_in_mlflow(train, store, tracker):
     client, experiment = tracker.connect()
     assert client.get_experiment(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
     version = client.get_model_version("mlops_dagster.ACME", "1")
-    assert "| skill_vs_persistence | -" in version.description or "| skill_vs_persistence | 0." in version.description
+    assert re.search(r"\| skill_vs_persistence \| [+-]\d+\.\d\d % \| squared error below", version.description)
     (learned_from,) = client.get_run(version.run_id).inputs.dataset_inputs
     table = store.current("training_set", "ACME")
     assert (learned_from.dataset.name, learned_from.dataset.digest) == ("training_set ACME", table.digest[:36])

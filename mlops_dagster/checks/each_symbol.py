@@ -1,6 +1,6 @@
 """How a check is declared here: once, answered for each symbol."""
 
-import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -8,45 +8,54 @@ from typing import Any
 import dagster as dg
 
 from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.compute.inputs import tables_of_run
+from mlops_dagster.compute.report import readable
+from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.store import TableNotFound
+from mlops_dagster.steps import Inputs
+from mlops_dagster.steps.findings import Finding
 
 
 def check_of_each_symbol(
-    asset: dg.AssetsDefinition, *, blocking: bool = False
-) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
-    """Make a check whose result is kept for each symbol, so that one symbol's can't hide another's.
+    asset: dg.AssetsDefinition,
+    *,
+    blocking: bool = False,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+) -> Callable[[Callable[[Inputs, Registry], Finding]], dg.AssetChecksDefinition]:
+    """Make a function from tables and registry to a finding a check, whose result is kept for each symbol.
 
-    Its numbers are shown as texts: of numbers Dagster draws one line through all symbols' results, as they come.
+    So one symbol's result can't hide another's. What can't be judged yet passes with a warning, which isn't a failure.
+    Numbers are shown as texts: of numbers Dagster draws one line through all symbols' results, as they come.
     """
 
-    def decorate(check: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
-        @functools.wraps(check)
-        def of_one_symbol(*given: Any, **resources: Any) -> dg.AssetCheckResult:
+    def decorate(ask: Callable[[Inputs, Registry], Finding]) -> dg.AssetChecksDefinition:
+        def of_one_symbol(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            tools = context.resources
             try:
-                result = check(*given, **resources)
+                found = ask(tables_of_run(context, tools.store), tools.tracker.registry)
             except TableNotFound as error:
-                return not_judged(str(error))
-            texts = {name: dg.MetadataValue.text(_text(value.value)) for name, value in result.metadata.items()}
-            return result._replace(metadata=texts)
+                found = Finding(None, str(error))
+            return dg.AssetCheckResult(
+                passed=found.good is not False,
+                severity=dg.AssetCheckSeverity.WARN if found.good is None else severity,
+                description=f"Not judged yet: {found.said}" if found.good is None else found.said,
+                metadata={name: dg.MetadataValue.text(_text(value)) for name, value in found.numbers.items()},
+            )
 
         with warnings.catch_warnings():
             # Partitioned checks are a preview. The exact pin of dagster, and the tests, guard against what may change.
             warnings.simplefilter("ignore", dg.PreviewWarning)
-            return dg.asset_check(asset=asset, partitions_def=SYMBOLS, blocking=blocking)(of_one_symbol)
+            return dg.asset_check(
+                asset=asset,
+                name=ask.__name__,
+                description=inspect.getdoc(ask),
+                blocking=blocking,
+                partitions_def=SYMBOLS,
+                required_resource_keys={"store", "tracker"},
+            )(of_one_symbol)
 
     return decorate
 
 
-def warning(passed: bool, description: str, **metadata: Any) -> dg.AssetCheckResult:
-    """Say what was found; if it didn't pass, Dagster warns and goes on."""
-    severity = dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=passed, severity=severity, description=description, metadata=metadata)
-
-
-def not_judged(why: str, **metadata: Any) -> dg.AssetCheckResult:
-    """Say that there is nothing to judge yet, which isn't a failure."""
-    return warning(True, f"Not judged yet: {why}", **metadata)
-
-
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(readable(value))

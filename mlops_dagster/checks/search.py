@@ -3,9 +3,10 @@
 import dagster as dg
 
 from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
-from mlops_dagster.checks.each_symbol import check_of_each_symbol, warning
-from mlops_dagster.compute.inputs import tables_of_run
-from mlops_dagster.stack.store import Store
+from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.stack.registry import Registry
+from mlops_dagster.steps import Inputs
+from mlops_dagster.steps.findings import Finding
 
 
 def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -13,31 +14,23 @@ def _search_checks(asset: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]
     table_name = asset.key.to_user_string()
 
     @check_of_each_symbol(asset)
-    def no_candidate_failed(
-        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
-    ) -> dg.AssetCheckResult:
+    def no_candidate_failed(tables: Inputs, registry: Registry) -> Finding:
         """Every candidate of the grid could be fitted and scored on every fold."""
-        frame, _ = tables_of_run(context, store).read(table_name)
+        frame, _ = tables.read(table_name)
         failed = frame[frame["mean_test_score"].isna()]
-        return warning(
-            failed.empty,
-            "All could be scored."
-            if failed.empty
-            else f"{len(failed)} of {len(frame)} have no score, the first is {failed['params'].iloc[0]}.",
-            candidates=len(frame),
-            failed_candidates=len(failed),
-        )
+        first = "" if failed.empty else f"the first is {failed['params'].iloc[0]}."
+        said = f"{len(failed)} of {len(frame)} have no score, {first}" if first else "All could be scored."
+        return Finding(failed.empty, said, {"candidates": len(frame), "failed_candidates": len(failed)})
 
     @check_of_each_symbol(asset)
-    def best_is_inside_the_grid(
-        context: dg.AssetCheckExecutionContext, store: dg.ResourceParam[Store]
-    ) -> dg.AssetCheckResult:
+    def best_is_inside_the_grid(tables: Inputs, registry: Registry) -> Finding:
         """No parameter's best value is the smallest or largest that was tried; a better one might lie beyond it."""
         from mlops_dagster.ml.search import best_at_the_edge
 
-        frame, _ = tables_of_run(context, store).read(table_name)
+        frame, _ = tables.read(table_name)
         edges = best_at_the_edge(frame)
-        return warning(not edges, " ".join(edges) or "The best candidate lies inside the grid.", at_the_edge=len(edges))
+        said = " ".join(edges) or "The best candidate lies inside the grid."
+        return Finding(not edges, said, {"at_the_edge": len(edges)})
 
     return [no_candidate_failed, best_is_inside_the_grid]
 

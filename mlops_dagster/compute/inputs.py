@@ -25,8 +25,8 @@ from mlops_dagster import pipelines
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps.inputs import Inputs
 
-VERSION, DIGEST, URI = "table_version", "table_digest", "dagster/uri"
-"""What a materialisation's metadata call the table that was made."""
+URI = "dagster/uri"
+"""What a materialisation's metadata call the place of the table that was made."""
 HANDED_ON = "mlops/inputs"
 
 
@@ -128,9 +128,10 @@ def _latest(context: StepExecutionContext, key: dg.AssetKey, store_root: str) ->
 
 def _pin(record: dg.EventLogRecord | None) -> dict[str, Any] | None:
     made = record.asset_materialization if record is not None else None
-    if made is None or not {VERSION, DIGEST} <= made.metadata.keys():
+    if made is None or "report" not in made.metadata:
         return None  # by an earlier version of this package
-    return {"version": made.metadata[VERSION].value, "digest": made.metadata[DIGEST].value}
+    table: Any = made.metadata["report"].value
+    return {name: table["table"][name] for name in ("version", "digest")}
 
 
 def _record_as_input(context: StepExecutionContext, key: dg.AssetKey, run_id: str, made_at: float) -> None:

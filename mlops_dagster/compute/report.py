@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_dagster import pipelines
-from mlops_dagster.compute.inputs import DIGEST, URI, VERSION
-from mlops_dagster.compute.summary import summary
+from mlops_dagster.compute.inputs import URI
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
+from mlops_dagster.steps.summary import summary
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.lineage import Sources
@@ -74,6 +74,8 @@ _COLUMNS: Mapping[str, str] = {
 
 _DIGITS = 6
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_MOMENT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d).*$")
+_JSON = re.compile(r'[{}"]')
 _SHORT = 12  # of a digest's characters
 _ROWS = 2
 _WIDE = 40  # characters of a cell
@@ -90,19 +92,23 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
     metadata: dict[str, Any] = {}
     if said := summary(report.metrics):
         metadata["summary"] = dg.MetadataValue.md(said)
+    metadata |= {name: _to_metadata(value) for name, value in report.facts.items() if _is_markdown(value)}
     metadata |= _pictures(report)
     if report.mlflow_url:
-        metadata["mlflow"] = dg.MetadataValue.url(report.mlflow_url)
+        # Shorter than the address, which no page breaks: whatever is too wide cuts off all that stands above and below.
+        metadata["mlflow"] = dg.MetadataValue.md(f"[open in MLflow]({report.mlflow_url})")
     if report.model_uri:
         metadata["model_uri"] = report.model_uri
     for name, value in report.facts.items():
         metadata[name] = _to_metadata(value)
-    metadata |= {name: _readable(value) for name, value in report.metrics.items()}
+    metadata |= {name: readable(value) for name, value in report.metrics.items()}
     if report.last_rows:
-        metadata["last_rows"] = _last_rows(report)
+        last = report.last_rows[-_ROWS:]
+        first = report.table.rows - len(last)
+        metadata["last_rows"] = _side_by_side({f"row {first + number}": row for number, row in enumerate(last)})
     metadata |= {
-        VERSION: report.table.version,
-        DIGEST: report.table.digest,
+        "table_version": report.table.version,
+        "table_digest": readable(report.table.digest),
         **{f"{table}_version": read["version"] for table, read in report.inputs.items()},
         "dagster/row_count": report.table.rows,
         "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
@@ -121,7 +127,7 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
                 for column, pairs in sources.items()
             }
         )
-    metadata["report"] = dg.MetadataValue.json(report.as_dict())
+    metadata["report"] = dg.MetadataValue.json({**report.as_dict(), "last_rows": report.last_rows})
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
 
 
@@ -164,33 +170,35 @@ def _pictures(report: StepReport) -> dict[str, Any]:
     return {**shown, "plots": dg.MetadataValue.md("\n\n".join(embedded.values()))} if shown else {}
 
 
-def _readable(value: Any) -> Any:
-    # The UI writes a number down to its last digit, and a digest without a break; `report` has them whole.
+def readable(value: Any) -> Any:
+    """Shorten what no page breaks, or writes down to its last digit; `report` has it whole."""
     if isinstance(value, str) and _DIGEST.fullmatch(value):
         return value[:_SHORT]
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
+def _is_markdown(value: Any) -> bool:
+    return isinstance(value, str) and "\n" in value
+
+
 def _to_metadata(value: Any) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return dg.MetadataValue.table([dg.TableRecord({name: _cell(name, one[name]) for name in one}) for one in value])
+        return _side_by_side({f"{place}.": one for place, one in enumerate(value, 1)})
     if isinstance(value, list):
         return dg.MetadataValue.md("\n".join(f"- {item}" for item in value) or "none")
+    if _is_markdown(value):
+        return dg.MetadataValue.md(value)
     if isinstance(value, dict):
-        return dg.MetadataValue.json({name: _readable(one) for name, one in value.items()})
-    return _readable(value)
+        return dg.MetadataValue.json({name: readable(one) for name, one in value.items()})
+    return readable(value)
 
 
-def _last_rows(report: StepReport) -> dg.TableMetadataValue:
-    """Show the last rows side by side, a line for each column: a table of twenty columns is wider than any page."""
-    last = report.last_rows[-_ROWS:]
-    names = [f"row {report.table.rows - len(last) + number}" for number in range(len(last))]
+def _side_by_side(rows: Mapping[str, Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Show rows side by side, a line for each of their columns: a table of twenty columns is wider than any page."""
     return dg.MetadataValue.table(
         [
-            dg.TableRecord(
-                {"column": column, **{name: _cell(column, row[column]) for name, row in zip(names, last, strict=True)}}
-            )
-            for column in last[0]
+            dg.TableRecord({"column": column, **{name: _cell(column, row[column]) for name, row in rows.items()}})
+            for column in next(iter(rows.values()))
         ]
     )
 
@@ -200,6 +208,7 @@ def _cell(name: str, value: Any) -> str | int | float | bool:
     if value is None or isinstance(value, (bool, int)):
         return "" if value is None else value
     if isinstance(value, float):
-        return float(_readable(value))
-    text = str(_readable(value)).split("T")[0] if name.endswith("Date") else str(_readable(value))
+        return float(readable(value))
+    text = _MOMENT.sub(r"\1" if name.endswith("Date") else r"\1 \2", str(readable(value)))
+    text = _JSON.sub("", text) if text.startswith("{") else text
     return text if len(text) <= _WIDE else f"{text[:_WIDE]}..."

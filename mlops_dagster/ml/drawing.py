@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 7.0  # inches
+WIDTH = 6.75  # inches
 _LEGEND = 50  # characters of names that there is room for on one line
 INK, FAINT, GRID = "#1f2937", "#8a99ad", "#e2e8f0"
 FORECAST, BAR, TEST, GAP = "#d9480f", "#5b7ea6", "#eef2f7", "#f6c7ad"
@@ -25,7 +25,7 @@ def to_png(figure: Figure, *, dpi: int = 72, colours: Sequence[str] = (BAR, TEST
     Parameters
     ----------
     dpi : int
-        Pixels per inch; a figure is 7 inches wide.
+        Pixels per inch; a figure is `WIDTH` inches wide.
     colours : sequence of str
         Those that it has besides ink, orange, white and the two greys. Up to sixteen in all cost half of what more do.
     """

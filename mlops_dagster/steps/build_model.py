@@ -10,6 +10,7 @@ from mlops_dagster import pipelines
 from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, step_code_version, table_summary
+from mlops_dagster.steps.summary import summary
 
 if TYPE_CHECKING:
     from mlops_dagster.ml.recipes import TrainingSet
@@ -233,15 +234,16 @@ def _model_card(
     """Say in Markdown what a registered version is, and how good."""
     ahead = "on the next trading day" if data.horizon == 1 else f"{data.horizon} trading days ahead"
     trained = f"[its run]({run_url})" if run_url else "its run"
-    rows = [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
     settings = ", ".join(f"{name} {value}" for name, value in parameters.items())
     return "\n".join(
         [
             f"Forecasts the price of {symbol} {ahead}. A random forest, trained by the recipe `{data.recipe}` on "
             f"{len(data.X_train)} rows ({trained} has plots and the training set).",
             "",
-            *("| On the test rows | |", "| --- | ---: |", *rows),
+            f"On the {len(data.X_test)} test rows:",
             "",
-            f"Above 0, `skill_vs_persistence` is better than 'the price stays as it is'. Parameters: {settings}.",
+            summary(metrics),
+            "",
+            f"Parameters: {settings}.",
         ]
     )

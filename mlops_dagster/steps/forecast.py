@@ -149,12 +149,14 @@ def forecast_quality(
 
     from mlops_dagster.ml import forecast_plots
     from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics, score
+    from mlops_dagster.steps.state import state_in_short
 
     forecasts, _ = tables.read(TABLE)
     price_frame, _ = tables.read("prices")
     scored = score(forecasts, price_frame)
     table = store.write("forecast_quality", symbol, scored)
     latest = of_newest_horizon(scored)
+    metrics, used = rolling_metrics(latest), tables.used
     days = forecasts.drop_duplicates(["Date", "horizon"])
     report = StepReport(
         step="forecast_quality",
@@ -163,14 +165,15 @@ def forecast_quality(
         table=table,
         **table_summary(scored),
         facts={
-            "summary": _summary(latest),
+            "summary": _summary(metrics),
+            **({"state": state_in_short(tables, tracker.registry)} if tracker is not None else {}),
             "days_waiting": len(days) - len(scored),
             "horizon": None if latest.empty else int(latest["horizon"].iloc[-1]),
             "first_day": None if latest.empty else str(latest["Date"].iloc[0].date()),
             "last_day": None if latest.empty else str(latest["Date"].iloc[-1].date()),
         },
-        inputs=tables.used,
-        metrics=rolling_metrics(latest),
+        inputs=used,
+        metrics=metrics,
     )
     if latest.empty:
         return report
@@ -296,13 +299,12 @@ def _with_new(earlier: pd.DataFrame | None, made: pd.DataFrame) -> tuple[pd.Data
     return pd.concat([earlier.astype(_COLUMNS), new], ignore_index=True), len(new)
 
 
-def _summary(scored: pd.DataFrame) -> str:
-    if scored.empty:
+def _summary(metrics: Mapping[str, float]) -> str:
+    if not metrics["days_scored"]:
         return "Nothing to score yet: no day that was forecast has come."
-    last = scored.tail(20)
-    mse, reference = last["squared_error"].mean(), last["persistence_squared_error"].mean()
+    skill = metrics["skill_vs_persistence_20"]
     return (
-        f"Of the last {len(last)} scored days {last['inside'].mean():.0%} lay inside their interval, "
-        f"{last['interval'].mean():.0%} were expected to. The squared error was {mse:.6g}, that of 'the price stays as "
-        f"it is' {reference:.6g}."
+        f"Of the last {min(metrics['days_scored'], 20):.0f} scored days {metrics['coverage_20']:.0%} lay inside their "
+        f"interval, {metrics['interval_20']:.0%} were expected to. The squared error was {abs(skill):.2%} "
+        f"{'smaller' if skill > 0 else 'larger'} than that of 'the price stays as it is'."
     )

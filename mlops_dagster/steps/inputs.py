@@ -42,7 +42,7 @@ class Inputs:
     """
 
     def __init__(self, symbol: str, store: Store, made: Pins | None = None) -> None:
-        self._symbol, self._store, self._made = symbol, store, check_pins(made or {})
+        self.symbol, self.store, self._made = symbol, store, check_pins(made or {})
         self._read: dict[str, tuple[pd.DataFrame, TableVersion]] = {}
 
     def read(
@@ -58,12 +58,12 @@ class Inputs:
         if table not in self._read:
             said = {"version": version, "digest": digest}
             pin = said if any(value is not None for value in said.values()) else self._made.get(table, {})
-            self._read[table] = self._store.read(table, self._symbol, **pin)
+            self._read[table] = self.store.read(table, self.symbol, **pin)
         return self._read[table]
 
     def newest(self, table: str) -> pd.DataFrame | None:
         """Read a history as it is now, whatever the caller's run has made; None if there is no such table yet."""
-        frame, version = what_is_there(table, self._symbol, self._store)
+        frame, version = what_is_there(table, self.symbol, self.store)
         if frame is not None and version is not None:
             self._read[table] = frame, version
         return frame

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SEARCH_CACHE = "search-cache"
 """The folder below a deployment's state folder that keeps what searches have grown."""
 
-_BEST_SHOWN = 5
+_BEST_SHOWN = 3
 _PARAM_CHARACTERS = 500  # of a grid in MLflow's list of parameters; the whole is in grid.json
 
 

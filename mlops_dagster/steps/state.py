@@ -1,17 +1,20 @@
-"""The state of things, for people: champions, forecasts, builds, searches, and whether something needs a look."""
+"""The state of things, of all symbols or in short of one: champions, forecasts, builds, searches, what needs a look."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.store import TableNotFound
-from mlops_dagster.steps.champion import by_its_recipe, champion_in, champion_of
-from mlops_dagster.steps.growing_tables import what_is_there
+from mlops_dagster.steps.champion import champion_in, champion_of
+from mlops_dagster.steps.findings import QUESTIONS
+from mlops_dagster.steps.inputs import Inputs
+from mlops_dagster.steps.summary import INLINE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 LOOK = "no, look"
 _BUILDS = 10  # of each symbol
 _PICTURES = 12  # of each kind; more would make a page that nobody scrolls through
+_BETTER = "better than 'the price stays as it is'"
+Row = tuple[str, ...]
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Section:
     explanation: str
     begin: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     pictures: list[bytes] = field(default_factory=list)
 
 
@@ -59,194 +64,219 @@ def state_of(store: Store, registry: Registry) -> list[Section]:
     StoreError
         If a table can't be read.
     """
-    return [_forecasts(store), _attention(store, registry), _quality(store), _champions(store), _builds(store),
-            _searches(store)]  # fmt: skip
+    sections = [Section(part.title, part.explanation, part.begin, ("symbol", *part.columns)) for part in _PARTS]
+    for symbol in sorted({symbol for step in pipelines.STEPS for symbol in store.symbols(step)}):
+        tables = Inputs(symbol, store)
+        for part, section in zip(_PARTS, sections, strict=True):
+            try:
+                rows = list(part.rows(tables, registry))
+                if rows and part.picture is not None and len(section.pictures) < _PICTURES:
+                    section.pictures.append(part.picture(tables))
+            except TableNotFound:  # nothing yet, or it has gone meanwhile
+                continue
+            section.rows += [(symbol, *row) for row in rows]
+    return sections
 
 
-def _forecasts(store: Store) -> Section:
+def state_in_short(tables: Inputs, registry: Registry) -> str:
+    """Return the state of one symbol as markdown, so short that Dagster's page shows it without a click.
+
+    What can't be found out is said, and stops nothing.
+    """
+    table = f"| {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC | {tables.symbol} |\n|-|-|"
+    for part in _PARTS:
+        if part.in_short is None:
+            continue
+        try:
+            rows = [part.in_short(*row) for row in part.rows(tables, registry)] or ["nothing yet"]
+        except TableNotFound:
+            rows = ["nothing yet"]
+        except MlopsError as error:
+            rows = [f"not known: {error}"]
+        for number, row in enumerate(rows):
+            line = f"\n| {'' if number else part.title} | {' '.join(row.split()).replace('|', '/')} |"
+            table += line if len(table) + len(line) < INLINE else ""
+    return table
+
+
+# --------------------------------------------------------------------------------------------------------- the parts
+
+
+def _champion(tables: Inputs, registry: Registry) -> Iterator[Row]:
+    history, _ = tables.read("champion_model")
+    champion, newest = champion_in(history), history.iloc[-1]
+    if champion is None:
+        why = f"The gate keeps the newest out: {newest['reason']}"
+        yield "none yet", "", "", why, f"version {newest['challenger']}"
+        return
+    since = history[history["promoted"].astype(bool)].iloc[-1]
+    when = f"{since['decided_at']:%Y-%m-%d %H:%M}"
+    yield f"version {champion.version}", when, _skill(since), since["reason"], f"version {newest['challenger']}"
+
+
+def _skill(decision: pd.Series[Any]) -> str:
+    measured = decision["challenger_error"] == decision["challenger_error"]
+    return f"{1 - decision['challenger_error'] / decision['persistence_error']:+.2%}" if measured else "not measured"
+
+
+def _forecast(tables: Inputs, registry: Registry) -> Iterator[Row]:
+    newest = _newest_forecast(tables)
+    yield (
+        f"{newest['TargetDate']:%Y-%m-%d}",
+        f"{newest['forecast']:#,.6g}",
+        f"{newest['forecast'] / newest['price'] - 1:+.2%}",
+        f"{newest['interval']:.0%}: {newest['lower']:#,.6g} to {newest['upper']:#,.6g}",
+        f"{newest['price']:#,.6g}",
+        f"{newest['Date']:%Y-%m-%d}",
+        newest["model_version"],
+    )
+
+
+def _newest_forecast(tables: Inputs) -> pd.Series[Any]:
+    return tables.read("price_forecast")[0].sort_values("Date", kind="stable").iloc[-1]
+
+
+def _forecast_picture(tables: Inputs) -> bytes:
     from mlops_dagster.ml.forecast_plots import price_forecast_plot, to_png
 
-    section = Section(
+    (prices, _), (frame, _) = tables.read("prices"), tables.read("price_forecast")
+    return to_png(price_forecast_plot(tables.symbol, prices, frame, _newest_forecast(tables).to_frame().T))
+
+
+def _quality(tables: Inputs, registry: Registry) -> Iterator[Row]:
+    from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics
+
+    numbers = rolling_metrics(of_newest_horizon(tables.read("forecast_quality")[0]))
+    if numbers["days_scored"]:
+        yield (
+            f"{numbers['days_scored']:,.0f}",
+            f"{numbers['skill_vs_persistence_60']:+.2%}",
+            f"{numbers['coverage_60']:.0%}",
+            f"{numbers['interval_60']:.0%}",
+        )
+
+
+def _quality_picture(tables: Inputs) -> bytes:
+    from mlops_dagster.ml.forecast_plots import quality_plot, to_png
+    from mlops_dagster.ml.forecast_quality import of_newest_horizon
+
+    return to_png(quality_plot(tables.symbol, of_newest_horizon(tables.read("forecast_quality")[0])))
+
+
+def _attention(tables: Inputs, registry: Registry) -> Iterator[Row]:
+    tables.read("price_forecast")
+    for question, ask in QUESTIONS.items():
+        try:
+            found = ask(tables, registry)
+        except TableNotFound as error:
+            yield question, "not yet", str(error)
+        except (MlopsError, ValueError) as error:
+            yield question, "not known", str(error)
+        else:
+            yield question, "not yet" if found.good is None else "yes" if found.good else LOOK, found.said
+
+
+def _builds(tables: Inputs, registry: Registry) -> Iterator[Row]:
+    for _, one in tables.read("champion_model")[0].tail(_BUILDS)[::-1].iterrows():
+        when, promoted = f"{one['decided_at']:%Y-%m-%d %H:%M}", "yes" if one["promoted"] else "no"
+        yield when, f"version {one['challenger']}", promoted, _skill(one), one["reason"]
+
+
+def _searches(tables: Inputs, registry: Registry) -> Iterator[Row]:
+    for one in latest_searches(tables.store, [tables.symbol]):
+        yield (
+            one["searched_at"][:16].replace("T", " "),
+            "Spark" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else "this machine",
+            f"{one['candidates']:,}",
+            ", ".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
+            f"{one['best_score']:.5g} ({one['scoring']})",
+        )
+
+
+def _begin(said: str) -> str:
+    return said.partition(";")[0].rstrip(".")
+
+
+class _Part(NamedTuple):
+    """What a section says of a symbol: its rows, one of them in short, and a picture."""
+
+    title: str
+    explanation: str
+    begin: str
+    columns: Row
+    rows: Callable[[Inputs, Registry], Iterator[Row]]
+    in_short: Callable[..., str] | None = None
+    picture: Callable[[Inputs], bytes] | None = None
+
+
+_PARTS = (
+    _Part(
         "Forecasts",
         "Each champion's forecast of the next day, with its prediction interval.",
         "Forecast: mlops forecast --symbol GSPC",
-        ("symbol", "for", "forecast", "change", "interval", "from the price", "of", "by version"),
-    )
-    for symbol, frame in _tables("price_forecast", store):
-        newest = frame.sort_values("Date", kind="stable").iloc[-1]
-        section.rows.append(
-            (
-                symbol,
-                f"{newest['TargetDate']:%Y-%m-%d}",
-                f"{newest['forecast']:#,.6g}",
-                f"{newest['forecast'] / newest['price'] - 1:+.2%}",
-                f"{newest['interval']:.0%}: {newest['lower']:#,.6g} to {newest['upper']:#,.6g}",
-                f"{newest['price']:#,.6g}",
-                f"{newest['Date']:%Y-%m-%d}",
-                newest["model_version"],
-            )
-        )
-        if len(section.pictures) < _PICTURES:
-            prices, _ = store.read("prices", symbol)
-            section.pictures.append(to_png(price_forecast_plot(symbol, prices, frame, newest.to_frame().T)))
-    return section
-
-
-def _attention(store: Store, registry: Registry) -> Section:
-    section = Section(
-        "Worth a look",
-        "Whether forecasts are up to date and as good as expected, and whether the features still look as they did in "
-        "training. Dagster's checks ask the same.",
-        "Forecast: mlops forecast --symbol GSPC",
-        ("symbol", "question", "answer", "in numbers"),
-    )
-    for symbol, forecasts in _tables("price_forecast", store):
-        prices, _ = store.read("prices", symbol)
-        late = int((prices["Date"] > forecasts["Date"].max()).sum())
-        numbers = f"newest price of {prices['Date'].iloc[-1]:%Y-%m-%d}, newest forecast {late} days behind"
-        section.rows.append((symbol, "Is the forecast up to date?", _answer(late == 0), numbers))
-        section.rows += [(symbol, *row) for row in _drift(symbol, prices, store, registry)]
-    return section
-
-
-def _drift(symbol: str, prices: pd.DataFrame, store: Store, registry: Registry) -> Iterator[tuple[str, str, str]]:
-    from mlops_dagster.ml import drift
-    from mlops_dagster.ml.forecast_quality import of_newest_horizon
-    from mlops_dagster.ml.forecasting import rows_learned_from
-
-    question = "Do the features look as in training?"
-    try:
-        registered = registry.get(symbol, *(champion_of(symbol, store) or ("",)))
-        data = by_its_recipe(registered, prices)
-        learned, features = rows_learned_from(data, registered.tags["knows_until"]), list(data.features)
-        name, most = next(
-            iter(drift.share_outside(learned[features], data.frame[features].tail(drift.RECENT_ROWS)).items())
-        )
-        numbers = f"{most:.0%} of the last {drift.RECENT_ROWS} values of {name} are unusual"
-        yield question, _answer(most <= drift.MOST_OUTSIDE), numbers
-    except (MlopsError, ValueError) as error:
-        yield question, "not known", str(error)
-    frame = what_is_there("forecast_quality", symbol, store)[0]
-    scored = None if frame is None else of_newest_horizon(frame)
-    if scored is None or len(scored) < drift.RECENT_ROWS:
-        days = 0 if scored is None else len(scored)
-        yield "Is it as good as expected?", "not yet", f"{days} days are scored, {drift.RECENT_ROWS} are needed"
-        return
-    error_drift = drift.error_drift(scored)
-    numbers = f"error of {error_drift.recent:.2%} of the price, expected {error_drift.expected:.2%}"
-    yield "Is it as good as expected?", _answer(not error_drift.ratio > drift.MOST_ERROR), numbers
-    chance = drift.chance_of_so_few_inside(scored)
-    last = scored.tail(drift.COVERAGE_DAYS)
-    numbers = f"{last['inside'].mean():.0%} of {len(last)} days inside, {last['interval'].mean():.0%} expected"
-    yield "Do the intervals hold?", _answer(chance >= drift.UNLIKELY), numbers
-
-
-def _answer(good: bool) -> str:
-    return "yes" if good else LOOK
-
-
-def _quality(store: Store) -> Section:
-    from mlops_dagster.ml.forecast_plots import quality_plot, to_png
-    from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics
-
-    section = Section(
+        ("for", "forecast", "change", "interval", "from the price", "of", "by version"),
+        _forecast,
+        "{1} for {0}: {2} from {4} of {5}; {3}".format,
+        _forecast_picture,
+    ),
+    _Part(
+        "Champions",
+        "The model that each symbol's forecasts are made with.",
+        "Build a model: mlops build-model --symbol GSPC",
+        ("champion", "since", _BETTER, "why", "newest model"),
+        _champion,
+        lambda who, since, better, why, newest: (
+            f"{who} since {since}: {better} {_BETTER}. {_begin(why)}" if since else f"{who}. {_begin(why)}"
+        ),
+    ),
+    _Part(
         "How good forecasts were",
         "Over the last 60 days whose price has come. Better than 'the price stays as it is' means that the squared "
         "error is smaller by that share; below 0 it is larger.",
         "No day that was forecast has come. Earlier days, too: mlops forecast --symbol GSPC --catch-up 60",
-        ("symbol", "days scored", "better than 'the price stays as it is'", "inside the interval", "expected"),
-    )
-    for symbol, frame in _tables("forecast_quality", store):
-        scored = of_newest_horizon(frame)
-        if scored.empty:
-            continue
-        numbers = rolling_metrics(scored)
-        section.rows.append(
-            (
-                symbol,
-                f"{numbers['days_scored']:,.0f}",
-                f"{numbers['skill_vs_persistence_60']:+.2%}",
-                f"{numbers['coverage_60']:.0%}",
-                f"{numbers['interval_60']:.0%}",
-            )
-        )
-        if len(section.pictures) < _PICTURES:
-            section.pictures.append(to_png(quality_plot(symbol, scored)))
-    return section
-
-
-def _champions(store: Store) -> Section:
-    section = Section(
-        "Champions",
-        "The model that each symbol's forecasts are made with.",
-        "Build a model: mlops build-model --symbol GSPC",
-        ("symbol", "champion", "since", "why", "newest model"),
-    )
-    for symbol, history in _tables("champion_model", store):
-        champion = champion_in(history)
-        newest = history.iloc[-1]
-        if champion is None:
-            row = ("none yet", "", f"The gate keeps the newest out: {newest['reason']}")
-        else:
-            since = history[history["promoted"]].iloc[-1]
-            row = (f"version {champion.version}", f"{since['decided_at']:%Y-%m-%d %H:%M}", since["reason"])
-        section.rows.append((symbol, *row, f"version {newest['challenger']}"))
-    return section
-
-
-def _builds(store: Store) -> Section:
-    section = Section(
-        "Builds compared",
-        f"The last {_BUILDS} decisions of each symbol, newest first. Each model is measured on test rows that are new "
-        "to it and to the champion.",
-        "Build a model: mlops build-model --symbol GSPC",
-        ("symbol", "decided at (UTC)", "model", "became champion", "better than 'the price stays as it is'", "why"),
-    )
-    for symbol, history in _tables("champion_model", store):
-        for _, one in history.tail(_BUILDS)[::-1].iterrows():
-            measured = one["challenger_error"] == one["challenger_error"]
-            better = f"{1 - one['challenger_error'] / one['persistence_error']:+.2%}" if measured else "not measured"
-            section.rows.append(
-                (
-                    symbol,
-                    f"{one['decided_at']:%Y-%m-%d %H:%M}",
-                    f"version {one['challenger']}",
-                    "yes" if one["promoted"] else "no",
-                    better,
-                    one["reason"],
-                )
-            )
-    return section
-
-
-def _searches(store: Store) -> Section:
-    section = Section(
+        ("days scored", _BETTER, "inside the interval", "expected"),
+        _quality,
+        f"{{0}} days scored, the last 60: {{1}} {_BETTER}; {{2}} inside the interval, {{3}} expected".format,
+        _quality_picture,
+    ),
+    _Part(
+        "Worth a look",
+        "Whether forecasts are up to date and as good as expected, and whether the features still look as they did in "
+        "training. Dagster's checks ask the same.",
+        "Forecast: mlops forecast --symbol GSPC",
+        ("question", "answer", "in numbers"),
+        _attention,
+        lambda question, answer, said: f"{question} {answer}" + ("" if answer == "yes" else f": {_begin(said)}"),
+    ),
+    _Part(
         "Last searches",
         "The best candidate of each symbol's last search, on validation rows. Only a build decides, on "
         "test rows, whether a model with its parameters becomes champion.",
         "Search: mlops search-model --symbol GSPC",
-        ("symbol", "searched at (UTC)", "on", "candidates", "best parameters", "score"),
-    )
-    for one in latest_searches(store):
-        section.rows.append(
-            (
-                one["symbol"],
-                one["searched_at"][:16].replace("T", " "),
-                "Spark" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else "this machine",
-                f"{one['candidates']:,}",
-                ", ".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
-                f"{one['best_score']:.5g} ({one['scoring']})",
-            )
-        )
-    return section
+        ("searched at (UTC)", "on", "candidates", "best parameters", "score"),
+        _searches,
+        "{0}, the best of {2} candidates: {3}".format,
+    ),
+    _Part(
+        "Builds compared",
+        f"The last {_BUILDS} decisions of each symbol, newest first. Each model is measured on test rows that are new "
+        "to it and to the champion.",
+        "Build a model: mlops build-model --symbol GSPC",
+        ("decided at (UTC)", "model", "became champion", _BETTER, "why"),
+        _builds,
+    ),
+)
 
 
-def latest_searches(store: Store) -> list[dict[str, Any]]:
-    """Return what there is to know about the latest search of each symbol, as JSON values."""
+# ------------------------------------------------------------------------------------------------------- for programs
+
+
+def latest_searches(store: Store, symbols: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return what there is to know about the latest search of each symbol, or of some, as JSON values."""
     found = []
     for pipeline in (pipelines.SEARCH_MODEL, pipelines.CLUSTER_SEARCH_MODEL):
         step = pipeline.steps[-1].name
-        for symbol in store.symbols(step):
+        for symbol in store.symbols(step) if symbols is None else symbols:
             table = store.current(step, symbol)
             if table is not None:
                 found.append(
@@ -288,12 +318,3 @@ def latest_models(store: Store) -> list[dict[str, Any]]:
                 }
             )
     return found
-
-
-def _tables(name: str, store: Store) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield each symbol's table; one that has gone meanwhile is left out."""
-    for symbol in store.symbols(name):
-        try:
-            yield symbol, store.read(name, symbol)[0]
-        except TableNotFound:
-            continue

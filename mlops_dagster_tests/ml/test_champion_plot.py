@@ -40,7 +40,7 @@ def test_every_history_is_a_small_png_with_something_on_it(outcomes):
     png = to_png(champion_plot("ACME", decisions(outcomes)))
     assert len(png) < 18_000
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
-    assert pixels.shape[1] == 504
+    assert pixels.shape[1] == 486
     assert (pixels > 235).mean() > 0.7
     assert (pixels < 100).mean() > 0.003
 

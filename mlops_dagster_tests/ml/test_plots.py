@@ -47,7 +47,7 @@ def test_plots_are_small_pngs_with_something_on_them(results):
         image = Image.open(io.BytesIO(png))
         assert image.format == "PNG"
         assert image.mode == "P"
-        assert image.width == 504
+        assert image.width == 486
         pixels = np.asarray(image.convert("L"))
         # Mostly paper, and ink on it: neither an empty picture nor a palette that went wrong.
         assert (pixels > 235).mean() > 0.7

@@ -55,7 +55,7 @@ def test_what_shows_something_is_drawn_small(name):
     for png in pngs.values():
         assert len(png) < 25_000
         image = Image.open(io.BytesIO(png))
-        assert (image.format, image.mode, image.width) == ("PNG", "P", 504)
+        assert (image.format, image.mode, image.width) == ("PNG", "P", 486)
         pixels = np.asarray(image.convert("L"))
         assert (pixels < 100).mean() > 0.003
 

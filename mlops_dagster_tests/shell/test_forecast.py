@@ -57,8 +57,8 @@ def test_a_champion_forecasts_and_is_served(mlops, home, tmp_path, price_file, m
     assert done.stdout.strip() == f"Written: {(tmp_path / 'state.html').as_uri()}"
     page = (tmp_path / "state.html").read_text()
     assert f"<span>{newest['forecast']:#,.6g}</span>" in page  # the forecast
-    assert "<span>5 days are scored, 20 are needed</span>" in page  # drift
-    assert "of the last 20 values of" in page
+    assert "<span>5 days are scored, 20 are needed.</span>" in page  # drift
+    assert "has drifted most: " in page
     assert "<span>There was no champion before.</span>" in page  # champion and builds
     assert "Nothing yet. Search: mlops search-model" in page
     assert page.count("data:image/png;base64,") == 2

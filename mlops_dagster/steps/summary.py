@@ -1,4 +1,7 @@
-"""What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means."""
+"""What a step measured, as people read it: rounded, per cent where it is a share, each name with what it means.
+
+What belongs here: words and formats, for Dagster's pages and MLflow's. What doesn't: the numbers for programs.
+"""
 
 import re
 from collections.abc import Mapping
@@ -27,11 +30,12 @@ MEANINGS: Mapping[str, str] = {
     "best_score": "the larger the better; errors are negative",
 }
 _SHARES = ("coverage", "interval")
-_INLINE = 1000  # characters of markdown that Dagster's page opens by itself, less one
+INLINE = 1000
+"""From so many characters on Dagster's page hides markdown behind a click."""
 
 
-def summary(metrics: Mapping[str, float]) -> str | None:
-    """Return a markdown table of the metrics that have a meaning here; None if there are none.
+def summary(metrics: Mapping[str, float]) -> str:
+    """Return a markdown table of the metrics that have a meaning here; empty if there are none.
 
     What doesn't fit into the length that Dagster's page shows inline is left out at the end.
 
@@ -52,10 +56,10 @@ def summary(metrics: Mapping[str, float]) -> str | None:
             window = f"last {days[1]} days: " if days else ""
             rows.append(f"\n| {name} | {_written(name, value)} | {window}{meaning} |")
     for row in rows:
-        if len(table) + len(row) >= _INLINE:
+        if len(table) + len(row) >= INLINE:
             break
         table += row
-    return table if rows else None
+    return table if rows else ""
 
 
 def _written(name: str, value: float) -> str:
