@@ -24,6 +24,9 @@ from mlops_dagster_tests.contracts.servers import eventually
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
 both = pytest.mark.parametrize("kind", ["step-existing", "pipes-existing"])
+# What both do by the same code, `compute/submission.py`, is seen on one of them.
+step = pytest.mark.parametrize("kind", ["step-existing"])
+pipes = pytest.mark.parametrize("kind", ["pipes-existing"])
 
 
 def prices(stack, **options):
@@ -82,7 +85,7 @@ def test_an_interrupt_cancels_the_run_and_makes_nothing(kind, new_stack, ws):
     assert staged(stack) == []
 
 
-@both
+@step
 def test_a_cancel_that_is_ignored_is_repeated_until_the_run_is_over(kind, new_stack, ws, monkeypatch):
     stack = new_stack(kind)
     ws.fault("pending")
@@ -97,17 +100,20 @@ def test_a_cancel_that_is_ignored_is_repeated_until_the_run_is_over(kind, new_st
 # ------------------------------------------------------------------------------------------------ states of the run
 
 
-@both
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("kind", "fault", "words"),
     [
-        ({"kind": "skipped"}, "skipped"),
-        ({"kind": "internal_error"}, "internal error"),
-        ({"kind": "result", "result": "SUCCESS_WITH_FAILURES", "message": "one of two"}, "one of two"),
+        ("step-existing", {"kind": "skipped"}, "skipped"),
+        ("pipes-existing", {"kind": "internal_error"}, "internal error"),
+        ("step-existing", {"kind": "result", "result": "SUCCESS_WITH_FAILURES", "message": "one of two"}, "one of two"),
         # Seen at that moment, the run is TERMINATED or still TERMINATING.
-        ({"kind": "kill", "seconds": 0.2}, "/FAILED): the task failed: Task prices failed with message: The Python"),
+        (
+            "pipes-existing",
+            {"kind": "kill", "seconds": 0.2},
+            "/FAILED): the task failed: Task prices failed with message: The Python",
+        ),
     ],
-    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+    ids=["skipped", "internal error", "another result", "killed"],
 )
 def test_whatever_isnt_success_is_a_failure(kind, fault, words, new_stack, ws):
     stack = new_stack(kind)
@@ -117,7 +123,7 @@ def test_whatever_isnt_success_is_a_failure(kind, fault, words, new_stack, ws):
     assert staged(stack) == []
 
 
-@both
+@pipes
 def test_terminating_without_a_result_isnt_the_end(kind, new_stack, ws):
     stack = new_stack(kind)
     ws.fault("terminating", seconds=1)
@@ -129,7 +135,7 @@ def test_terminating_without_a_result_isnt_the_end(kind, new_stack, ws):
 # ----------------------------------------------------------------------------------------------- never two live runs
 
 
-@both
+@step
 def test_a_lost_answer_makes_no_second_run(kind, new_stack, ws):
     stack = new_stack(kind)
     ws.fault("lost_answer", method="POST", path="*/jobs/runs/submit")
@@ -263,7 +269,7 @@ def test_a_retried_step_has_a_run_of_its_own_after_the_first_one_is_over(kind, n
     assert first["end_time"] <= second["start_time"]
 
 
-@both
+@pipes
 def test_what_stays_behind_because_it_is_secret_is_said(kind, new_stack, ws, monkeypatch):
     stack = new_stack(kind)
     monkeypatch.setenv("MLOPS_TRACKING__ENV", '{"MLFLOW_TRACKING_PASSWORD": "hunter2-hunter2"}')
