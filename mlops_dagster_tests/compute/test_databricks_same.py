@@ -146,7 +146,7 @@ def spark_workspace(tmp_path_factory):
         assert not running.live_processes()
 
 
-@pytest.mark.parametrize("kind", ["step-new", "pipes-new", "pipes-serverless"])
+@pytest.mark.parametrize("kind", ["step-new", "pipes-serverless"])
 def test_a_search_on_the_clusters_own_spark_is_the_same_as_here(
     kind, here, new_stack, spark_workspace, tmp_path, mlflow_url, price_file
 ):

@@ -14,9 +14,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 LONG = {"grid": {"n_estimators": [600, 700, 800, 900, 1000], "max_depth": [20, 30, 40, 50]}, "folds": 5}
 
 
-@pytest.mark.parametrize("kind", ["pipes-existing", "step-existing"])
-def test_terminating_a_run_ends_what_it_does_on_databricks(kind, new_stack, ws, mlflow_url):
-    stack = new_stack(kind)
+def test_terminating_a_run_ends_what_it_does_on_databricks(new_stack, ws, mlflow_url):
+    # The button interrupts the step; `test_databricks_guards.py` interrupts both kinds.
+    stack = new_stack("pipes-existing")
     with stack.instance():
         pass
     before = len(ws.runs())
