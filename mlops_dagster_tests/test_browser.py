@@ -8,6 +8,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
 from mlops_dagster import pipelines
+from mlops_dagster.ml.drawing import WIDTH
 from mlops_dagster.shell.report_page import report_page
 from mlops_dagster.steps.state import Section
 from mlops_dagster_tests.contracts.browser import PATIENCE, browsing, find_chromium
@@ -133,10 +134,10 @@ def test_a_launch_with_run_config_leaves_metrics_checks_and_a_forecast(page, ui)
     page.get_by_text("skill_vs_persistence", exact=True).first.wait_for()
     page.get_by_text(re.compile(r'"?n_estimators"?: 7\b')).first.wait_for()
     inline = page.get_by_role("img", name=re.compile("^forecast"))
-    assert eventually(lambda: inline.evaluate("image => image.naturalWidth")) == 504
+    assert eventually(lambda: inline.evaluate("image => image.naturalWidth")) == WIDTH * 72
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_role("dialog").get_by_role("img", name="forecast")
-    assert eventually(lambda: picture.evaluate("image => image.naturalWidth")) == 504
+    assert eventually(lambda: picture.evaluate("image => image.naturalWidth")) == WIDTH * 72
     page.goto(f"{ui.url}/assets/training_set?view=checks")
     page.get_by_text("training_set_leaks_nothing").first.click()
     page.get_by_text("Every training row's truth is known before the first test row.").first.wait_for()
