@@ -55,9 +55,9 @@ def why_not(cell: Cell) -> str | None:
 ALL = [Cell(*values) for values in product(ORCHESTRATORS, COMPUTES, TRACKINGS, STORAGES)]
 CELLS = [cell for cell in ALL if why_not(cell) is None]
 
-# What CI runs of it. The step launcher and Pipes are compared in compute/test_databricks_same.py, Airflow in airflow/.
+# What CI runs of it. The step launcher and Pipes are compared in compute/test_databricks_same.py, Airflow in airflow/,
+# a standalone Spark in stack/test_spark_engine.py.
 SLICE = [
     Cell("Dagster UI and daemon", "Spark Connect", "MLflow server", "S3"),
-    Cell("Dagster CLI", "Spark standalone", "SQLite", "local path"),
     Cell("Databricks job", "the job's cluster", "MLflow server", "volume"),
 ]
