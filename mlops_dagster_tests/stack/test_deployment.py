@@ -207,7 +207,7 @@ def test_links_to_mlflow_on_databricks_lead_to_the_workspace(monkeypatch):
 def test_null_takes_away_what_the_file_has(monkeypatch):
     mine = write(PIPES % "http://127.0.0.1:8765")
     monkeypatch.setenv("MLOPS_DATABRICKS__CLUSTER", '{"serverless": {}}')
-    with pytest.raises(DeploymentError, match="existing, serverless is given"):
+    with pytest.raises(DeploymentError, match="given: existing, serverless"):
         load_deployment(mine)
     monkeypatch.setenv("MLOPS_DATABRICKS__CLUSTER", '{"existing": null, "serverless": {}}')
     assert load_deployment(mine).databricks.cluster.kind == "serverless"
