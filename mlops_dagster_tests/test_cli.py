@@ -209,18 +209,21 @@ def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, t
 
 
 @pytest.mark.slow
-def test_a_launched_job_is_one_that_dagsters_pages_show(mlops, home, tmp_path, price_file, monkeypatch):
+def test_a_launched_job_is_one_that_dagsters_pages_show(home, tmp_path, price_file, monkeypatch):
     monkeypatch.setenv("MLOPS_SYMBOLS", '["ACME"]')
     monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
     monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
     given = tmp_path / "run.yaml"
-    launch = ("launch", "build_model_pipeline", "--symbol", "ACME", "--config", str(given))
+    # A process of its own: the definitions are those of the settings with which they were loaded.
+    launch = [sys.executable, "-m", "mlops_dagster.cli", "launch", "build_model_pipeline", "--symbol", "ACME"]
+    launch += ["--config", str(given)]
+    how = {"capture_output": True, "text": True, "cwd": tmp_path, "check": False}
     given.write_text("ops: {trained_model: {config: {max_depths: 2}}}")
-    refused = mlops(*launch)
+    refused = subprocess.run(launch, **how)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert 'ParameterError config: Received unexpected config entry "max_depths"' in refused.stderr
     given.write_text("ops: {trained_model: {config: {max_depth: 2, n_estimators: 2}}}")
-    done = mlops(*launch)
+    done = subprocess.run(launch, **how)
     assert done.returncode == 0, done.stderr
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         # What the first page and Jobs ask for.
