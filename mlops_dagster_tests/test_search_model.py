@@ -149,6 +149,7 @@ def test_the_same_search_again_is_the_same_data_and_grows_nothing(defs, instance
         ),
         ({"folds": 1}, "folds=1 (int)"),
         ({"cv": "shuffled", "gap": 5}, "gap=5 (int)"),
+        ({"cv": "random"}, "cv='random' (str): give one of chronological, shuffled."),
     ],
 )
 def test_a_bad_grid_fails_the_first_step_before_any_work(defs, instance, home, search, said):
@@ -167,7 +168,6 @@ def test_a_bad_grid_fails_the_first_step_before_any_work(defs, instance, home, s
         {"grid": {"max_deph": [5]}},
         {"ranges": {"max_depth": {"start": 1, "stop": 2}}},
         {"preset": "huge"},
-        {"cv": "random"},
         {"scoring": "rmse"},
         {"candidates": "five"},
     ],
