@@ -53,7 +53,13 @@ class Airflow:
         self.url, self.token, self.home = url, token, home
 
     def call(self, path, method="GET", body=None):
-        return call(f"{self.url}/api/v2{path}", method, body, self.token)
+        """Ask Airflow; again while its SQLite, which takes one writer at a time, is busy."""
+
+        def answer():
+            status, said = call(f"{self.url}/api/v2{path}", method, body, self.token)
+            return None if status == 500 and "Database error" in str(said) else (status, said)
+
+        return eventually(answer, seconds=60)
 
     def trigger(self, dag, conf, run_id=None):
         body = {"logical_date": None, "conf": conf, "dag_run_id": run_id}
