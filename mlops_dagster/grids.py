@@ -98,7 +98,7 @@ class Search:
         return math.prod(len(values) for values in self.grid.values())
 
 
-def check_step(step: Step, given: Mapping[str, object], recipe: str = "honest") -> dict[str, Any]:
+def check_step(step: Step, given: Mapping[str, object], recipe: str = RECIPES[0]) -> dict[str, Any]:
     """Check all that a step is given, alone and together, as every tool does before the first step of a run works.
 
     Parameters

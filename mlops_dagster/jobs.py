@@ -32,8 +32,8 @@ def _job(pipeline: pipelines.Pipeline) -> Any:
 
 def _opens_with(step: pipelines.Step) -> dict[str, Any]:
     if step is pipelines.TRAINED_MODEL:  # the two that people change, instead of an empty page
-        honest = pipelines.RECIPE_DEFAULTS["honest"]
-        return {one.name: honest[one.name] for one in pipelines.FOREST[:2]}
+        forest = pipelines.RECIPE_DEFAULTS[pipelines.TRAINING_SET.defaults["recipe"]]
+        return {one.name: forest[one.name] for one in pipelines.FOREST[:2]}
     return {} if step is pipelines.CHAMPION_MODEL else dict(step.defaults)
 
 

@@ -513,7 +513,7 @@ TRAINING_SET = Step(
     "Recipe `honest` looks only back and keeps a gap of one horizon between training and test rows; recipe "
     "`article` repeats the blog's, whose shuffled split lets the future leak into the training rows.",
     (RECIPE, HORIZON, TEST_SIZE),
-    {"recipe": "honest"},
+    {"recipe": RECIPES[0]},
 )
 TRAINED_MODEL = Step(
     "trained_model",

@@ -130,7 +130,7 @@ def refuse_bad_run(run: dg.DagsterRun, symbol: str) -> None:
         for step in pipelines.STEPS.values():
             if step.name in given:
                 config = given[step.name]
-                recipe = given.get(pipelines.TRAINING_SET.name, {}).get("recipe", "honest")
+                recipe = given.get(pipelines.TRAINING_SET.name, {}).get("recipe", pipelines.RECIPES[0])
                 grids.check_step(
                     step, search_parameters(config) if step.parameters is pipelines.SEARCH else config, recipe
                 )
