@@ -18,11 +18,10 @@ from mlops_dagster.pipelines import (
     PIPELINES,
     STEPS,
     SYMBOL,
-    Kind,
-    Parameter,
     defaults_of,
     explain,
 )
+from mlops_dagster.spec.parameters import Kind, Parameter
 
 TYPES: Mapping[Kind, str] = {
     "integer": "integer",

@@ -44,7 +44,7 @@ def launch(
 def _run_config(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
-    from mlops_dagster.stack import limited_yaml
+    from mlops_dagster.spec import limited_yaml
 
     try:
         given = limited_yaml.load(limited_yaml.text_of(file))

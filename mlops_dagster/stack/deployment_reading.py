@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from mlops_dagster.stack import limited_yaml
+from mlops_dagster.spec import limited_yaml
 from mlops_dagster.stack.secrets import is_secret_name
 from mlops_dagster.stack.setting_problems import say
 

@@ -1,4 +1,4 @@
-"""How much is read at most: what a deployment says of tables of prices, and what holds for every settings file.
+"""How much is read at most of tables of prices: what a deployment says.
 
 Files of others are untrusted: a few kilobytes can say that they hold gigabytes. Real ones are far below the limits.
 """
@@ -6,11 +6,6 @@ Files of others are untrusted: a few kilobytes can say that they hold gigabytes.
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
-
-SETTINGS_BYTES = 256 * 1024
-SETTINGS_DEPTH = 32
-SETTINGS_NODES = 50_000
-"""Names and values of a settings file, each alias counted with all that it stands for."""
 
 _CELL = 1_000  # characters
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.stack import limited_yaml
+from mlops_dagster.spec import limited_yaml
 from mlops_dagster.stack.secrets import redacted
 from mlops_dagster.stack.tracked_run import FOREST_TYPES
 

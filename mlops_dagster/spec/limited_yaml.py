@@ -7,7 +7,10 @@ from typing import Any
 
 import yaml
 
-from mlops_dagster.stack.limits import SETTINGS_BYTES, SETTINGS_DEPTH, SETTINGS_NODES
+SETTINGS_BYTES = 256 * 1024
+SETTINGS_DEPTH = 32
+SETTINGS_NODES = 50_000
+"""Names and values of a settings file, each alias counted with all that it stands for."""
 
 
 class _Loader(yaml.SafeLoader):

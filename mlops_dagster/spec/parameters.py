@@ -1,0 +1,150 @@
+"""What a step takes and what a pipeline is made of, as data that every tool reads. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mlops_dagster.errors import printable, refuse
+
+Kind = Literal["integer", "number", "boolean", "text", "grid"]
+PARAMETER_TYPES: Mapping[Kind, str] = {
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "text": "a text",
+    "grid": "parameters with the values to try",
+}
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a step.
+
+    Parameters
+    ----------
+    name : str
+        As users write it, in every tool.
+    kind : {"integer", "number", "boolean", "text", "grid"}
+        Its type. A boolean is not an integer, a text is not a number, 2.0 is an integer's value only if written ``2``.
+        What a grid says is checked as a whole, see :mod:`mlops_dagster.grids`.
+    description : str
+        One or two sentences for the launchpad and ``--help``.
+    minimum, maximum : float, optional
+        Inclusive bounds of a number.
+    choices : tuple of str, optional
+        What a text may be.
+    whole_above : float, optional
+        Above this a number has to be whole.
+
+    Examples
+    --------
+    >>> Parameter("max_depth", "integer", "", 1, 1000).check(80)
+    80
+    >>> Parameter("max_depth", "integer", "", 1, 1000).check("80")
+    Traceback (most recent call last):
+    ...
+    mlops_dagster.errors.ParameterError: max_depth='80' (str): give an integer from 1 to 1000.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+    whole_above: float | None = None
+
+    @property
+    def domain(self) -> str:
+        """The values that are allowed, in words."""
+        if self.choices is not None:
+            return "one of " + ", ".join(self.choices)
+        words = PARAMETER_TYPES[self.kind]
+        if self.minimum is not None and self.maximum is not None:
+            words += f" from {_number(self.minimum)} to {_number(self.maximum)}"
+        elif self.minimum is not None:
+            words += f" of at least {_number(self.minimum)}"
+        if self.whole_above is not None:
+            words += f", above {_number(self.whole_above)} a whole one"
+        return words
+
+    def check(self, value: object) -> Any:
+        """Return the value as it was given, or raise a :class:`ParameterError`.
+
+        Raises
+        ------
+        ParameterError
+            If the value is of another type or out of bounds. Nothing is ever converted or clipped.
+        """
+        right_type = {
+            "integer": isinstance(value, int) and not isinstance(value, bool),
+            "number": isinstance(value, int | float) and not isinstance(value, bool),
+            "boolean": isinstance(value, bool),
+            "text": isinstance(value, str),
+            "grid": isinstance(value, Mapping),
+        }[self.kind]
+        if not right_type:
+            raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            too_small = self.minimum is not None and value < self.minimum
+            too_large = self.maximum is not None and value > self.maximum
+            broken = self.whole_above is not None and value > self.whole_above and value != int(value)
+            if too_small or too_large or broken:
+                raise refuse(self.name, value, f"give {self.domain}.")
+        if isinstance(value, str) and printable(value) != value:
+            raise refuse(self.name, value, "it has bytes that aren't UTF-8; rename the file or folder.")
+        if self.choices is not None and value not in self.choices:
+            raise refuse(self.name, value, f"give {self.domain}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: its name is the name of its function in ``steps/``, of its table and of its asset.
+
+    The description says what the asset holds. Parameters that are neither given nor in `defaults` are the recipe's, or
+    the deployment's.
+    """
+
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline: its steps in the order in which they run."""
+
+    name: str
+    description: str
+    steps: tuple[Step, ...]
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters of all steps, the last step's first: they are what people change."""
+        return tuple({one.name: one for step in reversed(self.steps) for one in step.parameters}.values())
+
+
+def check_parameters(known: tuple[Parameter, ...], given: Mapping[str, object]) -> dict[str, Any]:
+    """Check parameters one by one; those that are None count as not given and are left out.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name, naming those that exist, and for any bad value.
+    """
+    names = {parameter.name: parameter for parameter in known}
+    for name, value in given.items():
+        if name not in names:
+            raise refuse(name, value, f"there is no such parameter; there are {', '.join(names)}.")
+    return {name: names[name].check(value) for name, value in given.items() if value is not None}
