@@ -10,6 +10,7 @@ from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.provenance import git_commit
+from mlops_dagster.steps.declared.checking import resolve
 from mlops_dagster.steps.declared.versions import declared_code_version
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
@@ -45,12 +46,12 @@ def trained_model(
 
     from mlops_dagster.modeling.card import model_card
     from mlops_dagster.modeling.digest import model_digest
-    from mlops_dagster.modeling.estimators import check_given, make_estimator
+    from mlops_dagster.modeling.estimators import make_estimator
     from mlops_dagster.modeling.evaluation import evaluate
     from mlops_dagster.modeling.plots import pngs_of
     from mlops_dagster.modeling.training_set import TrainingSet
 
-    parameters = check_given(declaration, given)
+    parameters = resolve(declaration, names.TRAINED_MODEL, given)
     estimator = make_estimator(declaration, parameters)
     frame, table = tables.read(names.TRAINING_SET)
     data = TrainingSet.from_table(frame, table.metadata)
@@ -129,7 +130,7 @@ def fit(estimator: Any, data: TrainingSet) -> Any:
     except MlopsError:
         raise
     except Exception as error:
-        texts = [str(name) for name, dtype in data.X_train.dtypes.items() if dtype == object]
+        texts = [str(name) for name, dtype in data.X_train.dtypes.items() if dtype.kind == "O"]
         missing = [str(name) for name in data.X_train.columns[data.X_train.isna().any()]]
         hints = [
             f"{kind}: {', '.join(some[:5])}; encode or fill them in a pipeline (estimator.function), or leave them out"
@@ -139,7 +140,8 @@ def fit(estimator: Any, data: TrainingSet) -> Any:
         cure = f" The features hold {'; '.join(hints)}." if hints else ""
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FitError(
-            f"{type(estimator).__name__} can't be fitted to {len(data.X_train)} rows: {type(error).__name__}: {said}.{cure}"
+            f"{type(estimator).__name__} can't be fitted to {len(data.X_train)} rows: {type(error).__name__}: "
+            f"{said.rstrip('.')}.{cure}"
         ) from error
 
 
