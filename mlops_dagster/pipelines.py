@@ -15,6 +15,7 @@ from mlops_dagster.spec.parameters import Parameter as Parameter
 from mlops_dagster.spec.parameters import Pipeline as Pipeline
 from mlops_dagster.spec.parameters import Step as Step
 from mlops_dagster.spec.parameters import check_parameters as check_parameters
+from mlops_dagster.spec.parameters import explain as describe
 
 # ---------------------------------------------------------------------------------------------------------- symbols
 
@@ -305,16 +306,12 @@ def explain(name: str) -> str:
     >>> explain("n_estimators")
     'How many trees the forest has. Give an integer from 1 to 10000. Default: 100 (article), 200 (honest).'
     """
-    said = PARAMETERS[name]
-    words = [said.description]
-    if said.minimum is not None or said.choices is not None:
-        words.append(f"Give {said.domain}.")
     defaults = defaults_of(name)
     if len(set(defaults.values())) == 1:
-        words.append(f"Default: {next(iter(defaults.values()))}.")
-    elif defaults:
-        words.append("Default: " + ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items()) + ".")
-    return " ".join(words)
+        said = str(next(iter(defaults.values())))
+    else:
+        said = ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items())
+    return describe(PARAMETERS[name], said or None)
 
 
 def resolve_forest(recipe: str, given: Mapping[str, object]) -> dict[str, Any]:

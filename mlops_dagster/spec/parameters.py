@@ -135,6 +135,22 @@ class Pipeline:
         return tuple({one.name: one for step in reversed(self.steps) for one in step.parameters}.values())
 
 
+def explain(parameter: Parameter, default: str | None = None) -> str:
+    """Describe a parameter for forms and ``--help``: what it is, what may be given, what the default is.
+
+    Examples
+    --------
+    >>> explain(Parameter("folds", "integer", "How often.", 2, 50), "5")
+    'How often. Give an integer from 2 to 50. Default: 5.'
+    """
+    words = [parameter.description] if parameter.description else []
+    if parameter.minimum is not None or parameter.choices is not None:
+        words.append(f"Give {parameter.domain}.")
+    if default is not None:
+        words.append(f"Default: {default}.")
+    return " ".join(words)
+
+
 def check_parameters(known: tuple[Parameter, ...], given: Mapping[str, object]) -> dict[str, Any]:
     """Check parameters one by one; those that are None count as not given and are left out.
 

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from mlops_dagster.spec import limited_yaml
+from mlops_dagster.spec.words import model_in, nearest, paths
 from mlops_dagster.stack.secrets import is_secret_name
 from mlops_dagster.stack.setting_problems import say
 
@@ -103,7 +104,7 @@ def _wrong(error: Any, model: type[BaseModel], prefix: str, file: Path | None) -
     place = tuple(str(part) for part in error["loc"] if part != "[key]")
     name = ".".join(place) or "deployment"
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting; {_nearest(place, model)}"
+        return f"{name}: there is no such setting; {nearest(place, model)}"
     if error["type"] == "missing":
         return f"{name} is missing; add it."
     what = str(error["msg"]).removeprefix("Value error, ").rstrip(".") + "."
@@ -129,45 +130,6 @@ def _wrong(error: Any, model: type[BaseModel], prefix: str, file: Path | None) -
     return say(name, value, what)
 
 
-def _nearest(place: tuple[str, ...], model: type[BaseModel]) -> str:
-    """Say which setting was meant: the one with a similar name beside it, or the same name elsewhere."""
-    above, wrong = place[:-1], place[-1]
-    beside = _fields(model, above)
-    begin = ".".join(above) + "." if above else ""
-    if meant := difflib.get_close_matches(wrong.lower(), beside, n=1, cutoff=0.7):
-        return f"did you mean {begin}{meant[0]}?"
-    elsewhere = [".".join(path) for path in _paths(model) if path[-1] == wrong]
-    if elsewhere:
-        return f"it belongs elsewhere: {' or '.join(elsewhere)}."
-    everywhere = {path[-1]: ".".join(path) for path in _paths(model)}
-    if meant := difflib.get_close_matches(wrong.lower(), everywhere, n=1, cutoff=0.85):
-        return f"did you mean {everywhere[meant[0]]}?"
-    return f"{'below ' + '.'.join(above) if above else 'at the top'} there are {', '.join(beside)}."
-
-
-def _fields(model: type[BaseModel], place: tuple[str, ...]) -> list[str]:
-    for part in place:
-        field = model.model_fields.get(part)
-        inner = _model_in(field.annotation) if field is not None else model
-        if inner is None:
-            return []
-        model = inner
-    return list(model.model_fields)
-
-
-def _paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, field in model.model_fields.items():
-        yield (*above, name)
-        if (inner := _model_in(field.annotation)) is not None:
-            yield from _paths(inner, (*above, name))
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in typing.get_args(annotation) if (found := _model_in(part)) is not None), None)
-
-
 def variable_of(place: tuple[str, ...], prefix: str, given: Mapping[str, str]) -> str | None:
     """Return the environment variable that says a setting, if one does: its own, or that of a section it is in."""
     known = {name.upper(): name for name in given}
@@ -188,7 +150,7 @@ def unreadable_variables(given: Mapping[str, str], model: type[BaseModel], prefi
     ['MLOPS_SYMBOLS=\'GSPC,IXIC\' is no list; write MLOPS_SYMBOLS=\'["GSPC", "IXIC"]\'.']
     """
     found = []
-    for path in _paths(model):
+    for path in paths(model):
         name = variable_of(path, prefix, given)
         field = _field(model, path)
         if name is None or len(name.removeprefix(prefix).split("__")) != len(path) or field is None:
@@ -205,14 +167,14 @@ def unreadable_variables(given: Mapping[str, str], model: type[BaseModel], prefi
         if list in kinds:
             meant = json.dumps([part.strip() for part in given[name][:200].strip("[]").split(",")])
             found.append(f"{name}={given[name][:200]!r} is no list; write {name}='{meant}'.")
-        elif dict in kinds or _model_in(field.annotation) is not None:
+        elif dict in kinds or model_in(field.annotation) is not None:
             found.append(f'{name} is no object; write it as JSON: {name}=\'{{"name": "value"}}\'.')
     return found
 
 
 def _field(model: type[BaseModel], path: tuple[str, ...]) -> Any:
     for part in path[:-1]:
-        inner = _model_in(model.model_fields[part].annotation)
+        inner = model_in(model.model_fields[part].annotation)
         if inner is None:
             return None
         model = inner

@@ -1,0 +1,97 @@
+"""What a declaration says that is right by itself, and wrong beside something else that it says."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+
+from mlops_dagster.spec.model import NAME, Declaration
+
+
+def contradictions(said: Declaration) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Find what is right by itself and wrong beside something else: where it stands, and a sentence with the cure."""
+    columns = None if isinstance(said.contract, str) else list(said.contract)
+
+    def refers(place: Sequence[str | int], column: str | None) -> Iterator[tuple[Sequence[str | int], str]]:
+        if column is not None and columns is not None and column not in columns:
+            meant = difflib.get_close_matches(column, columns, n=1)
+            cure = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(columns)}."
+            yield place, f"{'.'.join(map(str, place))}={column!r}: the contract has no such column; {cure}"
+
+    yield from refers(["target", "column"], said.target.column)
+    yield from refers(["time"], said.time)
+    yield from refers(["group"], said.group)
+    for at, column in enumerate(said.key):
+        yield from refers(["key", at], column)
+    for at, column in enumerate(said.gate.slices):
+        yield from refers(["gate", "slices", at], column)
+    if isinstance(said.features, list):
+        for at, column in enumerate(said.features):
+            yield from refers(["features", at], column)
+            if column == said.target.column and said.target.horizon is None:
+                yield (
+                    ["features", at],
+                    f"features: {column} is the target; a model that is told the answer learns nothing.",
+                )
+    if said.partitions and not by_path(said):
+        yield from refers(["partitions", "name"], said.partitions.name)
+    cv = said.search.cv.kind if said.search else None
+    for column, needs, place, kind in (
+        ("time", said.split.kind == "chronological", ["split", "kind"], said.split.kind),
+        ("group", said.split.kind == "group", ["split", "kind"], said.split.kind),
+        ("time", cv == "chronological", ["search", "cv", "kind"], cv),
+        ("group", cv == "group", ["search", "cv", "kind"], cv),
+        ("time", said.target.horizon is not None, ["target", "horizon"], said.target.horizon),
+        ("time", said.baseline.kind in ("persistence", "seasonal_naive"), ["baseline", "kind"], said.baseline.kind),
+    ):
+        if needs and getattr(said, column) is None:
+            yield place, f"{'.'.join(place)}={kind!r} needs `{column}`: name the column."
+    ahead = said.target.horizon is not None
+    if said.target.learn != "value" and not ahead:
+        yield ["target", "learn"], f"target.learn={said.target.learn!r} is for forecasts: give target.horizon, too."
+    if said.baseline.kind in ("persistence", "seasonal_naive") and not ahead:
+        yield ["baseline"], f"baseline.kind={said.baseline.kind!r} is for forecasts: give target.horizon, or another."
+    classes = said.task == "classification"
+    if classes and ahead:
+        yield ["target", "horizon"], "target.horizon is for task regression: forecasts of classes aren't there."
+    only = {"mean": False, "median": False, "prior": True, "stratified": True}
+    if only.get(said.baseline.kind, classes) != classes:
+        yield ["baseline"], f"baseline.kind={said.baseline.kind!r} isn't for task {said.task}."
+    for place, kind in ((["split", "kind"], said.split.kind), (["search", "cv", "kind"], cv)):
+        if kind == "stratified" and not classes:
+            yield place, f"{'.'.join(place)}='stratified' needs classes; the task is regression."
+    for at, one in enumerate(said.predictions.output if said.predictions else []):
+        if (one in ("class", "probabilities")) != classes:
+            yield ["predictions", "output", at], f"predictions.output: {one} isn't for task {said.task}."
+    for name in said.parameters:
+        if not NAME.fullmatch(name):
+            yield (
+                ["parameters", name],
+                f"parameters.{name}: give small letters, digits and _; `argument` has the estimator's.",
+            )
+    if said.search:
+        for preset, grid in said.search.presets.items():
+            for name in grid:
+                if name not in said.parameters:
+                    meant = difflib.get_close_matches(name, said.parameters, n=1)
+                    cure = (
+                        f"did you mean {meant[0]}?" if meant else f"there are {', '.join(said.parameters) or 'none'}."
+                    )
+                    yield (
+                        ["search", "presets", preset, name],
+                        f"search.presets.{preset}.{name}: no such parameter; {cure}",
+                    )
+    if said.gate.metric is not None and said.gate.metric not in said.metrics:
+        yield ["gate", "metric"], f"gate.metric={said.gate.metric!r} isn't among metrics: {', '.join(said.metrics)}."
+
+
+def by_path(said: Declaration) -> bool:
+    """Whether each partition is a file of its own, or a query."""
+    name = said.partitions.name if said.partitions else ""
+    data = said.data
+    if data.files is not None:
+        return "{" + name + "}" in data.files.path
+    if data.sql is not None:
+        return re.search(rf":{name}\b", data.sql.query) is not None
+    return data.function is not None

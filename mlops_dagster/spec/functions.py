@@ -1,0 +1,112 @@
+"""The user's own functions: those beside a declaration, and those of packages."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mlops_dagster.errors import MlopsError, refuse
+from mlops_dagster.spec.model import Declaration
+
+
+class UserCodeError(MlopsError):
+    """Code of the user's own can't be imported, or has failed; the message says which and why."""
+
+
+def load_function(declaration: Declaration, said: str) -> Any:
+    """Return what ``.module:name`` (a file beside the declaration) or ``package.module:name`` says.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such file, package or name.
+    UserCodeError
+        If importing it fails.
+    """
+    where, _, name = said.partition(":")
+    module = _beside(declaration, where, said) if where.startswith(".") else _packaged(where, said)
+    if not hasattr(module, name):
+        there = [one for one in vars(module) if not one.startswith("_")]
+        meant = difflib.get_close_matches(name, there, n=1)
+        cure = f"{where} has no {name}; " + (f"did you mean {meant[0]}?" if meant else "write it there.")
+        raise refuse("function", said, cure)
+    return getattr(module, name)
+
+
+def load_class(declaration: Declaration, path: str) -> Any:
+    """Return the class at an import path, of a file beside the declaration if it begins with a dot."""
+    where, _, name = path.rpartition(".")
+    return load_function(declaration, f"{where}:{name}")
+
+
+def _beside(declaration: Declaration, where: str, said: str) -> ModuleType:
+    file = declaration.folder.joinpath(*where[1:].split(".")).with_suffix(".py")
+    if not file.is_file():
+        raise refuse("function", said, f"there is no file {file}; write it, or name another.")
+    # Two models may each have a `model.py`, and in Dagster's UI a file that has changed is read anew.
+    name = f"mlops_dagster_models.{declaration.name}.{file.stem}"
+    content = (str(file.resolve()), hashlib.sha256(file.read_bytes()).hexdigest())
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__content__", None) == content:
+        return known
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise refuse("function", said, f"{file} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    module.__content__ = content  # type: ignore[attr-defined]
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserCodeError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line(error: Exception, file: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    at, line = error.__traceback__, ""
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == str(file):
+            line = f":{at.tb_lineno}"
+        at = at.tb_next
+    return line
+
+
+def _packaged(where: str, said: str) -> ModuleType:
+    try:
+        return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        raise refuse("function", said, f"there is no module {error.name}; install it, or mend the path.") from None
+    except Exception as error:
+        raise UserCodeError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
+
+
+def calling(what: str, function: Any, *arguments: Any, **named: Any) -> Any:
+    """Call a user's function; what it raises is said with the file and the line in which it did.
+
+    Raises
+    ------
+    UserCodeError
+        If it raises anything but an error of ours.
+    """
+    try:
+        return function(*arguments, **named)
+    except MlopsError:
+        raise
+    except Exception as error:
+        code = getattr(function, "__code__", None)
+        file = Path(code.co_filename) if code else Path(str(function))
+        raise UserCodeError(f"{what}: {file}{_line(error, file)}: {type(error).__name__}: {error}") from error
+
+
+def sources_of(declaration: Declaration) -> list[Path]:
+    """Return the files that decide what a model is, beside the data: the declaration and the Python beside it."""
+    return sorted(file for file in declaration.folder.glob("*") if file.suffix in (".py", ".yaml"))

@@ -1,0 +1,67 @@
+"""The models that a project declares: where their folders are, and finding one by its name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from mlops_dagster.errors import refuse
+from mlops_dagster.spec import limited_yaml
+from mlops_dagster.spec.model import NAME, Declaration
+from mlops_dagster.spec.reading import FILE, TYPE, read_declaration
+
+
+def defs_folder(start: Path | None = None) -> Path:
+    """Return the folder of a project's declarations.
+
+    It is ``defs`` of the working directory or of a folder above it, or where a ``pyproject.toml`` with
+    ``[tool.dg.project]`` says; of several the nearest.
+    """
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        if (folder / "defs").is_dir():
+            return folder / "defs"
+        project = folder / "pyproject.toml"
+        if project.is_file() and (root := _root_module(project)):
+            places = [folder / "src" / root / "defs", folder / root / "defs"]
+            return next((place for place in places if place.is_dir()), places[1])
+    return here / "defs"
+
+
+def _root_module(project: Path) -> str | None:
+    # Python 3.10 has no parser of TOML; the name stands on a line of its own.
+    found = re.search(
+        r'^\[tool\.dg\.project\][^\[]*?^root_module\s*=\s*"([\w.]+)"', limited_yaml.text_of(project), re.M
+    )
+    return found[1].replace(".", "/") if found else None
+
+
+def model_names(defs: Path | None = None) -> list[str]:
+    """Return the names of the models that a project declares, sorted."""
+    folder = defs or defs_folder()
+    return sorted(file.parent.name for file in folder.glob(f"*/{FILE}") if _is_ours(file))
+
+
+def _is_ours(file: Path) -> bool:
+    return re.search(rf"^type:\s*['\"]?{re.escape(TYPE)}['\"]?\s*(#.*)?$", limited_yaml.text_of(file), re.M) is not None
+
+
+def find_model(name: str, defs: Path | None = None) -> Declaration:
+    """Read the declaration of a project's model.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such model, or its declaration is wrong.
+    """
+    folder = defs or defs_folder()
+    if NAME.fullmatch(name) and (folder / name / FILE).is_file():
+        return read_declaration(folder / name / FILE)
+    names = model_names(folder)
+    meant = difflib.get_close_matches(name, names, n=1)
+    there = (
+        f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}." if names else "there are none yet."
+    )
+    cure = f"no such model is declared in {folder}; {there} Make one: mlops new NAME --data FILE --target COLUMN."
+    raise refuse("model", name, cure)

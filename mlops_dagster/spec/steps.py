@@ -1,0 +1,211 @@
+"""From a declaration to its steps and pipelines: what every tool shows and asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlops_dagster.spec.model import Declaration, ModelParameter
+from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step
+
+ALL = "all"
+"""The partition of a model that has none."""
+
+DATA, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL = "data", "training_set", "trained_model", "champion_model"
+PREDICTIONS, PREDICTION_QUALITY, GRID_SEARCH_RESULTS = "predictions", "prediction_quality", "grid_search_results"
+
+_KINDS: Mapping[type, Kind] = {bool: "boolean", int: "integer", float: "number", str: "text"}
+
+
+def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
+    """Return what there is to run for a model, by the article's names behind the model's own."""
+    steps = steps_of(declaration)
+    what = declaration.name
+
+    def pipeline(name: str, description: str, *names: str) -> Pipeline:
+        return Pipeline(f"{what}_{name}", description, tuple(steps[one] for one in names))
+
+    found = [
+        pipeline(
+            "build_model_pipeline",
+            f"For {what}: its data, the training set, a trained model, and which model is the champion.",
+            *(DATA, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL),
+        )
+    ]
+    if declaration.search:
+        about = f"For {what}: its data, the training set, and a grid search on this machine."
+        found.append(pipeline("search_model_pipeline", about, DATA, TRAINING_SET, GRID_SEARCH_RESULTS))
+    if declaration.predictions:
+        about = f"With the champion of {what}: its data, predictions, and how good earlier ones were."
+        found.append(pipeline("predict_pipeline", about, DATA, PREDICTIONS, PREDICTION_QUALITY))
+    return tuple(found)
+
+
+def steps_of(declaration: Declaration) -> dict[str, Step]:
+    """Return the steps of a model by name, in an order in which they can run."""
+    target = declaration.target
+    what = f"{target.column}" + (f", {target.horizon} rows ahead" if target.horizon else "")
+    steps = [
+        Step(
+            DATA,
+            f"The rows that {declaration.name} is made from, checked against the contract.\n\n"
+            "Rows that break the contract are refused as a whole; nothing is filled in.",
+            _data_parameters(declaration),
+        ),
+        Step(
+            TRAINING_SET,
+            f"Features, target ({what}) and split ({declaration.split.kind}) of each row.",
+            *_training_set_parameters(declaration),
+        ),
+        Step(
+            TRAINED_MODEL,
+            f"A model that predicts {what}, evaluated on rows it has never seen.\n\n"
+            "The model, its parameters, metrics and plots are in MLflow; the predictions of the test rows are a table.",
+            parameters_of(declaration),
+            {name: one.default for name, one in declaration.parameters.items() if one.default is not None},
+        ),
+        Step(
+            CHAMPION_MODEL,
+            "The model that predictions are made with, and every decision that made it so, one row each.\n\n"
+            "The newest model takes the place only if it is better than the one before, on the same rows that neither "
+            "has learned from, and keeps the rules. The table is the truth; MLflow's alias `champion` follows it.",
+            *_gate_parameters(declaration),
+        ),
+    ]
+    if declaration.search:
+        steps.append(
+            Step(
+                GRID_SEARCH_RESULTS,
+                "Every candidate of a grid of parameters with its cross-validated scores, one row each.\n\n"
+                "The scores are exactly those of scikit-learn's `GridSearchCV`, on the training rows alone.",
+                *_search_parameters(declaration),
+            )
+        )
+    if declaration.predictions:
+        steps += [
+            Step(
+                PREDICTIONS,
+                f"What the champion says of {what}, one row per prediction.\n\n"
+                "The table only grows: a prediction that was made is never rewritten, nor is the same one made twice.",
+                *_prediction_parameters(declaration),
+            ),
+            Step(
+                PREDICTION_QUALITY,
+                "Each prediction whose truth has come, with the truth, one row each. As long as none has come it has "
+                "no rows.",
+                (),
+            ),
+        ]
+    return {step.name: step for step in steps}
+
+
+def parameters_of(declaration: Declaration) -> tuple[Parameter, ...]:
+    """Return the parameters of the estimator as they are declared; its own bounds may be narrower."""
+    return tuple(_parameter(name, one) for name, one in declaration.parameters.items())
+
+
+def _parameter(name: str, said: ModelParameter) -> Parameter:
+    kind: Kind = said.type or ("text" if said.default is None else _KINDS[type(said.default)])
+    return Parameter(
+        name,
+        kind,
+        said.description,
+        minimum=said.minimum,
+        maximum=said.maximum,
+        choices=None if said.choices is None else tuple(said.choices),
+    )
+
+
+def _data_parameters(declaration: Declaration) -> tuple[Parameter, ...]:
+    if declaration.data.files is None:
+        return ()
+    said = "Other files than the declaration's, of the same form: a path, a glob of several, or a URL."
+    return (Parameter("path", "text", said),)
+
+
+def _training_set_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    parameters, defaults = [], {}
+    if declaration.split.kind != "column":
+        said = "The share of the rows that is kept for testing."
+        parameters.append(Parameter("test_size", "number", said, minimum=0.01, maximum=0.9))
+        defaults["test_size"] = declaration.split.test_size
+    if declaration.target.horizon is not None:
+        said = "How many rows ahead the forecast looks."
+        parameters.append(Parameter("horizon", "integer", said, minimum=1, maximum=100_000))
+        defaults["horizon"] = declaration.target.horizon
+    return tuple(parameters), defaults
+
+
+def _gate_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    gate = declaration.gate
+    metric = gate.metric or declaration.metrics[0]
+    parameters = (
+        Parameter("margin", "number", f"By how much {metric} has to be better than the champion's.", minimum=0),
+        Parameter(
+            "confidence",
+            "number",
+            "How sure it has to be that the difference isn't luck, by a paired bootstrap over the test rows. Not "
+            "given: the difference itself is enough.",
+            minimum=0.5,
+            maximum=0.9999,
+        ),
+        Parameter(
+            "beat_baseline",
+            "boolean",
+            f"Whether the challenger has to be better than the baseline ({declaration.baseline.kind}), too.",
+        ),
+        Parameter(
+            "allow_leaks",
+            "boolean",
+            "Whether a model may become the champion that has learned from what it is tested on.",
+        ),
+    )
+    defaults = {one.name: getattr(gate, one.name) for one in parameters}
+    return parameters, {name: value for name, value in defaults.items() if value is not None}
+
+
+def _search_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    search = declaration.search
+    if search is None:
+        raise LookupError("there is no search")
+    presets = tuple(search.presets)
+    parameters = [
+        Parameter("preset", "text", "A ready-made grid of the declaration.", choices=presets),
+        Parameter(
+            "grid",
+            "grid",
+            "A grid of your own in place of a preset: parameters with a list of values, or with a range {start, stop, "
+            "step} that includes its stop. Every combination is a candidate.",
+        ),
+    ]
+    defaults: dict[str, Any] = {"preset": presets[0]}
+    if search.cv.kind != "splitter":
+        said = "How many times each candidate is fitted and scored."
+        parameters.append(Parameter("folds", "integer", said, minimum=2, maximum=50))
+        defaults["folds"] = search.cv.folds
+    scoring = "What makes a candidate good, by scikit-learn's name; the larger the better."
+    parameters.append(Parameter("scoring", "text", scoring))
+    defaults["scoring"] = search.scoring or declaration.metrics[0]
+    return tuple(parameters), defaults
+
+
+def _prediction_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    said = declaration.predictions
+    if said is None or "interval" not in said.output:
+        return (), {}
+    about = "How sure the prediction interval is: the share of truths that it is meant to hold."
+    return (Parameter("interval", "number", about, minimum=0.5, maximum=0.99),), {"interval": said.interval}
+
+
+def resolve(declaration: Declaration, step: str, given: Mapping[str, object]) -> dict[str, Any]:
+    """Return a step's parameters, checked, with the declaration's where none is given.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name or a bad value.
+    """
+    from mlops_dagster.spec.parameters import check_parameters
+
+    one = steps_of(declaration)[step]
+    return {**one.defaults, **check_parameters(one.parameters, given)}
