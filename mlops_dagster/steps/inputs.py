@@ -5,7 +5,7 @@ Without it two runs of one symbol at the same time would mix: a step would read 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
@@ -29,8 +29,8 @@ class Inputs:
     made : mapping, optional
         What the caller's run has made so far, see :data:`Pins`. A step takes from it what it reads; a table that isn't
         among it is read as it is when it is first asked for.
-    known : iterable of str
-        The tables that there are.
+    known : collection of str, optional
+        The tables there are. Not given: those of prices' pipelines.
 
     Raises
     ------
@@ -44,7 +44,7 @@ class Inputs:
     """
 
     def __init__(
-        self, symbol: str, store: Store, made: Pins | None = None, known: Iterable[str] = tuple(pipelines.STEPS)
+        self, symbol: str, store: Store, made: Pins | None = None, *, known: Collection[str] = pipelines.STEPS
     ) -> None:
         self.symbol, self.store, self._made = symbol, store, check_pins(made or {}, known)
         self._read: dict[str, tuple[pd.DataFrame, TableVersion]] = {}
@@ -83,7 +83,7 @@ def pin_of(table: TableVersion) -> dict[str, Any]:
     return {"version": table.version, "digest": table.digest}
 
 
-def check_pins(given: object, known: Iterable[str] = tuple(pipelines.STEPS)) -> dict[str, dict[str, Any]]:
+def check_pins(given: object, known: Collection[str] = pipelines.STEPS) -> dict[str, dict[str, Any]]:
     """Refuse what doesn't name versions of tables.
 
     Raises

@@ -144,7 +144,7 @@ STEP_SOURCES: Mapping[str, tuple[str, ...]] = {
     "prices": ("ml/prices.py", "stack/sources.py"),
     "training_set": ("ml/features.py", "ml/splits.py", "ml/recipes.py"),
     "trained_model": ("ml/model.py", "ml/evaluation.py", "pipelines.py"),
-    "champion_model": ("ml/gate.py", "steps/promotion.py", "steps/champion.py"),
+    "champion_model": ("ml/gate.py", "steps/price_models.py", "steps/promotion.py", "steps/champion.py"),
     "price_forecast": ("ml/forecasting.py", "steps/forecast.py"),
     "forecast_quality": ("ml/forecast_quality.py",),
     "grid_search_results": ("ml/search.py", "ml/grid_search", "grids.py"),
