@@ -68,7 +68,7 @@ def training_set(
         The table keeps its last good version.
     """
     parameters = names.resolve(declaration, names.TRAINING_SET, given)
-    tables = Inputs(partition, store, inputs, names.steps_of(declaration))
+    tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
     from mlops_dagster.modeling.training_set import find_leaks, make_training_set
 

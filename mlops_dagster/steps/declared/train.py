@@ -42,7 +42,7 @@ def trained_model(
     ParameterError, UserCodeError, FitError, TableNotFound, StoreError, TrackingError
         The table keeps its last good version; the MLflow run, if it was begun, ends FAILED.
     """
-    tables = Inputs(partition, store, inputs, names.steps_of(declaration))
+    tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
     from mlops_dagster.modeling.card import model_card
     from mlops_dagster.modeling.digest import model_digest
