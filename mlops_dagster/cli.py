@@ -23,11 +23,9 @@ from mlops_dagster.shell import (
     bundle,
     cache,
     champion,
-    check,
     deployments,
     forecast,
     launch,
-    models,
     parity,
     report,
     search,
@@ -50,7 +48,6 @@ from mlops_dagster.stack.files import said_by_the_disk
 
 app = typer.Typer(
     name="mlops",
-    cls=models.Commands,
     suggest_commands=False,  # click does it, too
     help="Train scikit-learn models on daily prices. Every command runs the same steps as the Dagster assets.",
     no_args_is_help=True,
@@ -67,8 +64,6 @@ app.command()(forecast.forecast)
 app.command()(serve.serve)
 app.command("search-model")(search.search_model)
 app.command("cluster-search-model")(search.cluster_search_model)
-app.command()(models.predict)
-app.command()(check.check)
 app.command()(one_step.step)
 app.command()(report.report)
 
