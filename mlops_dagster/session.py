@@ -150,7 +150,9 @@ class Session:
             "progress": progress,
         }
         wanted = inspect.signature(function).parameters
-        return function(model, partition, given, **{name: tool for name, tool in tools.items() if name in wanted})
+        given_tools = {name: tool for name, tool in tools.items() if name in wanted}
+        report: steps.StepReport = function(model, partition, given, **given_tools)
+        return report
 
     def spark(self) -> Any:
         """Return the engine that grows trees on the deployment's Spark."""

@@ -79,16 +79,12 @@ def declared(attributes: Mapping[str, Any], file: Path, node: yaml.Node | None =
 
 def _of_one_place(error: ValidationError) -> Iterator[Any]:
     """Return what is wrong, of a value that could be several things only what goes deepest."""
-    found = [
-        {**one, "loc": tuple(part for part in one["loc"] if not _is_a_type(part))}
-        for one in error.errors(include_url=False)
-    ]
-    places = [one["loc"] for one in found]
-    for at, one in enumerate(found):
-        place = one["loc"]
+    errors = error.errors(include_url=False)
+    places = [tuple(part for part in one["loc"] if not _is_a_type(part)) for one in errors]
+    for at, (one, place) in enumerate(zip(errors, places, strict=True)):
         deeper = any(len(other) > len(place) and other[: len(place)] == place for other in places)
         if not deeper and place not in places[:at]:
-            yield one
+            yield {**one, "loc": place}
 
 
 def _is_a_type(part: Any) -> bool:
