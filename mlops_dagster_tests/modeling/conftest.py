@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
+from mlops_dagster.modeling.training_set import make_training_set
 from mlops_dagster.spec.model import Declaration
 
 
@@ -60,6 +61,16 @@ def lagged(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def ahead(table):
+    """The next sales of the same shop."""
+    return lagged(table).assign(next=table.groupby("shop")["sales"].shift(-1))
+
+
+def scaled(table):
+    """Everything by the mean of all rows."""
+    return table[["bmi", "bp"]] / table[["bmi", "bp"]].mean()
+
+
 @pytest.fixture(scope="session")
 def demand() -> pd.DataFrame:
     """Two shops' sales of 300 days with a weekly pattern; one opens 40 days later, and has a day without a number."""
@@ -72,3 +83,13 @@ def demand() -> pd.DataFrame:
     table = pd.concat(shops).sort_values("day", kind="stable").reset_index(drop=True)
     table.loc[(table["shop"] == "south") & (table["day"] == "2024-06-01"), "sales"] = np.nan
     return table
+
+
+FORECAST = {"column": "sales", "horizon": 7, "learn": "difference"}
+
+
+def forecast(demand, target=FORECAST, *, function=lagged, given=None, **said):
+    """Make a training set of all shops' sales."""
+    base = {"features": ".features:make", "time": "day", "group": "shop", "split": {"kind": "chronological"}}
+    declaration = declare(demand, target, **(base | said))
+    return make_training_set(declaration, demand, features=function, **(given or {}))

@@ -9,16 +9,7 @@ from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.modeling.features import features_that_look_at_other_rows
 from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
 from mlops_dagster.stack.store import Store
-from mlops_dagster_tests.modeling.conftest import declare, lagged
-
-FORECAST = {"column": "sales", "horizon": 7, "learn": "difference"}
-
-
-def forecast(demand, target=FORECAST, *, function=lagged, given=None, **said):
-    """Make a training set of all shops' sales."""
-    base = {"features": ".features:make", "time": "day", "group": "shop", "split": {"kind": "chronological"}}
-    declaration = declare(demand, target, **(base | said))
-    return make_training_set(declaration, demand, features=function, **(given or {}))
+from mlops_dagster_tests.modeling.conftest import FORECAST, ahead, declare, forecast, scaled
 
 
 def test_rows_are_split_and_seen_as_scikit_learn_does_it(cancer, diabetes):
@@ -112,16 +103,6 @@ def test_classes_keep_their_type_where_a_missing_one_makes_them_floats(iris):
         assert repr(made.classes) == repr(classes)
         assert made.y_train.dtype == type(classes[0])
         assert repr(made.positive) == repr(classes[1])
-
-
-def ahead(table):
-    """The next sales of the same shop."""
-    return lagged(table).assign(next=table.groupby("shop")["sales"].shift(-1))
-
-
-def scaled(table):
-    """Everything by the mean of all rows."""
-    return table[["bmi", "bp"]] / table[["bmi", "bp"]].mean()
 
 
 def test_features_that_look_at_other_rows_are_refused_or_said(demand, diabetes):
