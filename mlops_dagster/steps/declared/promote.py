@@ -51,7 +51,7 @@ def champion_model(
     rules = {**declaration.gate.model_dump(), **names.resolve(declaration, names.CHAMPION_MODEL, given)}
     rules["metric"] = rules["metric"] or declaration.metrics[0]
     registry = tracker.registry
-    tables = Inputs(partition, store, inputs, names.steps_of(declaration))
+    tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
         return _judge(declaration, rules, history, tables, registry)
@@ -138,7 +138,7 @@ def _answers(
 ) -> tuple[Answers, str | None]:
     """Ask everybody about the same rows; also say why the champion can't be used, if so."""
     from mlops_dagster.modeling import gate
-    from mlops_dagster.modeling.evaluation import baseline_outputs
+    from mlops_dagster.modeling.baselines import baseline_outputs
     from mlops_dagster.modeling.resampling import units_of
 
     theirs = None if rival is None else _learned(rival[1], data, digest, tables)
@@ -151,12 +151,13 @@ def _answers(
             champion = _outputs(rival[0], replace(theirs, classes=data.classes, positive=data.positive), its_rows)
         except CannotPredict as error:
             problem = str(error)
+    guess = declaration.baseline.function
     answers = gate.Answers(
         rows=rows,
         truth=data.truth(rows),
         units=units_of(data, rows),
         challenger=_outputs(model, data, rows),
-        baseline=baseline_outputs(declaration, data, rows),
+        baseline=baseline_outputs(declaration, data, rows, load_function(declaration, guess) if guess else None),
         champion=champion,
     )
     return answers, problem
