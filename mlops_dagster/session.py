@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from mlops_dagster.errors import refuse
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.deployment import Deployment
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
@@ -33,18 +35,28 @@ class Session:
         Not given: the deployment's.
     tracker : Tracker, optional
         Not given: our own, for the deployment's MLflow.
+    model : Declaration, optional
+        Whose steps are run, with tables, an experiment and registered models of its own. Not given: the models of
+        daily prices.
     """
 
     def __init__(
-        self, deployment: Deployment, origin: Origin, *, store: Store | None = None, tracker: Tracker | None = None
+        self,
+        deployment: Deployment,
+        origin: Origin,
+        *,
+        store: Store | None = None,
+        tracker: Tracker | None = None,
+        model: Declaration | None = None,
     ) -> None:
         from mlops_dagster.stack.store import store_of
         from mlops_dagster.stack.tracking import MlflowTracker
 
         self.deployment = deployment
         self.origin = origin
-        self.store = store or store_of(deployment)
-        self.tracker = tracker or MlflowTracker(**deployment.tracker_settings())
+        self.model = model
+        self.store = store or store_of(deployment, model)
+        self.tracker = tracker or MlflowTracker(**deployment.tracker_settings(model))
         self._opened = ExitStack()
         self._spark: Any = None
 
@@ -70,9 +82,9 @@ class Session:
         Parameters
         ----------
         step : str
-            One of the steps of `pipelines.PIPELINES`, for example ``trained_model``.
+            One of the steps of `pipelines.PIPELINES`, or of the model, for example ``trained_model``.
         symbol : str
-            For example ``GSPC``.
+            For example ``GSPC``; the partition of a model, ``all`` if it has none.
         given : mapping
             The step's parameters. None counts as not given.
         inputs : mapping, optional
@@ -88,6 +100,8 @@ class Session:
             If the step fails, as its own function says.
         """
         deployment, store = self.deployment, self.store
+        if self.model is not None:
+            return self._run_declared(self.model, step, symbol, given, inputs, progress)
         if step == pipelines.PRICES.name:
             return steps.prices(symbol, deployment.price_parameters(dict(given)), store=store, limits=deployment.limits)
         if step == pipelines.TRAINING_SET.name:
@@ -113,6 +127,32 @@ class Session:
         if step == pipelines.SPARK_GRID_SEARCH_RESULTS.name:
             return steps.spark_grid_search_results(symbol, given, **searching, engine=self.spark())
         raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
+
+    def _run_declared(
+        self,
+        model: Declaration,
+        step: str,
+        partition: str,
+        given: Mapping[str, object],
+        inputs: Pins | None,
+        progress: Any,
+    ) -> steps.StepReport:
+        from mlops_dagster.steps.declared import step_function
+
+        function = step_function(model, step)
+        tools = {
+            "store": self.store,
+            "tracker": self.tracker,
+            "origin": self.origin,
+            "inputs": inputs,
+            "limits": self.deployment.limits,
+            "cache": self.deployment.state_dir / steps.SEARCH_CACHE,
+            "progress": progress,
+        }
+        wanted = inspect.signature(function).parameters
+        given_tools = {name: tool for name, tool in tools.items() if name in wanted}
+        report: steps.StepReport = function(model, partition, given, **given_tools)
+        return report
 
     def spark(self) -> Any:
         """Return the engine that grows trees on the deployment's Spark."""

@@ -20,7 +20,7 @@ _DATES = 7
 
 
 def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
-    """Draw the errors that decisions were made on, one place per decision, with promotions and roll-backs marked.
+    """Draw what decisions were made on, one place per decision, with promotions and roll-backs marked.
 
     Decisions lie at equal distances, since ten of one afternoon matter as much as ten of a year. Each was made on its
     own days, so errors are to be compared within a decision.
@@ -28,11 +28,12 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
     Parameters
     ----------
     history : DataFrame
-        The table champion_model, at least one row. The last 100 are drawn.
+        The table champion_model, at least one row. The last 100 are drawn; where models were judged by several
+        metrics one after the other, those judged by the last.
     """
     champion = history["champion"].iloc[-1]
     changes = int(history["promoted"].sum())
-    drawn = history.tail(_SHOWN)
+    drawn, measured, reference_name, unit = _measured(history.tail(_SHOWN))
     decisions, promotions = f"{len(history)} decision{'s'[: len(history) > 1]}", f"{changes} changed the champion"
     figure = new_figure(
         f"{symbol}: {'no champion yet' if pd.isna(champion) else f'version {champion} is the champion'}",
@@ -40,19 +41,18 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
         height=4.1,
     )
     axes = figure.subplots()
-    at = np.arange(len(history) - len(drawn), len(history)) + 1
+    at = drawn.index.to_numpy() + 1
     promoted = drawn["promoted"].to_numpy(dtype=bool)
     back = (drawn["outcome"] == "rolled_back").to_numpy()
     size = 7 if len(drawn) <= 30 else 4
 
-    errors = {name: np.sqrt(drawn[f"{name}_error"].to_numpy(dtype="float64")) for name in _RIVALS}
+    challenger, before, reference = measured
     # Steps, and no line from one decision to the next: between them nothing was measured.
     half = 0.5 if len(drawn) > 8 else 0.25
-    axes.hlines(errors["persistence"], at - half, at + half, color=FAINT, linewidth=1.6, label="price stays as it is")
-    challenger = errors["challenger"]
+    axes.hlines(reference, at - half, at + half, color=FAINT, linewidth=1.6, label=reference_name)
     unseen = np.isnan(challenger) & ~back
     kinds: tuple[tuple[dict[str, Any], Any, Any, str], ...] = (
-        ({"marker": "D", "color": BAR}, ~np.isnan(errors["champion"]), errors["champion"], "champion before"),
+        ({"marker": "D", "color": BAR}, ~np.isnan(before), before, "champion before"),
         ({"marker": "o", "color": FORECAST}, promoted & ~back, challenger, "new model, promoted"),
         (
             {"marker": "o", "color": FORECAST, "fillstyle": "none"},
@@ -68,7 +68,7 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
         low = axes.get_xaxis_transform()  # along the bottom, whatever the errors are
         bottom: dict[str, Any] = {"linestyle": "none", "transform": low, "label": "new model, not comparable"}
         axes.plot(at[unseen], np.full(unseen.sum(), 0.06), marker="x", color=INK, markersize=size, **bottom)
-    if np.isnan([*challenger, *errors["persistence"]]).all():
+    if np.isnan([*challenger, *reference]).all():
         axes.set_yticks([])
     for place in at[promoted & ~back]:
         axes.axvline(place, color=FORECAST, linewidth=0.8, zorder=0)
@@ -76,13 +76,23 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
         axes.axvline(place, color=INK, linewidth=1.1, dashes=(4, 3), zorder=0, label="_" if number else "rolled back")
     _name_champions(axes, at, drawn)
     legend(axes)
-    finish(axes, xlabel="decision", ylabel="rmse (points or currency)")
+    finish(axes, xlabel="decision", ylabel=unit)
     axes.set_xlim(at[0] - 0.6, at[-1] + 0.6)
     _date(axes, at, drawn["decided_at"])
     return figure
 
 
-_RIVALS = ("challenger", "champion", "persistence")
+def _measured(drawn: pd.DataFrame) -> tuple[pd.DataFrame, list[np.ndarray[Any, Any]], str, str]:
+    """Return the rows that can be drawn on one scale; challenger, champion and reference of them; and what they are."""
+    if "metric" in drawn:
+        metric = next(iter(drawn["metric"].dropna().iloc[::-1]), None)
+        drawn = drawn[drawn["metric"].isna() | (drawn["metric"] == metric)]
+        names, root, words = ("challenger_score", "champion_score", "baseline_score"), False, ("baseline", metric or "")
+    else:  # prices' are mean squared errors
+        names, root = ("challenger_error", "champion_error", "persistence_error"), True
+        words = "price stays as it is", "rmse (points or currency)"
+    values = [drawn[name].to_numpy(dtype="float64") for name in names]
+    return drawn, [np.sqrt(one) if root else one for one in values], *words
 
 
 def _name_champions(axes: Axes, at: np.ndarray[Any, Any], drawn: pd.DataFrame) -> None:

@@ -17,8 +17,16 @@ _TYPES: dict[str, Any] = {"integer": int, "number": float, "boolean": bool, "tex
 _PANELS = {one.name: "Who becomes champion" for one in pipelines.GATE}
 
 
-def takes(parameters: Sequence[pipelines.Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each parameter; those that are given reach it as its argument `given`."""
+def takes(
+    parameters: Sequence[pipelines.Parameter], explained: Callable[[str], str] = pipelines.explain
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each parameter; those that are given reach it as its argument `given`.
+
+    Parameters
+    ----------
+    explained : callable
+        Returns what is said of the parameter of a name.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
@@ -27,7 +35,7 @@ def takes(parameters: Sequence[pipelines.Parameter]) -> Callable[[Callable[..., 
                 one.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[_TYPES[one.kind] | None, _option(one)],
+                annotation=Annotated[_TYPES[one.kind] | None, _option(one, explained)],
             )
             for one in parameters
         ]
@@ -47,14 +55,14 @@ def takes(parameters: Sequence[pipelines.Parameter]) -> Callable[[Callable[..., 
     return decorate
 
 
-def _option(one: pipelines.Parameter) -> Any:
+def _option(one: pipelines.Parameter, explained: Callable[[str], str]) -> Any:
     if one.kind == "grid":
         said = (
             "A grid of your own, in place of a preset: max_depth=80,90,100 or n_estimators=100:500:100 (start, stop "
             "included, step). Repeat it for several parameters, or give all as JSON."
         )
         return typer.Option("--grid", "-g", help=said, show_default=False)
-    return typer.Option(help=pipelines.explain(one.name), show_default=False, rich_help_panel=_PANELS.get(one.name))
+    return typer.Option(help=explained(one.name), show_default=False, rich_help_panel=_PANELS.get(one.name))
 
 
 def as_options(parameters: dict[str, Any]) -> str:

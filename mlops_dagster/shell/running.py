@@ -20,13 +20,14 @@ from mlops_dagster.shell.telling import tell_dagster
 if TYPE_CHECKING:
     from mlops_dagster.ml.grid_search import Progress as SearchProgress
     from mlops_dagster.session import Session
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.steps import StepReport
 
 Reports = dict[str, dict[str, Any]]
 """The reports of one symbol's steps, by step."""
 
 
-def open_session(settings: Any) -> Session:
+def open_session(settings: Any, model: Declaration | None = None) -> Session:
     """Return the session of a command, whose steps are always run here."""
     from mlops_dagster.session import Session
 
@@ -39,7 +40,7 @@ def open_session(settings: Any) -> Session:
     if settings.tracking.client != "mlops":
         cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
         raise refuse("tracking.client", settings.tracking.client, cure)
-    return Session(settings, shell_origin())
+    return Session(settings, shell_origin(), model=model)
 
 
 def run_pipeline(
@@ -50,6 +51,7 @@ def run_pipeline(
     *,
     as_json: bool,
     show: Callable[[dict[str, Reports], Session], None],
+    model: Declaration | None = None,
 ) -> None:
     """Run a pipeline for each symbol, and print what came of it.
 
@@ -67,13 +69,16 @@ def run_pipeline(
         Whether all reports are printed as JSON; otherwise `show` prints what people want to know.
     show : callable
         Is called with the reports by symbol and step, and the session.
+    model : Declaration, optional
+        Whose pipeline it is; its partitions then are the symbols. Not given: one of daily prices.
     """
     # skops looks for each of SciPy's functions in all modules, in the order of their import. First, it saves a second.
     import scipy.special  # noqa: F401
 
     each = EachSymbol(symbols)
-    with open_session(settings) as session:
-        given = {**given, pipelines.PRICES.name: price_parameters(settings, symbols, given[pipelines.PRICES.name])}
+    with open_session(settings, model) as session:
+        if model is None:
+            given = {**given, pipelines.PRICES.name: price_parameters(settings, symbols, given[pipelines.PRICES.name])}
         done = each.do(lambda symbol: run_steps(session, pipeline.steps, symbol, given))
         result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
         each.say(as_json, result, lambda: show(done, session))

@@ -62,7 +62,7 @@ class Served:
 
     def example(self) -> dict[str, Any]:
         """Return the newest row of features, as `/invocations` takes it."""
-        from mlops_dagster.steps.champion import training_set_of
+        from mlops_dagster.steps.price_models import training_set_of
 
         prices, _ = self.store.read("prices", self.champion.symbol)
         newest = training_set_of(self.model, self.champion, prices).frame[self.columns].tail(1)

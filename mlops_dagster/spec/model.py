@@ -118,6 +118,11 @@ class Target(Part):
         default="value",
         description="For forecasts: the value itself, or its change, absolute or relative. Judged is always the value",
     )
+    positive: str | int | bool | None = Field(
+        default=None,
+        description="Of two classes: which precision, recall and the like are about. Not given: the last in order, as "
+        "1, true, yes",
+    )
 
 
 class Split(Part):

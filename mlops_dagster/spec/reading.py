@@ -78,12 +78,12 @@ def declared(attributes: Mapping[str, Any], file: Path, node: yaml.Node | None =
 
 
 def _of_one_place(error: ValidationError) -> Iterator[Any]:
-    """Return what is wrong, of a value that could be several things only what fits best."""
-    seen: set[tuple[Any, ...]] = set()
-    for one in error.errors(include_url=False):
-        place = tuple(part for part in one["loc"] if not _is_a_type(part))
-        if place not in seen and not any(place[: len(other)] == other for other in seen if other):
-            seen.add(place)
+    """Return what is wrong, of a value that could be several things only what goes deepest."""
+    errors = error.errors(include_url=False)
+    places = [tuple(part for part in one["loc"] if not _is_a_type(part)) for one in errors]
+    for at, (one, place) in enumerate(zip(errors, places, strict=True)):
+        deeper = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+        if not deeper and place not in places[:at]:
             yield {**one, "loc": place}
 
 

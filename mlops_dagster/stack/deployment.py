@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from mlops_dagster import pipelines
+from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
 from mlops_dagster.stack.limits import LimitSettings
@@ -163,9 +164,15 @@ class Deployment(BaseSettings):
         """Return the address of a Dagster run's page."""
         return f"{self.dagster_url.rstrip('/')}/runs/{run_id}"
 
-    def tracker_settings(self) -> dict[str, Any]:
-        """Return what a tracker takes."""
+    def tracker_settings(self, model: Declaration | None = None) -> dict[str, Any]:
+        """Return what a tracker takes; a declared model has an experiment and registered models of its own."""
         settings = self.tracking.model_dump(exclude={"client", "mlflow_tracking_uri"})
+        if model is not None:
+            settings["experiment_name"] = f"{self.tracking.experiment_name.rstrip('/')}-{model.name}"
+            # Unity Catalog's names have three parts, and no other dots.
+            between = "_" if str(self.tracking.mlflow_tracking_uri).startswith("databricks") else "."
+            name = model.name if model.partitions is None else f"{model.name}{between}{{symbol}}"
+            settings["registered_model"] = str(self.tracking.registered_model).replace("{symbol}", name)
         return {**settings, "tracking_uri": self.tracking.mlflow_tracking_uri, "state_dir": self.state_dir}
 
     def price_parameters(self, given: dict[str, Any]) -> dict[str, Any]:

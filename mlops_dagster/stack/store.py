@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import deltalake
     import pandas as pd
 
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.deployment import Deployment
 
 _MARK = "mlops_dagster"  # tells this store's commits from those of other programs
@@ -353,10 +354,11 @@ class Store:
         )
 
 
-def store_of(deployment: Deployment) -> Store:
-    """Return the store of a deployment; nothing is connected yet."""
+def store_of(deployment: Deployment, model: Declaration | None = None) -> Store:
+    """Return the store of a deployment, or of one of its declared models; nothing is connected yet."""
     volumes = VolumeCopies(lambda: connect(deployment.databricks), deployment.home / "volumes")
-    return Store(deployment.store.root, deployment.store.storage_options, volumes=volumes)
+    root = deployment.store.root if model is None else f"{deployment.store.root.rstrip('/')}/{model.name}"
+    return Store(root, deployment.store.storage_options, volumes=volumes)
 
 
 def _made_anew(what: str, table: str) -> TableNotFound:

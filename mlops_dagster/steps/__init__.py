@@ -13,7 +13,8 @@ from mlops_dagster.steps.build_model import prices, trained_model, training_set
 from mlops_dagster.steps.champion import champion_of, load_champion
 from mlops_dagster.steps.forecast import forecast_quality, newest_as_json, next_forecast, price_forecast
 from mlops_dagster.steps.inputs import Inputs
-from mlops_dagster.steps.promotion import champion_model, rollback
+from mlops_dagster.steps.price_models import champion_model
+from mlops_dagster.steps.promotion import rollback
 from mlops_dagster.steps.report import STEP_SOURCES, StepReport, step_code_version
 from mlops_dagster.steps.search import SEARCH_CACHE, grid_search_results, plan_search, spark_grid_search_results
 

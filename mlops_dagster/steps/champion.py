@@ -1,8 +1,9 @@
-"""Who is champion, and loading it as those steps need it that forecast with it."""
+"""Who is champion, and loading it as those steps need it that predict with it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
@@ -11,7 +12,6 @@ from mlops_dagster.steps.growing_tables import what_is_there
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlops_dagster.ml.recipes import TrainingSet
     from mlops_dagster.stack.registry import RegisteredVersion, Registry
     from mlops_dagster.stack.store import Store
     from mlops_dagster.steps.inputs import Inputs
@@ -42,8 +42,31 @@ def champion_of(symbol: str, store: Store) -> VersionKey | None:
     return champion_in(what_is_there(TABLE, symbol, store)[0])
 
 
-def named_champion(symbol: str, tables: Inputs, registry: Registry) -> VersionKey:
+class Called(NamedTuple):
+    """How people call a model.
+
+    Attributes
+    ----------
+    name : str
+        In sentences: ``ACME``, ``churn``, ``demand of north``.
+    options : str
+        After a command: ``--symbol ACME``, ``churn``.
+    pipeline : str
+        The pipeline that builds it, as Dagster shows it.
+    """
+
+    name: str
+    options: str
+    pipeline: str
+
+
+def named_champion(symbol: str, tables: Inputs, registry: Registry, called: Called | None = None) -> VersionKey:
     """Return whom both the table and the registry's alias call champion.
+
+    Parameters
+    ----------
+    called : Called, optional
+        How people call the model, for messages. Not given: as a symbol's.
 
     Raises
     ------
@@ -53,38 +76,48 @@ def named_champion(symbol: str, tables: Inputs, registry: Registry) -> VersionKe
     ModelRefused
         If the champion isn't in this registry.
     """
+    name, options, pipeline = called or Called(symbol, f"--symbol {symbol}", "build_model_pipeline")
     history = tables.newest(TABLE)
     champion = champion_in(history)
     if history is None:
         raise NoChampion(
-            f"{symbol} has no champion: no model was judged yet. Build one: mlops build-model --symbol {symbol}, "
-            "or build_model_pipeline in Dagster."
+            f"{name} has no champion: no model was judged yet. Build one: mlops build-model {options}, or {pipeline} "
+            "in Dagster."
         )
     if champion is None:
         raise NoChampion(
-            f"{symbol} has no champion: the gate has kept every model out so far. The last, version "
+            f"{name} has no champion: the gate has kept every model out so far. The last, version "
             f"{history['challenger'].iloc[-1]}: {history['reason'].iloc[-1]} Build a better one, or judge it by other "
-            f"rules: mlops promote --symbol {symbol}, with its options."
+            f"rules: mlops promote {options}, with its options."
         )
     holder = registry.holder(symbol, CHAMPION)
     if holder != champion:
         registry.get(symbol, *champion)
         alias = "nobody has the alias" if holder is None else f"version {holder.version} has the alias"
         raise NoChampion(
-            f"{symbol}: the table {TABLE} says that version {champion.version} is champion, but {alias} {CHAMPION!r} "
-            f"in {registry.name_of(symbol)}. Decide again, which mends the alias (mlops promote --symbol {symbol}), or "
-            f"bring another champion back (mlops rollback --symbol {symbol} --to VERSION)."
+            f"{name}: the table {TABLE} says that version {champion.version} is champion, but {alias} {CHAMPION!r} "
+            f"in {registry.name_of(symbol)}. Decide again, which mends the alias (mlops promote {options}), or "
+            f"bring another champion back (mlops rollback {options} --to VERSION)."
         )
     return champion
 
 
-def load_champion(symbol: str, tables: Inputs, registry: Registry) -> tuple[Any, RegisteredVersion]:
+def load_champion(
+    symbol: str, tables: Inputs, registry: Registry, called: Called | None = None, trusted: Sequence[str] = ()
+) -> tuple[Any, RegisteredVersion]:
     """Load the champion.
+
+    Parameters
+    ----------
+    called : Called, optional
+        As of :func:`named_champion`.
+    trusted : sequence of str
+        Types that it may hold, as of :meth:`Registry.load`.
 
     Returns
     -------
     estimator, RegisteredVersion
-        The fitted forest, and what was written down about it.
+        The fitted model, and what was written down about it.
 
     Raises
     ------
@@ -94,38 +127,13 @@ def load_champion(symbol: str, tables: Inputs, registry: Registry) -> tuple[Any,
         If it can't be loaded, or isn't what was registered.
     """
     try:
-        return registry.load(symbol, *named_champion(symbol, tables, registry))
+        return load_version(registry, symbol, *named_champion(symbol, tables, registry, called), trusted=trusted)
     except ModelRefused as error:
-        raise ModelRefused(f"the champion of {symbol} can't be used: {error.why}") from None
+        raise ModelRefused(f"the champion of {called.name if called else symbol} can't be used: {error.why}") from None
 
 
-def training_set_of(model: Any, registered: RegisteredVersion, prices: pd.DataFrame) -> TrainingSet:
-    """Make a training set of these prices by a model's own recipe, horizon and test size.
-
-    Raises
-    ------
-    ModelRefused
-        If the recipe no longer has the features that the model asks for.
-    ParameterError
-        If the prices are too few.
-    """
-    data = by_its_recipe(registered, prices)
-    refuse_other_features(model, data)
-    return data
-
-
-def by_its_recipe(registered: RegisteredVersion, prices: pd.DataFrame) -> TrainingSet:
-    """Make the same without the model itself, and so without looking whether its features are still there."""
-    from mlops_dagster.ml.recipes import make_training_set
-
-    tags = registered.tags
-    return make_training_set(
-        prices, recipe=tags["recipe"], horizon=int(tags["horizon"]), test_size=float(tags["test_size"])
-    )
-
-
-def refuse_other_features(model: Any, data: TrainingSet) -> None:
-    """Refuse a model that asks for other features than a training set has."""
-    asks_for = list(model.feature_names_in_)
-    if asks_for != list(data.features):
-        raise ModelRefused(f"the model asks for the features {asks_for}, which recipe {data.recipe} no longer has.")
+def load_version(
+    registry: Registry, symbol: str, version: str, model_digest: str | None = None, *, trusted: Sequence[str] = ()
+) -> tuple[Any, RegisteredVersion]:
+    """Load a version as :meth:`Registry.load` does; types are only spoken of where a declaration names some."""
+    return registry.load(symbol, version, model_digest, **({"trusted": trusted} if trusted else {}))

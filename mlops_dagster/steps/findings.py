@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.steps.champion import TABLE, by_its_recipe, champion_in
+from mlops_dagster.steps.champion import TABLE, champion_in
+from mlops_dagster.steps.price_models import by_its_recipe
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.registry import Registry

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
-from mlops_dagster.steps.champion import load_champion, training_set_of
+from mlops_dagster.steps.champion import load_champion
 from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
+from mlops_dagster.steps.price_models import training_set_of
 from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
 
 if TYPE_CHECKING:

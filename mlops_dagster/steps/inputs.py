@@ -5,7 +5,7 @@ Without it two runs of one symbol at the same time would mix: a step would read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
@@ -29,6 +29,8 @@ class Inputs:
     made : mapping, optional
         What the caller's run has made so far, see :data:`Pins`. A step takes from it what it reads; a table that isn't
         among it is read as it is when it is first asked for.
+    known : collection of str, optional
+        The tables there are. Not given: those of prices' pipelines.
 
     Raises
     ------
@@ -41,8 +43,10 @@ class Inputs:
         What was read, in the same form.
     """
 
-    def __init__(self, symbol: str, store: Store, made: Pins | None = None) -> None:
-        self.symbol, self.store, self._made = symbol, store, check_pins(made or {})
+    def __init__(
+        self, symbol: str, store: Store, made: Pins | None = None, *, known: Collection[str] = pipelines.STEPS
+    ) -> None:
+        self.symbol, self.store, self._made = symbol, store, check_pins(made or {}, known)
         self._read: dict[str, tuple[pd.DataFrame, TableVersion]] = {}
 
     def read(
@@ -79,7 +83,7 @@ def pin_of(table: TableVersion) -> dict[str, Any]:
     return {"version": table.version, "digest": table.digest}
 
 
-def check_pins(given: object) -> dict[str, dict[str, Any]]:
+def check_pins(given: object, known: Collection[str] = pipelines.STEPS) -> dict[str, dict[str, Any]]:
     """Refuse what doesn't name versions of tables.
 
     Raises
@@ -98,8 +102,8 @@ hexadecimal digits), as the outputs of the step that made it have them.
     if not isinstance(given, Mapping):
         raise refuse("inputs", given, "give an object of tables, as the outputs of earlier steps have them.")
     for name, pin in given.items():
-        if name not in pipelines.STEPS:
-            raise refuse("inputs", name, f"no step makes such a table; there are {', '.join(pipelines.STEPS)}.")
+        if name not in known:
+            raise refuse("inputs", name, f"no step makes such a table; there are {', '.join(known)}.")
         fields = pin if isinstance(pin, Mapping) else {}
         version, digest = fields.get("version"), fields.get("digest")
         if set(fields) != {"version", "digest"} or type(version) is not int or version < 0 or not _is_digest(digest):

@@ -44,6 +44,8 @@ class StepReport:
     mlflow_run_id, mlflow_url, model_uri : str, optional
         Where the run and its model are tracked. Of a step that has no run of its own: the run that trained the model it
         speaks of, and the page of that model's version.
+    model : str, optional
+        The declared model whose step it was. None: one of daily prices.
     """
 
     step: str
@@ -60,6 +62,7 @@ class StepReport:
     mlflow_url: str | None = None
     model_uri: str | None = None
     plots_folder: str = "plots"
+    model: str | None = None
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
@@ -141,7 +144,7 @@ STEP_SOURCES: Mapping[str, tuple[str, ...]] = {
     "prices": ("ml/prices.py", "stack/sources.py"),
     "training_set": ("ml/features.py", "ml/splits.py", "ml/recipes.py"),
     "trained_model": ("ml/model.py", "ml/evaluation.py", "pipelines.py"),
-    "champion_model": ("ml/gate.py", "steps/promotion.py", "steps/champion.py"),
+    "champion_model": ("ml/gate.py", "steps/price_models.py", "steps/promotion.py", "steps/champion.py"),
     "price_forecast": ("ml/forecasting.py", "steps/forecast.py"),
     "forecast_quality": ("ml/forecast_quality.py",),
     "grid_search_results": ("ml/search.py", "ml/grid_search", "grids.py"),

@@ -164,7 +164,7 @@ def _search(
             name: value for name, value in estimator.work_.items() if value or name not in ("not_shared", "fell_back")
         }
         plots = search_pngs(estimator.cv_results_, search.scoring)
-        _log(run, results, search, work, plots)
+        log_search(run, results, search.grid, search.forest, work, plots, search.candidates)
         written = store.write(
             step,
             symbol,
@@ -229,14 +229,30 @@ def _candidate(row: Any) -> dict[str, Any]:
     return {**json.loads(row["params"]), **{name: float(f"{score:.6g}") for name, score in scores.items()}}
 
 
-def _log(
+def log_search(
     run: TrackedRun,
     results: SearchResults,
-    search: grids.Search,
+    grid: Mapping[str, list[Any]],
+    fixed: Mapping[str, Any],
     work: Mapping[str, Any],
     plots: Mapping[str, bytes],
+    candidates: str = "table",
 ) -> None:
-    """Log a finished search."""
+    """Log a finished search.
+
+    Parameters
+    ----------
+    grid : mapping
+        The values that were tried of each parameter.
+    fixed : mapping
+        What all candidates have in common.
+    work : mapping
+        What was fitted, and what was shared.
+    plots : mapping of str to bytes
+        PNG images.
+    candidates : {"table", "children"}
+        Whether the candidates are a table of the run, or child runs.
+    """
     from mlops_dagster.stack.tracking import ChildRun
 
     table = results.table
@@ -247,14 +263,14 @@ def _log(
     # Two curves: how scores are spread over the grid, and what more trees are worth.
     known = table[table["mean_test_score"].notna()]
     run.log_curve("mean_test_score", zip(known["candidate"], known["mean_test_score"], strict=True))
-    if known["param_n_estimators"].nunique() > 1:
+    if "param_n_estimators" in known and known["param_n_estimators"].nunique() > 1:
         by_trees = known.groupby("param_n_estimators", as_index=False)["mean_test_score"].max()
         run.log_curve("best_score_by_n_estimators", zip(*(by_trees[name] for name in by_trees), strict=True))
     for name, image in plots.items():
         run.log_png(f"plots/{name}.png", image)
-    if search.candidates == "table":
+    if candidates == "table":
         # As people read it: the best on top, and what makes it the best on the left.
-        leading = ["rank_test_score", "mean_test_score", "std_test_score", *(f"param_{name}" for name in search.grid)]
+        leading = ["rank_test_score", "mean_test_score", "std_test_score", *(f"param_{name}" for name in grid)]
         columns = [*leading, *(name for name in table.columns if name not in leading)]
         run.log_table("candidates.json", table.sort_values("rank_test_score", kind="stable")[columns])
         return
@@ -264,7 +280,7 @@ def _log(
         [
             ChildRun(
                 _child_name(f"{row['candidate']:0{width}}", params := json.loads(row["params"])),
-                {**search.forest, **params},
+                {**fixed, **params},
                 {name: row[name] for name in numbers},
             )
             for row in table.to_dict("records")

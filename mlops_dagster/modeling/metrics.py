@@ -1,0 +1,331 @@
+"""What a model answers, and any of scikit-learn's scores of it: of all rows or of some, as often as one likes."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.utils.metaestimators import available_if
+
+from mlops_dagster.errors import MlopsError, refuse
+from mlops_dagster.modeling.training_set import Label, TrainingSet
+from mlops_dagster.spec.functions import UserCodeError, calling
+from mlops_dagster.spec.model import Declaration
+
+Array = npt.NDArray[Any]
+_OF_REGRESSION = "sklearn.metrics._regression"
+
+
+class Model(Protocol):
+    """What can be evaluated: anything that predicts."""
+
+    def predict(self, X: pd.DataFrame) -> Any:
+        """Predict one target per row."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a model answers, row by row.
+
+    Parameters
+    ----------
+    value : array of shape (rows,), optional
+        Of a regression: numbers on the scale of what is judged.
+    classes : array of shape (rows,), optional
+        Of a classification: the predicted class.
+    probabilities : array of shape (rows, labels), optional
+        Of a classifier that knows them, in the order of `labels`.
+    scores : array of shape (rows,) or (rows, labels), optional
+        The decision function of a classifier that has no probabilities.
+    labels : tuple
+        The classes there are.
+    positive : str, int or bool, optional
+        Of two classes: which precision, recall and the like are about.
+    """
+
+    value: npt.NDArray[np.float64] | None = None
+    classes: Array | None = None
+    probabilities: npt.NDArray[np.float64] | None = None
+    scores: npt.NDArray[np.float64] | None = None
+    labels: tuple[Label, ...] = ()
+    positive: Label | None = None
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    @property
+    def predicted(self) -> Array:
+        """The value, or the class."""
+        answers = self.classes if self.value is None else self.value
+        assert answers is not None
+        return answers
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Outputs:
+        """Return the answers of some rows."""
+        of_rows = {
+            one.name: getattr(self, one.name)[rows]
+            for one in fields(self)
+            if isinstance(getattr(self, one.name), np.ndarray)
+        }
+        return Outputs(**of_rows, labels=self.labels, positive=self.positive)
+
+
+def outputs_of(model: Model, training_set: TrainingSet, rows: pd.DataFrame) -> Outputs:
+    """Ask a model for some rows of a training set; what a forecast learned of a change becomes a value again.
+
+    Raises
+    ------
+    MlopsError
+        If what it answers isn't finite, or one answer a row.
+    """
+    inputs, labels = training_set.inputs(rows), training_set.classes
+    predicted = np.asarray(model.predict(inputs))
+    if predicted.shape != (len(rows),):
+        raise MlopsError(
+            f"{type(model).__name__}.predict gives an array of shape {predicted.shape} for {len(rows):,} rows; one "
+            "answer a row is needed."
+        )
+    if labels is None:
+        values = training_set.to_value(predicted, rows)
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong):
+            raise MlopsError(
+                f"{type(model).__name__} predicts {values[wrong[0]]} for {len(wrong):,} of {len(rows):,} rows; check "
+                "the parameters, or scale the features inside a Pipeline."
+            )
+        return Outputs(value=values)
+    known = list(getattr(model, "classes_", labels))
+    absent = [label for label in labels if label not in known]
+    if absent:
+        raise MlopsError(f"{type(model).__name__} has never seen class {absent[0]!r}; train it on this training set.")
+    order = [known.index(label) for label in labels]
+    probabilities, scores = None, None
+    if hasattr(model, "predict_proba"):
+        probabilities = np.asarray(model.predict_proba(inputs), dtype=np.float64)[:, order]
+    elif hasattr(model, "decision_function"):
+        scores = np.asarray(model.decision_function(inputs), dtype=np.float64)
+        scores = scores if scores.ndim == 1 else scores[:, order]
+    return Outputs(
+        classes=predicted, probabilities=probabilities, scores=scores, labels=labels, positive=training_set.positive
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- metrics
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that says how good answers are.
+
+    Parameters
+    ----------
+    name : str
+        As people read it: without scikit-learn's ``neg_``.
+    declared : str
+        As the declaration says it.
+    greater_is_better : bool
+        Which direction is the better one.
+    function : callable
+        From (truth, outputs) to the number.
+    """
+
+    name: str
+    declared: str
+    greater_is_better: bool
+    function: Callable[[Array, Outputs], float]
+
+    def measure(self, outputs: Outputs, truth: Array, rows: npt.NDArray[np.intp] | None = None) -> float:
+        """Measure answers against the truth.
+
+        Parameters
+        ----------
+        truth : array of shape (rows,)
+            The values, or the classes, see :meth:`TrainingSet.truth`.
+        rows : array of int, optional
+            Which rows, each as often as it is there. Not given: all. NaN if the metric has no meaning for them, as an
+            area under a curve of rows of one class.
+
+        Raises
+        ------
+        MlopsError
+            If it has no meaning for all rows.
+        """
+        if rows is not None:
+            outputs, truth = outputs.take(rows), truth[rows]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UndefinedMetricWarning)
+                measured = float(self.function(truth, outputs))
+        except (ValueError, UserCodeError) as error:
+            if rows is not None:
+                return float("nan")
+            raise MlopsError(f"metrics: {self.declared} can't be measured: {error}") from error
+        if rows is None and not np.isfinite(measured):
+            raise MlopsError(
+                f"metrics: {self.declared} is {measured} on these {len(truth):,} rows; test on more, or on rows of "
+                "every class, or choose another."
+            )
+        return measured
+
+    def better(self, one: float, other: float) -> bool:
+        """Whether one number is better than another."""
+        return one > other if self.greater_is_better else one < other
+
+
+def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] | None = None) -> Metric:
+    """Return a metric by the name that the declaration says.
+
+    Parameters
+    ----------
+    name : str
+        scikit-learn's name of a score, or ``.module:function``.
+    function : callable, optional
+        What the latter names: from (truth, outputs) to a number, the larger the better unless it has an attribute
+        ``greater_is_better`` that is False.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such score, or it is none for the task; the message names those that fit.
+    """
+    if function is not None:
+        return Metric(
+            name.rpartition(":")[2],
+            name,
+            bool(getattr(function, "greater_is_better", True)),
+            lambda truth, outputs: calling(f"metrics {name}", function, truth, outputs),
+        )
+    fitting = scores_of(declaration.task)
+    if name not in get_scorer_names():
+        meant = difflib.get_close_matches(name, fitting, n=1) or difflib.get_close_matches(f"neg_{name}", fitting, n=1)
+        raise refuse("metrics", name, f"there is no such score; {_choices(meant, fitting)}")
+    if name not in fitting:
+        raise refuse("metrics", name, f"it is no score of a {declaration.task}; {_choices([], fitting)}")
+    scorer = get_scorer(name)
+    lower = name.startswith("neg_")
+
+    def score(truth: Array, outputs: Outputs) -> float:
+        value = float(scorer(*_asked(truth, outputs)))
+        return -value if lower else value
+
+    return Metric(name.removeprefix("neg_"), name, not lower, score)
+
+
+def scores_of(task: str) -> list[str]:
+    """Return the names of scikit-learn's scores that fit a task."""
+    kinds = [(name, get_scorer(name)._score_func.__module__) for name in get_scorer_names()]
+    fit = [name for name, module in kinds if (module == _OF_REGRESSION) == (task == "regression")]
+    return [name for name in fit if not name.endswith("_samples") and "cluster" not in dict(kinds)[name]]
+
+
+def check_metrics(metrics: Iterable[Metric], estimator: Any, training_set: TrainingSet) -> None:
+    """Refuse, before anything is fitted, a metric that can't be measured of an estimator's answers.
+
+    Raises
+    ------
+    ParameterError
+        If a metric needs probabilities and the estimator has none, or two classes and there are more; the message
+        names those that fit.
+    """
+    labels = training_set.classes
+    if labels is None:
+        return
+    truth = np.array(labels * 2, dtype=object)
+    sure = (np.tile(np.eye(len(labels)), (2, 1)) + 1) / (len(labels) + 1)
+    answers = Outputs(classes=truth, labels=labels, positive=training_set.positive)
+    full = replace(answers, probabilities=sure)
+    if hasattr(estimator, "predict_proba"):
+        answers = full
+    elif hasattr(estimator, "decision_function"):
+        answers = replace(answers, scores=sure[:, 1] - 0.5 if len(labels) == 2 else sure)
+
+    def fits(name: str, outputs: Outputs) -> bool:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                get_scorer(name)(*_asked(truth, outputs))
+        except (ValueError, AttributeError):
+            return False
+        return True
+
+    for metric in metrics:
+        if metric.declared not in get_scorer_names() or fits(metric.declared, answers):
+            continue
+        fitting = [name for name in scores_of(training_set.task) if fits(name, answers)]
+        why = f"it can't be measured of {len(labels)} classes"
+        if fits(metric.declared, full):
+            why = f"it needs probabilities, and {type(estimator).__name__} has no predict_proba"
+        raise refuse("metrics", metric.declared, f"{why}; {_choices([], fitting)}")
+
+
+# ----------------------------------------------------------------------------- answers, as scikit-learn's scorers ask
+
+
+class _Values(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Answers by row number."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self.outputs = outputs
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, rows: Array) -> Any:
+        return self.outputs.value[rows[:, 0]]  # type: ignore[index]
+
+
+class _Classes(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Answers by row number; classes are numbers, and of two the positive one is 1, as scikit-learn's scores expect."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self.outputs = outputs
+        self.order = _order(outputs)
+        self.classes_ = np.arange(len(self.order))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, rows: Array) -> Any:
+        return _codes(self.outputs.predicted, self.outputs)[rows[:, 0]]
+
+    @available_if(lambda self: self.outputs.probabilities is not None)  # type: ignore[untyped-decorator]
+    def predict_proba(self, rows: Array) -> Any:
+        return self.outputs.probabilities[rows[:, 0]][:, self.order]  # type: ignore[index]
+
+    @available_if(lambda self: self.outputs.scores is not None)  # type: ignore[untyped-decorator]
+    def decision_function(self, rows: Array) -> Any:
+        scores = self.outputs.scores[rows[:, 0]]  # type: ignore[index]
+        if scores.ndim == 1:
+            return scores if self.order[-1] == 1 else -scores
+        return scores[:, self.order]
+
+
+def _order(outputs: Outputs) -> list[int]:
+    places = list(range(len(outputs.labels)))
+    first_is_positive = len(places) == 2 and outputs.positive == outputs.labels[0]
+    return places[::-1] if first_is_positive else places
+
+
+def _codes(classes: Array, outputs: Outputs) -> npt.NDArray[np.int64]:
+    ordered = [outputs.labels[place] for place in _order(outputs)]
+    return pd.Index(ordered, dtype=object).get_indexer(pd.Index(classes, dtype=object)).astype(np.int64)
+
+
+def _asked(truth: Array, outputs: Outputs) -> tuple[Any, Array, Array]:
+    rows = np.arange(len(truth)).reshape(-1, 1)
+    if outputs.value is not None:
+        return _Values(outputs), rows, truth
+    return _Classes(outputs), rows, _codes(truth, outputs)
+
+
+def _choices(meant: list[str], fitting: list[str]) -> str:
+    return f"did you mean {meant[0]}?" if meant else f"choose one of {', '.join(fitting)}, or .module:function."

@@ -1,0 +1,46 @@
+"""The version of what decides what a declared model's step makes: our code, the declaration, the user's Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.functions import sources_of
+from mlops_dagster.spec.model import Declaration
+from mlops_dagster.stack.provenance import code_version
+
+# Of each step: the modules whose code decides what it makes, and the parts of the declaration that do.
+_DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
+    names.DATA: (
+        ("modeling/contract.py", "stack/table_sources.py"),
+        {"data", "contract", "key", "time", "group", "partitions"},
+    ),
+    names.TRAINING_SET: (
+        ("modeling/training_set.py",),
+        {"task", "features", "target", "split", "time", "group", "key"},
+    ),
+    names.TRAINED_MODEL: (
+        ("modeling/estimators.py", "modeling/evaluation.py", "modeling/metrics.py"),
+        {"task", "estimator", "parameters", "metrics", "baseline"},
+    ),
+    names.CHAMPION_MODEL: (("modeling/gate.py", "steps/declared/promote.py"), {"gate", "metrics", "baseline"}),
+    names.GRID_SEARCH_RESULTS: (
+        ("modeling/search.py", "modeling/estimators.py", "ml/grid_search"),
+        {"search", "estimator", "parameters"},
+    ),
+    names.PREDICTIONS: (("steps/declared/predict.py", "modeling/intervals.py"), {"predictions", "features"}),
+    names.PREDICTION_QUALITY: (("steps/declared/predict.py", "modeling/metrics.py"), {"metrics", "key", "time"}),
+}
+
+
+def declared_code_version(declaration: Declaration, step: str) -> str:
+    """Return a digest that changes if, and only if, what a step would make of the same input may change."""
+    modules, parts = _DECIDES[step]
+    said = declaration.model_dump(mode="json", by_alias=True, include=parts)
+    digest = hashlib.sha256(json.dumps([code_version(*modules), said], sort_keys=True).encode())
+    for file in sources_of(declaration):
+        if file.suffix == ".py":
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
