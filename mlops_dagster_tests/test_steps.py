@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlops_dagster import steps
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.ml.prices import PriceDataError
-from mlops_dagster.stack.sources import PriceSourceError
+from mlops_dagster.stack.sources import SourceError
 from mlops_dagster.stack.store import Store, StoreError, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError
 
@@ -207,8 +207,8 @@ def test_the_article_leaks_and_the_honest_recipe_does_not(prepared):
     [
         (lambda s, t: steps.prices("../x", {}, store=s), ParameterError),
         (lambda s, t: steps.prices("ACME", {"source": "ftp"}, store=s), ParameterError),
-        (lambda s, t: steps.prices("ACME", {"source": "bundled"}, store=s), PriceSourceError),
-        (lambda s, t: steps.prices("ACME", {"source": "files", "path": "no.csv"}, store=s), PriceSourceError),
+        (lambda s, t: steps.prices("ACME", {"source": "bundled"}, store=s), SourceError),
+        (lambda s, t: steps.prices("ACME", {"source": "files", "path": "no.csv"}, store=s), SourceError),
         (lambda s, t: steps.training_set("ACME", {"recipe": "blog"}, store=s), ParameterError),
         (lambda s, t: steps.training_set("ACME", {"horizon": 0}, store=s), ParameterError),
         (lambda s, t: steps.training_set("OTHER", {}, store=s), TableNotFound),

@@ -19,8 +19,8 @@ from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.inbox import Delivery, scan_inbox
-from mlops_dagster.stack.price_files import sha256_of
 from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.table_files import sha256_of
 
 READING_SECONDS = 15  # Dagster gives an evaluation a minute; what isn't read by then is read at the next
 _DIGITS = 12  # of a digest or a stamp, in cursor and run keys

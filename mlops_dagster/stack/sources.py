@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.pipelines import BUNDLED_SYMBOLS, PATH, SOURCE, check_symbol
+from mlops_dagster.stack.file_finding import OutOfReachError, SourceError
 from mlops_dagster.stack.limits import LimitSettings, raise_it
-from mlops_dagster.stack.price_files import PriceSourceError, PricesOutOfReachError, read_files
 from mlops_dagster.stack.secrets import as_cause, redacted
+from mlops_dagster.stack.table_files import read_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,7 @@ def read_prices(
     ------
     ParameterError
         If a parameter is bad, missing, or of another source.
-    PriceSourceError
+    SourceError
         If there are no rows to be had.
 
     Examples
@@ -97,7 +98,7 @@ def read_prices(
 
 def _read_bundled(symbol: str) -> tuple[pd.DataFrame, str]:
     if symbol not in BUNDLED_SYMBOLS:
-        raise PriceSourceError(
+        raise SourceError(
             f"symbol={symbol!r}: there are no bundled prices of it, only of {', '.join(BUNDLED_SYMBOLS)}. "
             "Use source 'files' with a path, or source 'yahoo'."
         )
@@ -115,7 +116,7 @@ def _read_yahoo(symbol: str, start: str | None, end: str | None, limits: LimitSe
     try:
         import yfinance
     except ImportError as error:
-        raise PriceSourceError(
+        raise SourceError(
             "source='yahoo' needs the package yfinance, which isn't installed. "
             'Install it: pip install "mlops_dagster[yahoo]".'
         ) from error
@@ -137,9 +138,9 @@ def _read_yahoo(symbol: str, start: str | None, end: str | None, limits: LimitSe
     finally:
         yfinance.config.debug.hide_exceptions = hidden
     if frame.empty:
-        raise PriceSourceError(f"{origin}: there are no prices. Check the symbol at finance.yahoo.com, and the days.")
+        raise SourceError(f"{origin}: there are no prices. Check the symbol at finance.yahoo.com, and the days.")
     if len(frame) > limits.rows:
-        raise PriceSourceError(f"{origin}: there are {len(frame):,} rows. {raise_it('rows')}")
+        raise SourceError(f"{origin}: there are {len(frame):,} rows. {raise_it('rows')}")
     frame = frame.rename_axis("Date").reset_index()
     # The exchange's own dates: its midnights are in its zone, and at one where summer time begins at midnight.
     frame["Date"] = frame["Date"].dt.tz_localize(None).dt.normalize()
@@ -153,18 +154,18 @@ def _check_day(name: str, day: str | None) -> dt.date | None:
         raise refuse(name, day, "give a day as YYYY-MM-DD.") from None
 
 
-def _yahoo_failure(origin: str, error: Exception) -> PriceSourceError:
+def _yahoo_failure(origin: str, error: Exception) -> SourceError:
     import yfinance.exceptions as theirs
 
     if isinstance(error, theirs.YFTickerMissingError) or _status(error) == 404:
         cure = "Check the symbol at finance.yahoo.com, and the days."
-        return PriceSourceError(f"{origin}: there are no prices ({redacted(str(error))}). {cure}")
+        return SourceError(f"{origin}: there are no prices ({redacted(str(error))}). {cure}")
     if isinstance(error, theirs.YFRateLimitError):
         said, cure = "Yahoo refuses more requests from here for now.", "Try again later, or use source 'files'."
     else:
         said = f"Yahoo can't be reached or answers nonsense ({type(error).__name__}: {redacted(str(error))})."
         cure = "Check the network and its proxy, or use source 'files'."
-    return PricesOutOfReachError(f"{origin}: {said} {cure}")
+    return OutOfReachError(f"{origin}: {said} {cure}")
 
 
 def _status(error: Exception) -> object:

@@ -31,7 +31,7 @@ def prices(
 
     Raises
     ------
-    ParameterError, PriceSourceError, PriceDataError, StoreError
+    ParameterError, SourceError, PriceDataError, StoreError
         The table keeps its last good version.
     """
     pipelines.check_symbol(symbol)

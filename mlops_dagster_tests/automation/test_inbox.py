@@ -7,8 +7,8 @@ import pytest
 
 from mlops_dagster.sensors.inbox import price_inbox
 from mlops_dagster.stack.inbox import scan_inbox
-from mlops_dagster.stack.price_files import PriceSourceError, sha256_of
 from mlops_dagster.stack.sources import read_prices
+from mlops_dagster.stack.table_files import SourceError, sha256_of
 
 
 class Answer:
@@ -202,7 +202,7 @@ def test_the_step_refuses_other_bytes_than_were_seen(price_file):
     frame, _ = read_prices("ACME", source="files", path=str(price_file), sha256=seen.upper())
     assert len(frame) == 400
     price_file.write_text(price_file.read_text() + "\n")
-    with pytest.raises(PriceSourceError, match="has changed since it was seen"):
+    with pytest.raises(SourceError, match="has changed since it was seen"):
         read_prices("ACME", source="files", path=str(price_file), sha256=seen)
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         read_prices("ACME", source="files", path=str(price_file), sha256="abc")

@@ -16,8 +16,8 @@ from mlops_dagster.errors import ParameterError
 from mlops_dagster.ml.prices import PRICE_COLUMNS, PriceDataError, validate_prices
 from mlops_dagster.pipelines import BUNDLED_SYMBOLS
 from mlops_dagster.stack.limits import LimitSettings
-from mlops_dagster.stack.price_files import PriceSourceError
 from mlops_dagster.stack.sources import read_prices
+from mlops_dagster.stack.table_files import SourceError
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 ROW = "2020-01-02,1.5,2.5,0.5,1.25,1.125,1000\n"
@@ -34,7 +34,7 @@ def read(path: object, symbol: str = "GSPC") -> pd.DataFrame:
 
 
 def problem(path: object, symbol: str = "GSPC") -> str:
-    with pytest.raises(PriceSourceError) as caught:
+    with pytest.raises(SourceError) as caught:
         read(path, symbol)
     return str(caught.value)
 
@@ -53,7 +53,7 @@ def test_the_bundled_prices_are_valid(symbol: str) -> None:
 
 
 def test_a_symbol_that_is_not_bundled_is_named_with_those_that_are() -> None:
-    with pytest.raises(PriceSourceError, match=r"symbol='AAPL': .* only of GSPC, IXIC\. Use source 'files'") as caught:
+    with pytest.raises(SourceError, match=r"symbol='AAPL': .* only of GSPC, IXIC\. Use source 'files'") as caught:
         read_prices("AAPL")
     assert caught.value.exit_status == 2  # orchestrators don't try again
 
@@ -154,7 +154,7 @@ def test_a_glob_may_cross_directories(tmp_path: Path) -> None:
     (tmp_path / "2019" / "back").symlink_to(tmp_path)
     assert len(read(f"{tmp_path}/**/GSPC.csv")) == len(read(f"{tmp_path}/20*/**")) == 2
     (tmp_path / "2018" / "empty").mkdir()
-    with pytest.raises(PriceSourceError, match="more than 3 folders to look into"):
+    with pytest.raises(SourceError, match="more than 3 folders to look into"):
         read_prices("GSPC", source="files", path=f"{tmp_path}/**/no.csv", limits=LimitSettings(rows=3))
 
 
@@ -176,7 +176,7 @@ def test_a_missing_file_is_named_with_those_like_it(tmp_path: Path) -> None:
         csv_file(tmp_path, name=name)
     assert problem(tmp_path / "GSPC_dayly.csv") == (
         f"path='{tmp_path}/GSPC_dayly.csv': there is no such file. The directory {tmp_path} exists and has "
-        "GSPC_daily.csv, a.csv, b.csv, c.csv, d.csv and 1 more. Check the name and the symbol."
+        "GSPC_daily.csv, a.csv, b.csv, c.csv, d.csv and 1 more. Check the name."
     )
 
 
@@ -208,7 +208,7 @@ def test_a_glob_that_matches_nothing(tmp_path: Path) -> None:
     csv_file(tmp_path)
     assert problem(f"{tmp_path}/IXIC*.csv") == (
         f"path='{tmp_path}/IXIC*.csv': no file matches. The directory {tmp_path} exists and has GSPC.csv. "
-        "Check the name and the symbol."
+        "Check the name."
     )
 
 
@@ -230,7 +230,7 @@ def test_a_url_is_no_path(path: str) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 5000, ""])
 def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
-    with pytest.raises(PriceSourceError, match="path="):
+    with pytest.raises(SourceError, match="path="):
         read(f"{tmp_path}/{name}")
 
 
@@ -247,12 +247,12 @@ def test_a_file_that_may_not_be_read(forbidden: str) -> None:
     code = f"""
 import os
 import pandas
-from mlops_dagster.stack.sources import PriceSourceError, read_prices
+from mlops_dagster.stack.sources import SourceError, read_prices
 if os.getuid() == 0:  # to whom nothing is forbidden
     os.setuid(65534)
 try:
     read_prices("GSPC", source="files", path={str(file)!r})
-except PriceSourceError as error:
+except SourceError as error:
     print(error)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -294,7 +294,7 @@ def test_utf16_without_its_mark_is_named(tmp_path: Path) -> None:
     [
         ((HEADER + ROW).encode("utf-16"), "text in UTF-16. Save it as CSV in UTF-8."),
         (b"PK\x03\x04....xl/workbook.xml", "an Excel workbook (.xlsx)"),
-        (b"PK\x03\x04....GSPC.csv", "a zip archive"),
+        (b"PK\x03\x04....GSPC.csv", "a damaged zip file"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook (.xls)"),
         (b"%PDF-1.7", "a PDF document"),
         (b"\n<!DOCTYPE html><html>", "a web page"),
@@ -340,12 +340,12 @@ LIMITS = LimitSettings(rows=3, columns=7, mebibytes=1)
         (
             HEADER + ROW * 4,
             "GSPC.csv",
-            "more than 3 rows, which no daily prices have. If it is right, raise",
+            "more than 3 rows. If it is right, raise",
         ),
         (HEADER.replace("Date", "Date,Note"), "GSPC.csv", "8 columns"),
         ("1," * 4000, "GSPC.csv", "a line of more than 7,000 characters"),
         (HEADER + '"1\n",' * 3000, "GSPC.csv", "a line of more than 7,000 characters"),
-        (b"1\n" * 600_000, "GSPC.csv", "more than 1 MiB, which"),
+        (b"1\n" * 600_000, "GSPC.csv", "more than 1 MiB. If"),
         (gzip.compress(b"1\n" * 600_000), "GSPC.csv.gz", "more than 1 MiB once it is decompressed"),
     ],
     ids=["rows", "columns", "line", "quoted line", "bytes", "bytes in gzip"],
@@ -354,7 +354,7 @@ def test_what_is_larger_than_daily_prices_are_is_refused(
     tmp_path: Path, content: str | bytes, name: str, said: str
 ) -> None:
     file = csv_file(tmp_path, content, name)
-    with pytest.raises(PriceSourceError, match=r"\(MLOPS_LIMITS__") as refused:
+    with pytest.raises(SourceError, match=r"\(MLOPS_LIMITS__") as refused:
         read_prices("GSPC", source="files", path=str(file), limits=LIMITS)
     assert said in str(refused.value)
 
@@ -362,11 +362,11 @@ def test_what_is_larger_than_daily_prices_are_is_refused(
 def test_the_limits_hold_for_all_files_of_a_glob_together(tmp_path: Path) -> None:
     for name in "abcd":
         csv_file(tmp_path, HEADER + ROW, f"{name}.csv")
-    with pytest.raises(PriceSourceError, match="more than 3 files"):
+    with pytest.raises(SourceError, match="more than 3 files"):
         read_prices("GSPC", source="files", path=f"{tmp_path}/*.csv", limits=LIMITS)
     csv_file(tmp_path, HEADER + ROW * 2, "c.csv")
     (tmp_path / "d.csv").unlink()
-    with pytest.raises(PriceSourceError, match="more than 3 rows"):
+    with pytest.raises(SourceError, match="more than 3 rows"):
         read_prices("GSPC", source="files", path=f"{tmp_path}/*.csv", limits=LIMITS)
 
 
@@ -385,7 +385,7 @@ def test_parquet_is_held_to_its_own_footer(tmp_path: Path, frame: pd.DataFrame, 
     if said is None:
         assert len(read_prices("GSPC", source="files", path=f"{tmp_path}/GSPC.parquet", limits=LIMITS)[0]) == len(frame)
         return
-    with pytest.raises(PriceSourceError, match=said):
+    with pytest.raises(SourceError, match=said):
         read_prices("GSPC", source="files", path=f"{tmp_path}/GSPC.parquet", limits=LIMITS)
 
 
@@ -398,7 +398,7 @@ def test_a_parquet_footer_that_lies_of_its_rows_is_no_way_around(tmp_path: Path)
     first, *between, last = whole[len(data) : -8].split(b"\xa0\x1f")
     forged = first + b"\x06" + b"\xa0\x1f".join(between) + b"\x06" + last
     file.write_bytes(data + forged + len(forged).to_bytes(4, "little") + b"PAR1")
-    with pytest.raises(PriceSourceError, match="has 2,000 rows"):
+    with pytest.raises(SourceError, match="has 2,000 rows"):
         read_prices("GSPC", source="files", path=str(file), limits=LIMITS)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mlops_dagster.ml.prices import validate_prices
-from mlops_dagster.stack.sources import PriceSourceError, read_prices
+from mlops_dagster.stack.sources import SourceError, read_prices
 from mlops_dagster_tests.contracts.servers import free_port
 from mlops_dagster_tests.stack.yahoo_server import RedirectedSession, YahooServer, today, yahoo_server
 
@@ -89,7 +89,7 @@ def test_days_are_those_of_the_exchange(yahoo: YahooServer, symbol: str) -> None
 )
 def test_what_yahoo_refuses_is_said(yahoo: YahooServer, symbol: str, trouble: str | None, words: str) -> None:
     yahoo.trouble = trouble
-    with pytest.raises(PriceSourceError, match=words) as caught:
+    with pytest.raises(SourceError, match=words) as caught:
         read_prices(symbol, source="yahoo")
     assert caught.value.exit_status == (2 if "Check the symbol" in words else 1)  # whether trying again may help
     assert yfinance.config.debug.hide_exceptions  # as it was before
@@ -98,16 +98,14 @@ def test_what_yahoo_refuses_is_said(yahoo: YahooServer, symbol: str, trouble: st
 def test_an_empty_answer_is_an_error(yahoo: YahooServer) -> None:
     """Yahoo appends the latest price even if it is after the end; yfinance drops it, and then there is nothing."""
     yahoo.trouble = "after the end"
-    with pytest.raises(
-        PriceSourceError, match=r"\^GSPC until before 2020-01-01: there are no prices\. Check the symbol"
-    ):
+    with pytest.raises(SourceError, match=r"\^GSPC until before 2020-01-01: there are no prices\. Check the symbol"):
         read_prices("GSPC", source="yahoo", end="2020-01-01")
 
 
 def test_no_network_is_said(tmp_path: Path) -> None:
     yfinance.set_tz_cache_location(str(tmp_path))
     redirect(free_port())
-    with pytest.raises(PriceSourceError, match=r"\^GSPC: Yahoo can't be reached .*Check the network and its proxy"):
+    with pytest.raises(SourceError, match=r"\^GSPC: Yahoo can't be reached .*Check the network and its proxy"):
         read_prices("GSPC", source="yahoo")
 
 
@@ -115,10 +113,10 @@ def test_without_yfinance_the_cure_is_named() -> None:
     code = """
 import sys
 sys.modules["yfinance"] = None  # what makes an import fail
-from mlops_dagster.stack.sources import PriceSourceError, read_prices
+from mlops_dagster.stack.sources import SourceError, read_prices
 try:
     read_prices("GSPC", source="yahoo")
-except PriceSourceError as error:
+except SourceError as error:
     print(error)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

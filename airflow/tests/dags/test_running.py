@@ -160,7 +160,7 @@ def test_a_failure_says_why(airflow, standin):
     run = airflow.trigger("build_model_pipeline_on_databricks", {"symbol": "NOWHERE"})
     assert run.ended() == "failed"
     assert run.task("prices")["try_number"] == 1  # there would be no such file the next time either
-    assert "prices: PriceSourceError: " in run.log("prices")
+    assert "prices: SourceError: " in run.log("prices")
     assert "NOWHERE.csv" in run.log("prices")
     assert len(standin.submitted(run.run_id)) == 1
 
