@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.modeling.metrics import Metric, Outputs
+from mlops_dagster.modeling.metrics import Metric
+from mlops_dagster.modeling.outputs import Outputs
 from mlops_dagster.modeling.resampling import MIN_UNITS, RESAMPLES, Resamples, Units, members_of
 from mlops_dagster.modeling.training_set import TrainingSet
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_dagster.modeling.metrics import Metric, Outputs
+from mlops_dagster.modeling.metrics import Metric
+from mlops_dagster.modeling.outputs import Outputs
 from mlops_dagster.modeling.training_set import TrainingSet
 
 MIN_UNITS = 10

@@ -15,7 +15,8 @@ from mlops_dagster.modeling.gate import (
     rows_to_judge_on,
     with_mode,
 )
-from mlops_dagster.modeling.metrics import Outputs, metric_of
+from mlops_dagster.modeling.metrics import metric_of
+from mlops_dagster.modeling.outputs import Outputs
 from mlops_dagster.modeling.resampling import Resamples, Units, units_of
 from mlops_dagster.modeling.training_set import make_training_set
 from mlops_dagster_tests.modeling.conftest import declare, lagged

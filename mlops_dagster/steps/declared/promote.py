@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlops_dagster.modeling.gate import Answers
-    from mlops_dagster.modeling.metrics import Metric, Outputs
+    from mlops_dagster.modeling.metrics import Metric
+    from mlops_dagster.modeling.outputs import Outputs
     from mlops_dagster.modeling.training_set import TrainingSet
     from mlops_dagster.stack.registry import RegisteredVersion, Registry, VersionKey
     from mlops_dagster.stack.store import Store
@@ -182,7 +183,7 @@ def _learned(registered: RegisteredVersion, data: TrainingSet, digest: str, tabl
 
 
 def _outputs(model: Any, data: TrainingSet, rows: pd.DataFrame) -> Outputs:
-    from mlops_dagster.modeling.metrics import outputs_of
+    from mlops_dagster.modeling.outputs import outputs_of
 
     try:
         return outputs_of(model, data, rows)
