@@ -108,8 +108,14 @@ def add_rows(earlier: pd.DataFrame | None, new: pd.DataFrame, same: Sequence[str
     new = new.reset_index(drop=True)
     if earlier is None:
         return new, len(new)
-    there, mine = (
-        pd.MultiIndex.from_frame(frame.reindex(columns=[*same]).astype(object).fillna("")) for frame in (earlier, new)
-    )
+    there, mine = (_values(frame.reindex(columns=[*same])) for frame in (earlier, new))
     added = new[~mine.isin(there)]
     return (pd.concat([earlier, added], ignore_index=True) if len(added) else earlier), len(added)
+
+
+def _values(frame: pd.DataFrame) -> pd.MultiIndex:
+    """Return the rows to be compared: what is missing equals what is missing, of whatever type the column is."""
+    import pandas as pd
+
+    texts = frame.astype(object)
+    return pd.MultiIndex.from_frame(texts.where(texts.notna(), None))
