@@ -77,7 +77,7 @@ class Metric:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UndefinedMetricWarning)
                 measured = float(self.function(truth, outputs))
-        except (ValueError, UserCodeError) as error:
+        except (ValueError, AttributeError, UserCodeError) as error:  # AttributeError: there are no probabilities
             if rows is not None:
                 return float("nan")
             raise MlopsError(f"metrics: {self.declared} can't be measured: {error}") from error

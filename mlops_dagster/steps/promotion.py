@@ -146,7 +146,7 @@ def decision_row(
     """
     before = None if champion is None else champion.version
     # Kept out, while there is nobody to stay champion here: whoever reads the reason has to know both.
-    alone = champion_problem is not None and not decision.promote
+    alone = champion_problem is not None and not decision.promote and champion_problem not in decision.reason
     return {
         "challenger": challenger.version,
         "champion_before": before,
