@@ -34,7 +34,7 @@ def check(
     """
     with handle_errors(as_json):
         declaration = find_model(model)
-        found = [] if as_json else None
+        found: list[dict[str, str]] | None = [] if as_json else None
 
         def say(what: str, said: str) -> None:
             if found is not None:
@@ -60,8 +60,8 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
     from mlops_dagster.spec.functions import load_function
     from mlops_dagster.stack.limits import LimitSettings
-    from mlops_dagster.stack.model_files import untrusted_types
     from mlops_dagster.stack.table_sources import partitions_of, read_table
+    from mlops_dagster.stack.trusted_types import check_types
     from mlops_dagster.steps.declared.checking import baseline_of, metrics_of, resolve
     from mlops_dagster.steps.declared.train import fit
 
@@ -101,16 +101,13 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     with _at(declaration, "estimator"), progress.status("a small fit"):
         model = fit(estimator, few)
         model_digest(model)
-    strange = sorted(set(untrusted_types(model)) - set(declaration.estimator.trusted))
+    with _at(declaration, "estimator"):
+        check_types(model, declaration.estimator.trusted)
     with _at(declaration, "metrics"), progress.status("evaluation"):
         check_metrics(metrics, estimator, few)
         measured = evaluate(model, few, declaration, metrics, baseline).metrics
     shown = ", ".join(f"{name} {value:.4g}" for name, value in measured.items() if not name.endswith("rows"))
     say("fit", f"{len(few.X_train):,} rows in {time.monotonic() - began:.1f} s; {shown}")
-    if strange:
-        with _at(declaration, "estimator"):
-            cure = "look at what they are, and if you trust them, list them in estimator.trusted."
-            raise ParameterError(f"a stored model would hold types that aren't trusted: {', '.join(strange)}; {cure}")
     if leaks and not declaration.gate.allow_leaks:
         with _at(declaration, "gate"):
             raise ParameterError("the gate keeps every model out that leaks: mend what is said of leaks above.")
