@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 from mlops_dagster.errors import refuse
+from mlops_dagster.modeling.training_set import MIN_TEST_ROWS, MIN_TRAIN_ROWS
 
-MIN_ROWS = 20
+_TEST_SIZE = 0.25
+MIN_ROWS = math.ceil(max(MIN_TRAIN_ROWS / (1 - _TEST_SIZE), MIN_TEST_ROWS / _TEST_SIZE))
 _FEW = 20  # values of a text that are listed, of an integer that are classes
 _MANY = 100  # values of a text that a pipeline still takes for categories
-_BIRTH = re.compile(r"birth|born|geburt|geb_", re.IGNORECASE)
+_NAMELESS = re.compile(r"|Unnamed: \d+|index|__index_level_\d__")  # as pandas calls what has no name
 _NAMES_A_ROW = re.compile(r"(^|[_\W])(id|key|nr|no|number|code|uuid|nummer)($|[_\W])|[a-z]I[dD]$", re.IGNORECASE)
 
 
@@ -31,8 +33,8 @@ class Proposal:
         The declaration's, but for its data.
     comments : dict of str to str
         To some of them, why.
-    python : str, optional
-        What ``model.py`` beside it holds.
+    python : dict of str to str
+        The files beside it, and what they hold.
     notes : tuple of str
         What was left out or assumed, a sentence each.
     facts : dict of str to str
@@ -41,7 +43,7 @@ class Proposal:
 
     attributes: dict[str, Any]
     comments: dict[str, str] = field(default_factory=dict)
-    python: str | None = None
+    python: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -91,7 +93,7 @@ class _Proposing:
         self.task = wishes.task or self._task()
         self.classes = sorted(map(str, self.known.unique())) if self.task == "classification" else []
         self._check_task()
-        self.time = wishes.time or self._time()
+        self.time = self._time()
         self.group = wishes.group
         self.key = self._key()
         self.features = self._features()
@@ -112,7 +114,8 @@ class _Proposing:
                 cure = f"did you mean {meant[0]}?" if meant else f"there are {there}."
                 raise refuse(f"--{option}", name, f"the table has no such column; {cure}")
         if len(self.frame) < MIN_ROWS:
-            raise refuse("--data", len(self.frame), f"so few rows teach nothing; give at least {MIN_ROWS}.")
+            cure = f"so few rows can't be learned from and tested on; give at least {MIN_ROWS}."
+            raise refuse("rows of --data", len(self.frame), cure)
         if wishes.time is not None and self.types[wishes.time] not in ("date", "integer", "number"):
             cure = "it holds texts that are no dates; name a column of dates or numbers, or say how it is written."
             raise refuse("--time", wishes.time, cure)
@@ -121,7 +124,7 @@ class _Proposing:
             if name is not None and self.frame[name].isna().any():
                 row = int(np.flatnonzero(self.frame[name].isna())[0]) + 1
                 raise refuse(f"--{option}", name, f"it is missing in row {row}; each row has to have it.")
-        if wishes.horizon is not None and wishes.time is None and self._time() is None:
+        if wishes.horizon is not None and self._time() is None:
             raise refuse("--horizon", wishes.horizon, "a forecast needs a column that orders rows: give --time.")
         lower: dict[str, str] = {}
         for name in columns:
@@ -136,7 +139,7 @@ class _Proposing:
             raise refuse("--target", name, "it has no values; name a column that has.")
         if self.known.nunique() < 2:
             value = self.known.iloc[0]
-            raise refuse("--target", name, f"all rows have {value!r}; there is nothing to learn.")
+            raise refuse("--target", name, f"all rows have {_plain(value)!r}; there is nothing to learn.")
         if len(self.known) < MIN_ROWS:
             raise refuse("--target", name, f"only {len(self.known)} rows have it; give at least {MIN_ROWS}.")
 
@@ -149,9 +152,7 @@ class _Proposing:
             if kind == "date":
                 raise refuse("--target", name, "it holds dates, which are no classes; name another.")
             if len(self.classes) > max(2, min(200, len(self.known) // 5)):
-                what = (
-                    f"it has {len(self.classes):,} different values in {len(self.known):,} rows, too many for classes"
-                )
+                what = f"it has {len(self.classes):,} values in {len(self.known):,} rows, too many for classes"
                 more = "; give --task regression, or name another." if kind != "text" else "; name another."
                 raise refuse("--target", name, what + more)
             if self.wishes.horizon is not None:
@@ -164,26 +165,30 @@ class _Proposing:
         if self.wishes.horizon is not None and kind in ("integer", "number"):
             return "regression"
         if kind == "integer" and self.known.nunique() <= 10:
-            numbers = self.known.nunique() > 2
-            if numbers:
+            if (count := self.known.nunique()) > 2:
                 self.notes.append(
-                    f"{self.wishes.target}: its {self.known.nunique()} different numbers are taken for classes; if they "
-                    "are amounts, use --task regression."
+                    f"{self.wishes.target}: its {count} different numbers are taken for classes; if they are amounts, "
+                    "use --task regression."
                 )
             return "classification"
         return "regression" if kind in ("integer", "number") else "classification"
 
     def _time(self) -> str | None:
-        """Return the only column of dates in which every row has one; a date of birth orders nothing."""
+        """Return the only column of dates in which every row has one, if the rows are in its order."""
+        if self.wishes.time is not None:
+            return self.wishes.time
         found = [
             name
             for name in self.frame.columns
-            if self.types[name] == "date"
-            and not _BIRTH.search(name)
-            and name != self.wishes.target
-            and self.frame[name].notna().all()
+            if self.types[name] == "date" and name != self.wishes.target and self.frame[name].notna().all()
         ]
-        return found[0] if len(found) == 1 and self.frame[found[0]].nunique() > 1 else None
+        if len(found) != 1 or self.frame[found[0]].nunique() < 2:
+            return None
+        by = self.wishes.group or (None if self.wishes.by_file else self.wishes.partition)
+        rows = self.frame[found[0]]
+        parts = [rows] if by is None or by not in self.frame else [one for _, one in rows.groupby(self.frame[by])]
+        ordered = all(one.is_monotonic_increasing or one.is_monotonic_decreasing for one in parts)
+        return found[0] if ordered or self.wishes.horizon is not None or self.wishes.by_file else None
 
     def _key(self) -> list[str]:
         over = [self.group, None if self.wishes.by_file else self.wishes.partition, self.time]
@@ -192,11 +197,13 @@ class _Proposing:
             name
             for name in self.frame.columns
             if name not in (self.wishes.target, self.time)
+            and not _NAMELESS.fullmatch(name)
             and self.types[name] in ("integer", "text")
             and self.frame[name].notna().all()
             and self.frame[name].is_unique
         ]
         named = [name for name in single if _NAMES_A_ROW.search(name)]
+        named += [name for name in single if self.types[name] == "text" and _is_a_name(self.frame[name])]
         counts = [name for name in single if self.types[name] == "integer" and self._counts(name)]
         for key in ([named[0]] if named else [], [counts[0]] if counts else [], rows if self.time else []):
             if key and not self.frame.duplicated(key).any():
@@ -221,30 +228,42 @@ class _Proposing:
             if name not in apart and why is None:
                 found.append(name)
         if not found:
-            raise refuse("--data", len(self.frame.columns), "no column is left to learn from; give some that say more.")
+            raise refuse(
+                "columns of --data",
+                len(self.frame.columns),
+                "no column is left to learn from; give some that say more.",
+            )
         return found
 
     def _useless(self, name: str) -> str | None:
         values = self.frame[name]
         known = values.dropna()
-        if not name:
-            return "it has no name"
+        if _NAMELESS.fullmatch(name):
+            return "it only counts rows" if name else "it has no name"
         if known.nunique() < 2:
-            return "it has no values" if known.empty else f"it is always {known.iloc[0]!r}"
+            return "it has no values" if known.empty else f"it is always {_plain(known.iloc[0])!r}"
         if self.types[name] == "date":
-            return "a date says little by itself; make a number of it with a function of features"
+            return (
+                "a date says little by itself; make features of it with a function, or give --time "
+                f"{name} if it orders the rows"
+            )
         if self.types[name] == "text" and known.nunique() > _MANY:
             return f"it has {known.nunique():,} different texts"
         if name != self.wishes.target and self.wishes.horizon is None and self._tells(name):
-            return f"it tells {self.wishes.target}: each of its values goes with one of the target's"
+            return f"it is {self.wishes.target} by another name: each of its values goes with one of the target's"
         return None
 
     def _tells(self, name: str) -> bool:
-        """Whether a column is the target by another name."""
-        pairs = self.frame[[name, self.wishes.target]].dropna()
-        if pairs[name].nunique() != pairs[self.wishes.target].nunique() or len(pairs) < len(self.known):
+        """Whether a column is the target by another name, or in another unit."""
+        target = self.wishes.target
+        pairs = self.frame[[name, target]].dropna()
+        if len(pairs) < len(self.known) * 0.9 or pairs[name].nunique() != pairs[target].nunique():
             return False
-        return len(pairs.drop_duplicates()) == pairs[name].nunique()
+        if self.classes:
+            return len(pairs.drop_duplicates()) == pairs[name].nunique()
+        if self.types[name] not in ("integer", "number"):
+            return False
+        return abs(float(np.corrcoef(pairs[name], pairs[target])[0, 1])) > 1 - 1e-9
 
     # ---------------------------------------------------------------------------------------------------- what is said
 
@@ -264,12 +283,17 @@ class _Proposing:
             said["group"] = self.group
         if wishes.partition is not None:
             said["partitions"] = {"name": wishes.partition}
-        said["features"] = self.features
+        said["features"] = ".features:make" if wishes.horizon is not None else self.features
         said["target"] = wishes.target
         if wishes.horizon is not None:
-            said["target"] = {"column": wishes.target, "horizon": wishes.horizon, "learn": "value"}
+            said["target"] = {"column": wishes.target, "horizon": wishes.horizon, "learn": "difference"}
         said["split"] = self._split()
-        python = self._estimator(said)
+        python = {}
+        if wishes.horizon is not None:
+            python["features.py"] = self._features_ahead()
+            self.comments["features"] = "in features.py: where it stands, and how that has changed"
+        if made := self._estimator(said):
+            python["model.py"] = made
         said["metrics"], said["baseline"] = self._metrics(), self._baseline()
         folds = {name: value for name, value in said["split"].items() if name in ("kind", "seed")}
         said["search"] = {"presets": self._presets(said), "cv": {**folds, "folds": self._folds()}}
@@ -282,6 +306,8 @@ class _Proposing:
         return Proposal(said, self.comments, python, tuple(self.notes), self._facts(said))
 
     def _is_left_out(self, name: str) -> bool:
+        if self.types[name] == "date":
+            return False  # for whoever makes a feature of it
         return name not in {*self.features, *self.key, self.time, self.group, self.wishes.partition, self.wishes.target}
 
     def _rule(self, name: str) -> dict[str, Any]:
@@ -306,13 +332,13 @@ class _Proposing:
         if self.time is not None and self.wishes.group is not None and self.wishes.horizon is None:
             self.notes.append("The last rows are tested on. For rows of groups never seen, say split.kind: group.")
         if self.time is not None:
-            return {"kind": "chronological", "test_size": 0.25}
+            return {"kind": "chronological", "test_size": _TEST_SIZE}
         kind = "random"
         if self.group is not None:
             kind = "group"
         elif self.classes and self.known.value_counts().min() >= 2:
             kind = "stratified"
-        return {"kind": kind, "test_size": 0.25, "seed": 0}
+        return {"kind": kind, "test_size": _TEST_SIZE, "seed": 0}
 
     def _folds(self) -> int:
         if self.group is not None and self.time is None:
@@ -337,9 +363,11 @@ class _Proposing:
         """Say what learns, and what can be changed of it; return the Python that it needs."""
         what = "Classifier" if self.classes else "Regressor"
         gaps = [name for name in self.features if self.frame[name].isna().any()]
+        if self.wishes.horizon is not None:
+            self.categories = []
         leaf = {"default": 1, "minimum": 1, "maximum": 1000, "description": "Rows that a leaf has at least."}
         depth = {"default": None, "type": "integer", "minimum": 1, "maximum": 1000}
-        depth["description"] = "How often a tree splits at most. Not given: until its leaves are pure or small."
+        depth["description"] = "Levels of a tree at most. Not given: no limit."
         if not self.categories and not gaps:
             path = f"sklearn.ensemble.RandomForest{what}"
             said["estimator"] = {"class": path, "arguments": {"random_state": 0}}
@@ -360,8 +388,20 @@ class _Proposing:
         return (
             _MODEL.format(what=what, categories=_python_list(self.categories))
             if self.categories
-            else (_MODEL_WITHOUT_CATEGORIES.format(what=what))
+            else (_MODEL_OF_NUMBERS.format(what=what))
         )
+
+    def _features_ahead(self) -> str:
+        others = [name for name in self.features if self.types[name] != "text" and name != self.wishes.target]
+        names = {"target": _quoted(self.wishes.target), "group": _quoted(self.group or "")}
+        one = "{group}".format(**names)
+        series = f"table.groupby({one}, sort=False)[{names['target']}]" if self.group else f"table[{names['target']}]"
+        mean = "series.transform(lambda one: one.rolling(rows).mean())" if self.group else "series.rolling(rows).mean()"
+        lines = [f"    features[{_quoted(name)}] = table[{_quoted(name)}]" for name in others]
+        if self.time is not None and self.types[self.time] == "date":
+            lines += [f'    features["weekday"] = table[{_quoted(self.time)}].dt.dayofweek']
+            lines += [f'    features["month"] = table[{_quoted(self.time)}].dt.month']
+        return _FEATURES.format(series=series, mean=mean, lines="\n".join([*lines, ""]), **names)
 
     def _presets(self, said: Mapping[str, Any]) -> dict[str, Any]:
         if "learning_rate" in said["parameters"]:
@@ -369,10 +409,10 @@ class _Proposing:
         return {"quick": {"max_depth": [4, 8, 16], "min_samples_leaf": [1, 5]}}
 
     def _facts(self, said: Mapping[str, Any]) -> dict[str, str]:
-        rows = f"{len(self.frame):,} rows"
+        rows = f"{len(self.frame):,}"
         if self.classes:
             counts = self.known.value_counts()
-            shown = ", ".join(f"{name} {count:,}" for name, count in counts.head(8).items())
+            shown = ", ".join(f"{_plain(name)} {count:,}" for name, count in counts.head(8).items())
             rows += f": {shown}" + (" ..." if len(counts) > 8 else "")
         if missing := int(self.target.isna().sum()):
             rows += f"; {missing:,} without {self.wishes.target}, which are predicted"
@@ -380,19 +420,22 @@ class _Proposing:
         split = said["split"]
         last = "the last rows" if split["kind"] == "chronological" else split["kind"]
         learns = said["estimator"].get("class") or f"the pipeline in model.py, which {self.comments['estimator'][16:]}"
-        facts = {
+        return {
             "rows": rows,
             "key": ", ".join(self.key) or "none: no column names a row",
             **({"time": self.time} if self.time else {}),
             **({"group": self.group} if self.group else {}),
             **({"a model for each": self.wishes.partition} if self.wishes.partition else {}),
-            "features": few,
+            "features": few if self.wishes.horizon is None else "those that features.py makes",
             "tested on": f"{split['test_size']:.0%} of the rows, {last}",
             "estimator": learns.removeprefix("sklearn.ensemble."),
             "better than": said["baseline"],
             "metrics": ", ".join(one.removeprefix("neg_") for one in said["metrics"]),
         }
-        return facts
+
+
+def _is_a_name(values: pd.Series[Any]) -> bool:
+    return bool(values.str.fullmatch(r"\S{1,40}").all()) and bool(values.str.contains(r"\d").any())
 
 
 def bounds_of(values: pd.Series[Any], *, whole: bool) -> tuple[float, float]:
@@ -403,7 +446,7 @@ def bounds_of(values: pd.Series[Any], *, whole: bool) -> tuple[float, float]:
     >>> bounds_of(pd.Series([18.0, 92.0]), whole=True)
     (0, 150)
     >>> bounds_of(pd.Series([0.1, 0.9]), whole=False)
-    (0.0, 1.0)
+    (0, 1)
     """
     lowest, highest = float(values.min()), float(values.max())
     room = (highest - lowest) / 2 or abs(highest) or 1.0
@@ -411,7 +454,11 @@ def bounds_of(values: pd.Series[Any], *, whole: bool) -> tuple[float, float]:
     high = 1.0 if lowest >= 0 and highest <= 1 and not whole else _rounded(highest + room, math.ceil)
     if highest <= 0 < high:
         high = 0.0
-    return (int(low), int(high)) if whole else (low, high)
+    return _plain(low), _plain(high)
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _rounded(value: float, to: Any) -> float:
@@ -432,6 +479,21 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r") + '"'
 
 
+_FEATURES = '''"""What the model sees of a row: it and those before it, never later ones; `mlops check` tries that."""
+
+import pandas as pd
+
+
+def make(table):
+    """Return the features of each row, in the table's order."""
+    now, series = table[{target}], {series}
+    features = pd.DataFrame({{"now": now}})
+    for rows in (1, 7):
+        features[f"since_{{rows}}"] = now - series.shift(rows)
+    for rows in (7, 28):
+        features[f"to_mean_{{rows}}"] = {mean} - now
+{lines}    return features
+'''
 _MODEL = '''"""What learns: an unfitted scikit-learn estimator, made of the declaration's parameters."""
 
 from sklearn.compose import make_column_transformer
@@ -448,7 +510,7 @@ def make(**parameters):
     columns = make_column_transformer((encoder, CATEGORIES), remainder="passthrough")
     return make_pipeline(columns, HistGradientBoosting{what}(random_state=0, **parameters))
 '''
-_MODEL_WITHOUT_CATEGORIES = '''"""What learns: an unfitted scikit-learn estimator, made of the declaration's parameters."""
+_MODEL_OF_NUMBERS = '''"""What learns: an unfitted scikit-learn estimator, made of the declaration's parameters."""
 
 from sklearn.ensemble import HistGradientBoosting{what}
 

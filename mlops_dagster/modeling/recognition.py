@@ -169,17 +169,17 @@ def _column(
         return _typed(raw, kind)
     numbers = [one for one in plain.dropna() if isinstance(one, str)]
     if len(numbers) == plain.notna().sum() and all(_NUMBER.fullmatch(one) for one in numbers):
-        form = "%Y%m%d" if _digits_are_days(name, texts) else None
-        if form is None and not any(re.match(r"[+-]?0\d", one) for one in numbers):
+        days = _digits_are_days(name, texts)
+        if not days and not any(re.match(r"[+-]?0\d", one) for one in numbers):
             values = pd.to_numeric(plain, errors="coerce").astype(np.float64)
             if (values.abs().max() or 0) < 2**53:
                 return ("integer" if _whole(values) else "number"), values
-        if form is None:
+        if not days:
             return "text", raw.astype(object)  # what begins with 0, or is too long, is a name
     if {one.lower() for one in texts} in ({"true", "false"}, {"true"}, {"false"}):
         return "boolean", raw.map(lambda cell: cell.lower() == "true" if isinstance(cell, str) else np.nan)
     doubts: list[str] = []
-    form = _date_form(texts, doubts, raw, name)
+    form = "%Y%m%d" if _digits_are_days(name, texts) else _date_form(texts, doubts, raw, name)
     if form is None:
         return "text", raw.astype(object)
     notes += doubts
