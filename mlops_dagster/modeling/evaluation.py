@@ -19,7 +19,7 @@ from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.spec.model import Declaration
 
 _ROWS = 1_000  # of the test, for the importance
-_PREDICTIONS = 200  # in all, for the importance, unless there are more features
+_PREDICTIONS = 100  # in all, for the importance, unless there are more features
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def probability_names(labels: Sequence[Any]) -> list[str]:
 def importance_of(model: Model, training_set: TrainingSet, metric: Metric) -> pd.DataFrame:
     """Measure how much worse a model becomes on the test rows when one feature is shuffled among them.
 
-    It costs about 200 predictions of at most 1,000 rows, and is the same in every process.
+    It costs about 100 predictions of at most 1,000 rows, and is the same in every process.
 
     Returns
     -------
