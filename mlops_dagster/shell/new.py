@@ -34,7 +34,10 @@ def new(
         typer.Option(help="What is predicted: a number or a class.", show_default="by the target"),
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="The column that orders rows.", show_default="the only column of dates")
+        str | None,
+        typer.Option(
+            help="The column that orders rows.", show_default="the only column of dates, if rows are in its order"
+        ),
     ] = None,
     group: Annotated[
         str | None, typer.Option(help="The column whose equal values belong together.", show_default=False)
