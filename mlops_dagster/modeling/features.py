@@ -119,6 +119,24 @@ def _called(declaration: Declaration, table: pd.DataFrame, function: Features) -
     return made
 
 
+def reached_by_look_back(declaration: Declaration, table: pd.DataFrame, made: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Say which rows the look-back of a function's features reaches: not the first ones of a series.
+
+    A feature that is a column of the table is missing where the table says so, and one that is never known in a series
+    says nothing about a look-back.
+    """
+    reached = np.ones(len(table), dtype=bool)
+    series = np.zeros(len(table)) if declaration.group is None else pd.factorize(table[declaration.group])[0]
+    for name, column in made.items():
+        if name in table.columns and column.equals(plain(table[name])):
+            continue
+        known = column.notna()
+        seen = known.groupby(series).cummax()
+        ever = known.groupby(series).transform("any")
+        reached &= (seen | ~ever).to_numpy()
+    return reached
+
+
 # ------------------------------------------------------------------------------------- what a function looks at
 
 

@@ -266,7 +266,11 @@ class Gate(Part):
     )
     beat_baseline: bool = Field(default=True, description="Whether it has to be better than the baseline, too")
     allow_leaks: bool = Field(default=False, description="Whether it may have learned from rows that tell the answers")
-    slices: list[str] = Field(default=[], description="Columns; for none of their values may the metric become worse")
+    slices: list[str] = Field(
+        default=[],
+        description="Columns; for none of their values of which there are 20 rows to judge on may the metric become "
+        "worse, as surely as `confidence` says if it is given",
+    )
 
 
 class Predictions(Part):

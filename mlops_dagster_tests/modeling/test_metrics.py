@@ -17,8 +17,9 @@ from mlops_dagster.modeling.training_set import make_training_set
 from mlops_dagster_tests.modeling.conftest import declare, lagged
 
 
-@pytest.mark.parametrize("positive", ["malignant", "benign"])
-@pytest.mark.parametrize("model", [LogisticRegression(C=0.01), RidgeClassifier()])
+@pytest.mark.parametrize(
+    ("positive", "model"), [("malignant", LogisticRegression(C=0.01)), ("benign", RidgeClassifier())]
+)
 def test_every_score_of_two_classes(positive, model, cancer):
     declaration = declare(cancer, {"column": "outcome", "positive": positive})
     made = make_training_set(declaration, cancer)
