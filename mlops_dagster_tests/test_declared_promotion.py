@@ -40,6 +40,8 @@ def models(home, table):
 class Models:
     """A declared model's tools, and its steps before the gate as they are run by hand."""
 
+    Forest = RandomForestClassifier
+
     def __init__(self, home, table):
         self.store = Store(home / "store" / "cancer")
         database = f"sqlite:///{home}/mlflow/mlflow.db"
@@ -69,7 +71,7 @@ class Models:
     def train(self, depth, trees=5):
         frame, table = self.store.read("training_set", "all")
         data = TrainingSet.from_table(frame, table.metadata)
-        forest = RandomForestClassifier(trees, max_depth=depth, random_state=0).fit(data.X_train, data.y_train)
+        forest = self.Forest(trees, max_depth=depth, random_state=0).fit(data.X_train, data.y_train)
         digest = model_digest(forest)
         with self.tracker.run("cancer", origin=TEST, tags={}) as run:
             logged = run.log_model(forest, input_example=data.X_train.head(), digest=digest)

@@ -115,7 +115,7 @@ def _judge(
 
 
 class CannotPredict(MlopsError):  # noqa: N818 it reads better where it is caught
-    """A model can't predict the rows that it is to be judged on; the message says why."""
+    """A model can't predict some rows; the message says why."""
 
 
 def _load(
@@ -149,7 +149,7 @@ def _answers(
     if rival is not None and theirs is not None:
         rows, its_rows = gate.rows_as_champion_knows_them(theirs, rows, version)
         try:
-            champion = _outputs(rival[0], replace(theirs, classes=data.classes, positive=data.positive), its_rows)
+            champion = answers_of(rival[0], replace(theirs, classes=data.classes, positive=data.positive), its_rows)
         except CannotPredict as error:
             problem = str(error)
     guess = declaration.baseline.function
@@ -157,7 +157,7 @@ def _answers(
         rows=rows,
         truth=data.truth(rows),
         units=units_of(data, rows),
-        challenger=_outputs(model, data, rows),
+        challenger=answers_of(model, data, rows),
         baseline=baseline_outputs(declaration, data, rows, load_function(declaration, guess) if guess else None),
         champion=champion,
     )
@@ -167,14 +167,11 @@ def _answers(
 def _learned(registered: RegisteredVersion, data: TrainingSet, digest: str, tables: Inputs) -> TrainingSet:
     """Return what a version has learned from: the challenger's own training set, or an earlier version of the table."""
     from mlops_dagster.modeling.gate import NotComparable
-    from mlops_dagster.modeling.training_set import TrainingSet
 
-    version, its_digest = int(registered.tags["training_set_version"]), registered.tags["data_version"]
-    if its_digest == digest:
+    if registered.tags["data_version"] == digest:
         return data
     try:
-        frame, table = tables.store.read(names.TRAINING_SET, tables.symbol, version=version, digest=its_digest)
-        return TrainingSet.from_table(frame, table.metadata)
+        return training_set_of(registered, tables)
     except (StoreError, ValueError) as error:
         raise NotComparable(
             f"What champion version {registered.version} has learned from can't be read, so that no row is known to be "
@@ -182,7 +179,29 @@ def _learned(registered: RegisteredVersion, data: TrainingSet, digest: str, tabl
         ) from None
 
 
-def _outputs(model: Any, data: TrainingSet, rows: pd.DataFrame) -> Outputs:
+def training_set_of(registered: RegisteredVersion, tables: Inputs) -> TrainingSet:
+    """Return the training set that a version has learned from, whatever the current one is.
+
+    Raises
+    ------
+    StoreError, ValueError
+        If that version of the table is gone, or is no training set.
+    """
+    from mlops_dagster.modeling.training_set import TrainingSet
+
+    version, digest = int(registered.tags["training_set_version"]), registered.tags["data_version"]
+    frame, table = tables.store.read(names.TRAINING_SET, tables.symbol, version=version, digest=digest)
+    return TrainingSet.from_table(frame, table.metadata)
+
+
+def answers_of(model: Any, data: TrainingSet, rows: pd.DataFrame) -> Outputs:
+    """Ask a model for some rows; whatever it raises is said in a sentence.
+
+    Raises
+    ------
+    CannotPredict
+        If it can't.
+    """
     from mlops_dagster.modeling.outputs import outputs_of
 
     try:
