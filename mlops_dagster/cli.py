@@ -28,6 +28,7 @@ from mlops_dagster.shell import (
     forecast,
     launch,
     models,
+    new,
     new_project,
     parity,
     report,
@@ -61,6 +62,7 @@ app = typer.Typer(
 )
 
 
+app.command()(new.new)
 app.command()(build_model.build_model)
 app.command()(champion.promote)
 app.command()(champion.rollback)
