@@ -20,6 +20,7 @@ from mlops_dagster.modeling.outputs import Outputs
 from mlops_dagster.modeling.quality import identity_of
 from mlops_dagster.modeling.resampling import MIN_UNITS, Resamples, Units, members_of
 from mlops_dagster.modeling.training_set import TrainingSet
+from mlops_dagster.spec.functions import UserCodeError
 
 MIN_ROWS = 10
 """So many rows have to be new to both models."""
@@ -218,17 +219,13 @@ def decide(
     """
     if leaks and not rules.allow_leaks:
         return Decision(False, "leaks", f"Its training set leaks: {leaks[0]}")
-    try:
-        metric.measure(answers.challenger, answers.truth)
-    except MlopsError as error:
-        return Decision(False, "not_a_number", f"It can't be measured: {error}")
+    if problem := _problem(metric, answers.challenger, answers.truth):
+        return Decision(False, "not_a_number", f"It can't be measured: {problem}")
     resamples, sure = Resamples(answers.units, answers.truth, metric), None
     if rules.beat_baseline:
-        try:
-            metric.measure(answers.baseline, answers.truth)
-        except MlopsError as error:
+        if problem := _problem(metric, answers.baseline, answers.truth):
             cure = "Choose another metric or baseline, or give beat_baseline: false."
-            reason = f"The baseline ({baseline}) can't be measured: {error} {cure}"
+            reason = f"The baseline ({baseline}) can't be measured: {problem} {cure}"
             return Decision(False, "not_better_than_baseline", reason)
         beaten = _compared(answers, resamples, answers.baseline, f"the baseline ({baseline})", 0.0, rules.confidence)
         if not beaten.promote:
@@ -238,10 +235,7 @@ def decide(
     if champion is None:
         return Decision(True, "first", "There was no champion before.", sure)
     if champion_problem is None and answers.champion is not None:
-        try:
-            metric.measure(answers.champion, answers.truth)
-        except MlopsError as error:
-            champion_problem = str(error)
+        champion_problem = _problem(metric, answers.champion, answers.truth)
     if champion_problem is not None or answers.champion is None:
         reason = f"Champion version {champion} can't be used: {champion_problem}"
         return Decision(True, "champion_unusable", reason, sure)
@@ -250,6 +244,17 @@ def decide(
     if decision.promote and (worse := _worse_slice(answers, resamples, answers.champion, rules, whose)):
         return Decision(False, "worse_slice", f"{worse} {decision.reason}", decision.confidence)
     return decision
+
+
+def _problem(metric: Metric, outputs: Outputs, truth: npt.NDArray[Any]) -> str | None:
+    """Say why answers can't be measured, if so. That the user's own function fails is nobody's fault but its own."""
+    try:
+        metric.measure(outputs, truth)
+    except UserCodeError:
+        raise
+    except MlopsError as error:
+        return str(error)
+    return None
 
 
 def with_mode(decision: Decision, mode: str) -> Decision:
