@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import refuse
-from mlops_dagster.modeling.contract import by_form, types_of
+from mlops_dagster.modeling.contract import types_of
+from mlops_dagster.modeling.typed_cells import by_form
 from mlops_dagster.spec.contradictions import by_path
 from mlops_dagster.spec.functions import calling, load_function
 from mlops_dagster.spec.model import Data, Declaration, Files, Sql
