@@ -19,6 +19,7 @@ from mlops_dagster.ml.gate import last_day_known
 from mlops_dagster.ml.model import fit_forest
 from mlops_dagster.ml.prices import validate_prices
 from mlops_dagster.ml.recipes import make_training_set
+from mlops_dagster.modeling.drift import MOST_OUTSIDE, share_outside
 from mlops_dagster.pipelines import BUNDLED_SYMBOLS, resolve_forest
 from mlops_dagster.stack.sources import read_prices
 
@@ -91,8 +92,7 @@ def walk_forward(prices: pd.DataFrame) -> pd.DataFrame:
         part = scored.loc[of_year, ["Date"]]
         windows = [slice(max(0, end - drift.COVERAGE_DAYS + 1), end + 1) for end in of_year]
         part["feature_warns"] = [
-            max(drift.share_outside(learned, asked[end - drift.RECENT_ROWS + 1 : end + 1]).values())
-            > drift.MOST_OUTSIDE
+            max(share_outside(learned, asked[end - drift.RECENT_ROWS + 1 : end + 1]).values()) > MOST_OUTSIDE
             for end in of_year
         ]
         part["error_warns"] = [drift.error_drift(scored[window]).ratio > drift.MOST_ERROR for window in windows]

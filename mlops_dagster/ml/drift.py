@@ -1,8 +1,6 @@
-"""Whether what comes in, and how wrong forecasts are, has left what the champion learned from.
+"""Whether forecasts are more wrong than was expected of the champion; whether their inputs are new is `modeling/drift`.
 
-The limits were chosen on the bundled prices, 2006 to 2018 (`benchmarks/forecast_checks.py`, docs/forecast.md). The
-usual population stability index isn't used: features such as volatility_20d change so slowly that even most months of
-the training rows themselves differ from all of them by more than 0.25, the index's usual limit.
+The limits were chosen on the bundled prices, 2006 to 2018 (`benchmarks/forecast_checks.py`, docs/forecast.md).
 """
 
 from __future__ import annotations
@@ -15,43 +13,12 @@ import pandas as pd
 
 RECENT_ROWS = 20
 """How many of the last rows, or of the last scored days, are looked at: a trading month."""
-MIDDLE = 0.99
-"""Which share of the rows learned from counts as usual, in the middle of each feature's values."""
-MOST_OUTSIDE = 0.5
-"""Up to which share of the recent rows may lie outside of that, for each feature."""
 MOST_ERROR = 1.5
 """Up to how many times the expected rmse the recent rmse may be, both relative to the price."""
 COVERAGE_DAYS = 60
 """Over how many scored days the interval is judged; by fewer than `RECENT_ROWS` it isn't."""
 UNLIKELY = 0.001
 """Below which probability so few truths inside their interval aren't taken for chance."""
-
-
-def share_outside(learned: pd.DataFrame, recent: pd.DataFrame) -> dict[str, float]:
-    """Return for each feature which share of the recent rows has values that the rows learned from hardly ever had.
-
-    Parameters
-    ----------
-    learned, recent : DataFrame
-        The same features of the rows learned from, and of the recent rows.
-
-    Returns
-    -------
-    dict of str to float
-        Feature to share, the largest first. Outside is what lies beyond the middle `MIDDLE` of the rows learned from:
-        there a forest no longer interpolates, it says what it says of the outermost leaf.
-
-    Examples
-    --------
-    >>> learned = pd.DataFrame({"calm": range(1000), "wild": range(1000)})
-    >>> share_outside(learned, pd.DataFrame({"calm": [500, 600], "wild": [500, 2000]}))
-    {'wild': 0.5, 'calm': 0.0}
-    """
-    shares = {}
-    for name in learned.columns:
-        low, high = np.quantile(learned[name], [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
-        shares[str(name)] = float(((recent[name] < low) | (recent[name] > high)).mean())
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 @dataclass(frozen=True)

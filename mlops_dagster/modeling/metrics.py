@@ -1,12 +1,14 @@
-"""What a model answers, and any of scikit-learn's scores of it: of all rows or of some, as often as one likes."""
+"""Any of scikit-learn's scores of what a model answers: of all rows or of some, as often as one likes."""
 
 from __future__ import annotations
 
 import difflib
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,106 +19,15 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils.metaestimators import available_if
 
 from mlops_dagster.errors import MlopsError, refuse
-from mlops_dagster.modeling.training_set import Label, TrainingSet
+from mlops_dagster.modeling.outputs import Array
+from mlops_dagster.modeling.outputs import Model as Model
+from mlops_dagster.modeling.outputs import Outputs as Outputs
+from mlops_dagster.modeling.outputs import outputs_of as outputs_of
+from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.spec.functions import UserCodeError, calling
 from mlops_dagster.spec.model import Declaration
 
-Array = npt.NDArray[Any]
 _OF_REGRESSION = "sklearn.metrics._regression"
-
-
-class Model(Protocol):
-    """What can be evaluated: anything that predicts."""
-
-    def predict(self, X: pd.DataFrame) -> Any:
-        """Predict one target per row."""
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """What a model answers, row by row.
-
-    Parameters
-    ----------
-    value : array of shape (rows,), optional
-        Of a regression: numbers on the scale of what is judged.
-    classes : array of shape (rows,), optional
-        Of a classification: the predicted class.
-    probabilities : array of shape (rows, labels), optional
-        Of a classifier that knows them, in the order of `labels`.
-    scores : array of shape (rows,) or (rows, labels), optional
-        The decision function of a classifier that has no probabilities.
-    labels : tuple
-        The classes there are.
-    positive : str, int or bool, optional
-        Of two classes: which precision, recall and the like are about.
-    """
-
-    value: npt.NDArray[np.float64] | None = None
-    classes: Array | None = None
-    probabilities: npt.NDArray[np.float64] | None = None
-    scores: npt.NDArray[np.float64] | None = None
-    labels: tuple[Label, ...] = ()
-    positive: Label | None = None
-
-    def __len__(self) -> int:
-        return len(self.predicted)
-
-    @property
-    def predicted(self) -> Array:
-        """The value, or the class."""
-        answers = self.classes if self.value is None else self.value
-        assert answers is not None
-        return answers
-
-    def take(self, rows: npt.NDArray[np.intp]) -> Outputs:
-        """Return the answers of some rows."""
-        of_rows = {
-            one.name: getattr(self, one.name)[rows]
-            for one in fields(self)
-            if isinstance(getattr(self, one.name), np.ndarray)
-        }
-        return Outputs(**of_rows, labels=self.labels, positive=self.positive)
-
-
-def outputs_of(model: Model, training_set: TrainingSet, rows: pd.DataFrame) -> Outputs:
-    """Ask a model for some rows of a training set; what a forecast learned of a change becomes a value again.
-
-    Raises
-    ------
-    MlopsError
-        If what it answers isn't finite, or one answer a row.
-    """
-    inputs, labels = training_set.inputs(rows), training_set.classes
-    predicted = np.asarray(model.predict(inputs))
-    if predicted.shape != (len(rows),):
-        raise MlopsError(
-            f"{type(model).__name__}.predict gives an array of shape {predicted.shape} for {len(rows):,} rows; one "
-            "answer a row is needed."
-        )
-    if labels is None:
-        values = training_set.to_value(predicted, rows)
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if len(wrong):
-            raise MlopsError(
-                f"{type(model).__name__} predicts {values[wrong[0]]} for {len(wrong):,} of {len(rows):,} rows; check "
-                "the parameters, or scale the features inside a Pipeline."
-            )
-        return Outputs(value=values)
-    known = list(getattr(model, "classes_", labels))
-    absent = [label for label in labels if label not in known]
-    if absent:
-        raise MlopsError(f"{type(model).__name__} has never seen class {absent[0]!r}; train it on this training set.")
-    order = [known.index(label) for label in labels]
-    probabilities, scores = None, None
-    if hasattr(model, "predict_proba"):
-        probabilities = np.asarray(model.predict_proba(inputs), dtype=np.float64)[:, order]
-    elif hasattr(model, "decision_function"):
-        scores = np.asarray(model.decision_function(inputs), dtype=np.float64)
-        scores = scores if scores.ndim == 1 else scores[:, order]
-    return Outputs(
-        classes=predicted, probabilities=probabilities, scores=scores, labels=labels, positive=training_set.positive
-    )
 
 
 # --------------------------------------------------------------------------------------------------------- metrics
@@ -134,6 +45,8 @@ class Metric:
         As the declaration says it.
     greater_is_better : bool
         Which direction is the better one.
+    perfect : float, optional
+        What perfect answers have, if that is known.
     function : callable
         From (truth, outputs) to the number.
     """
@@ -141,6 +54,7 @@ class Metric:
     name: str
     declared: str
     greater_is_better: bool
+    perfect: float | None
     function: Callable[[Array, Outputs], float]
 
     def measure(self, outputs: Outputs, truth: Array, rows: npt.NDArray[np.intp] | None = None) -> float:
@@ -164,10 +78,12 @@ class Metric:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UndefinedMetricWarning)
-                measured = float(self.function(truth, outputs))
-        except (ValueError, UserCodeError) as error:
+                measured = self.function(truth, outputs)
+        except (ValueError, AttributeError, UserCodeError) as error:  # AttributeError: there are no probabilities
             if rows is not None:
                 return float("nan")
+            if isinstance(error, UserCodeError):
+                raise
             raise MlopsError(f"metrics: {self.declared} can't be measured: {error}") from error
         if rows is None and not np.isfinite(measured):
             raise MlopsError(
@@ -198,12 +114,8 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
         If there is no such score, or it is none for the task; the message names those that fit.
     """
     if function is not None:
-        return Metric(
-            name.rpartition(":")[2],
-            name,
-            bool(getattr(function, "greater_is_better", True)),
-            lambda truth, outputs: calling(f"metrics {name}", function, truth, outputs),
-        )
+        better = bool(getattr(function, "greater_is_better", True))
+        return Metric(name.rpartition(":")[2], name, better, None, partial(_own, name, function))
     fitting = scores_of(declaration.task)
     if name not in get_scorer_names():
         meant = difflib.get_close_matches(name, fitting, n=1) or difflib.get_close_matches(f"neg_{name}", fitting, n=1)
@@ -217,7 +129,15 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
         value = float(scorer(*_asked(truth, outputs)))
         return -value if lower else value
 
-    return Metric(name.removeprefix("neg_"), name, not lower, score)
+    perfect = None if name == "positive_likelihood_ratio" else 0.0 if lower else 1.0
+    return Metric(name.removeprefix("neg_"), name, not lower, perfect, score)
+
+
+def _own(name: str, function: Callable[..., Any], truth: Array, outputs: Outputs) -> float:
+    measured = calling(f"metrics {name}", function, truth, outputs)
+    if not isinstance(measured, Real):
+        raise UserCodeError(f"metrics {name}: it returns a {type(measured).__name__}; return a number.")
+    return float(measured)
 
 
 def scores_of(task: str) -> list[str]:
@@ -232,21 +152,28 @@ def check_metrics(metrics: Iterable[Metric], estimator: Any, training_set: Train
 
     Raises
     ------
-    ParameterError
+    ParameterError, UserCodeError
         If a metric needs probabilities and the estimator has none, or two classes and there are more; the message
-        names those that fit.
+        names those that fit. Also if two have the
+        same name, or a function fails.
     """
-    labels = training_set.classes
+    metrics, labels = list(metrics), training_set.classes
+    names = [metric.name for metric in metrics]
+    twice = next((metric for metric in metrics if names.count(metric.name) > 1), None)
+    if twice is not None:
+        raise refuse("metrics", twice.declared, f"two metrics are called {twice.name}; leave one out, or rename it.")
     if labels is None:
-        return
-    truth = np.array(labels * 2, dtype=object)
-    sure = (np.tile(np.eye(len(labels)), (2, 1)) + 1) / (len(labels) + 1)
-    answers = Outputs(classes=truth, labels=labels, positive=training_set.positive)
-    full = replace(answers, probabilities=sure)
-    if hasattr(estimator, "predict_proba"):
-        answers = full
-    elif hasattr(estimator, "decision_function"):
-        answers = replace(answers, scores=sure[:, 1] - 0.5 if len(labels) == 2 else sure)
+        truth = training_set.truth(training_set.rows("test"))
+        answers = full = Outputs(value=np.full(len(truth), training_set.truth(training_set.rows("train")).mean()))
+    else:
+        truth = np.array(labels * 2, dtype=object)
+        sure = (np.tile(np.eye(len(labels)), (2, 1)) + 1) / (len(labels) + 1)
+        answers = Outputs(classes=truth, labels=labels, positive=training_set.positive)
+        full = replace(answers, probabilities=sure)
+        if hasattr(estimator, "predict_proba"):
+            answers = full
+        elif hasattr(estimator, "decision_function"):
+            answers = replace(answers, scores=sure[:, 1] - 0.5 if len(labels) == 2 else sure)
 
     def fits(name: str, outputs: Outputs) -> bool:
         try:
@@ -258,10 +185,16 @@ def check_metrics(metrics: Iterable[Metric], estimator: Any, training_set: Train
         return True
 
     for metric in metrics:
-        if metric.declared not in get_scorer_names() or fits(metric.declared, answers):
+        if metric.declared not in get_scorer_names():
+            # A function that fails does so now, and not after the training.
+            metric.function(truth, answers if labels else Outputs(value=truth[::-1]))
+            continue
+        if fits(metric.declared, answers):
             continue
         fitting = [name for name in scores_of(training_set.task) if fits(name, answers)]
-        why = f"it can't be measured of {len(labels)} classes"
+        why = (
+            f"it can't be measured of {len(labels)} classes" if labels else f"{training_set.column} is no number for it"
+        )
         if fits(metric.declared, full):
             why = f"it needs probabilities, and {type(estimator).__name__} has no predict_proba"
         raise refuse("metrics", metric.declared, f"{why}; {_choices([], fitting)}")

@@ -20,14 +20,16 @@ from mlops_dagster.modeling.features import (
     features_that_look_at_other_rows,
     features_that_see_the_target,
     plain,
+    reached_by_look_back,
 )
 from mlops_dagster.modeling.splits import split_rows
+from mlops_dagster.modeling.targets import Label, with_target
 from mlops_dagster.spec.model import Declaration
 
 MIN_TRAIN_ROWS = 50
 MIN_TEST_ROWS = 10
 _OWN = ("target", "current", "truth", "split", "position")
-Label = str | int | bool
+_OF_PREDICTIONS = ("prediction", "truth_time", "baseline")
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +220,8 @@ def make_training_set(
     check_columns("declaration", [*kept, *filter(None, [declaration.split.column])], table)
     table = _in_order(declaration, table)
     made = features_of(declaration, table, features)
-    _check_features(declaration, table, made, features, horizon)
     looks = features_that_look_at_other_rows(declaration, table, features) if features is not None else ()
+    _check_features(declaration, table, made, features, horizon)
     if looks and not declaration.gate.allow_leaks:
         whom = "the future: rows that come later" if declaration.time else "other rows, also those that are tested on"
         cure = "compute them from the row and those before it" if declaration.time else "compute them row by row"
@@ -228,8 +230,10 @@ def make_training_set(
     frame = made.copy()
     for at, name in enumerate(name for name in kept if name not in made.columns):
         frame.insert(at, name, plain(table[name]))
-    frame, classes = _with_target(declaration, table, frame, horizon)
-    enough = _reached(declaration, table, made) if features is not None else np.ones(len(table), dtype=bool)
+    frame, classes = with_target(declaration, table, frame, horizon)
+    enough = np.ones(len(table), dtype=bool)
+    if features is not None and horizon is not None:
+        enough = reached_by_look_back(declaration, table, made)
     frame, table = frame[enough].reset_index(drop=True), table[enough].reset_index(drop=True)
     positive = None
     if classes is not None and len(classes) == 2:
@@ -286,15 +290,17 @@ def _split(declaration: Declaration, unsplit: TrainingSet, table: pd.DataFrame) 
 
 
 def _check_classes(made: TrainingSet) -> None:
+    cures = {"group": "give another split.seed or test_size", "chronological": "give another test_size"}
+    other = cures.get(made.split, "use split: stratified")
     for part in ("train", "test"):
         there = made.targets(made.rows(part)).unique()
         if len(there) < 2:
-            cure = "nothing can be learned or measured from one class; use split: stratified, or give more rows."
+            cure = f"nothing can be learned or measured from one class; {other}, or more rows."
             raise refuse("split.kind", made.split, f"all {part} rows are of class {there[0]!r}: {cure}")
     trained = set(made.targets(made.rows("train")).unique())
     unseen = [one for one in made.targets(made.rows("test")).unique() if one not in trained]
     if unseen:
-        cure = "use split: stratified, leave its rows out, or join rare classes to one."
+        cure = f"{other}, leave its rows out, or join rare classes to one."
         raise refuse("split.kind", made.split, f"no training row is of class {unseen[0]!r}, which is tested on; {cure}")
 
 
@@ -325,10 +331,9 @@ def _check_features(
 ) -> None:
     kept, column = _kept_columns(declaration), declaration.target.column
     for name in [*made.columns, *kept]:
-        if name.lower() in _OWN:
-            cure = (
-                f"a training set has a column of its own by this name; call it otherwise, as {name}_ (by a function)."
-            )
+        own = (*_OWN, *_OF_PREDICTIONS) if name in kept and name != declaration.baseline.column else _OWN
+        if name.lower() in own:
+            cure = f"a table that is made of it has a column of its own by this name; call it otherwise, as {name}_."
             raise refuse("features" if name in made.columns else "declaration", name, cure)
     for name in made.columns:
         if name in kept and not made[name].equals(plain(table[name])):
@@ -343,78 +348,3 @@ def _check_features(
     if seen:
         cure = f"they are made from {column}, the target, which nobody knows when a prediction is wanted; leave it out."
         raise refuse("features", ", ".join(seen), cure)
-
-
-def _with_target(
-    declaration: Declaration, table: pd.DataFrame, frame: pd.DataFrame, horizon: int | None
-) -> tuple[pd.DataFrame, tuple[Label, ...] | None]:
-    column = plain(table[declaration.target.column])
-    if declaration.task == "classification":
-        said_boolean = pd.api.types.infer_dtype(table[declaration.target.column], skipna=True) == "boolean"
-        classes = _classes(declaration, column, said_boolean)
-        return frame.assign(target=column), classes
-    if column.dtype.kind not in "if":
-        example = next(iter(column.dropna().head(1)), None)
-        cure = f"{declaration.target.column} is no number, as a regression needs; give task: classification."
-        raise refuse("target", example, cure)
-    column = column.astype(np.float64)
-    infinite = np.flatnonzero(np.isinf(column))
-    if len(infinite):
-        raise refuse("target", float(column.iloc[infinite[0]]), f"in row {infinite[0] + 1:,}; give a finite number.")
-    if horizon is None:
-        return frame.assign(target=column), None
-    series = column if declaration.group is None else column.groupby(table[declaration.group], sort=False)
-    truth, learn = series.shift(-horizon), declaration.target.learn
-    if learn == "return" and (column == 0).any():
-        row = int(np.flatnonzero(column == 0)[0])
-        cure = f"{declaration.target.column} is 0 in row {row + 1:,}, from which there is no relative change; "
-        raise refuse("target.learn", learn, cure + "give difference or value.")
-    change = {"value": truth, "difference": truth - column, "return": truth / column - 1.0}[learn]
-    return frame.assign(current=column, truth=truth, target=change), None
-
-
-def _classes(declaration: Declaration, column: pd.Series[Any], said_boolean: bool) -> tuple[Label, ...]:
-    known = column.dropna()
-    if column.dtype.kind == "f":
-        if said_boolean:
-            known = known.astype(bool)
-        elif (known == np.floor(known)).all():
-            known = known.astype(np.int64)
-        else:
-            example = float(known[known != np.floor(known)].iloc[0])
-            raise refuse("target", example, "classes are texts, integers or truth values; give task: regression.")
-    elif column.dtype.kind == "M":
-        raise refuse("target", str(known.iloc[0]), "a date is no class; choose another target.")
-    classes = tuple(one.item() if isinstance(one, np.generic) else one for one in np.unique(known.to_numpy()))
-    if len(classes) < 2:
-        cure = "there is nothing to learn: give rows of at least two classes."
-        raise refuse(
-            "target", classes[0] if classes else None, f"all rows with a known target are of one class; {cure}"
-        )
-    wanted = declaration.target.positive
-    if wanted is not None and (len(classes) != 2 or wanted not in classes):
-        cure = f"the classes are {', '.join(map(repr, classes[:20]))}; " + (
-            "give one of them." if len(classes) == 2 else "with more than two, none is the positive one."
-        )
-        raise refuse("target.positive", wanted, cure)
-    return classes
-
-
-def _reached(declaration: Declaration, table: pd.DataFrame, made: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Say which rows the look-back of a function's features reaches: not the first ones of a series.
-
-    A feature that is a column of the table is missing where the table says so, and one that is never known in a series
-    says nothing about a look-back.
-    """
-    reached = np.ones(len(table), dtype=bool)
-    if declaration.time is None:
-        return reached
-    series = np.zeros(len(table)) if declaration.group is None else pd.factorize(table[declaration.group])[0]
-    for name, column in made.items():
-        if name in table.columns and column.equals(plain(table[name])):
-            continue
-        known = column.notna()
-        seen = known.groupby(series).cummax()
-        ever = known.groupby(series).transform("any")
-        reached &= (seen | ~ever).to_numpy()
-    return reached

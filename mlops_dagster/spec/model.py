@@ -9,8 +9,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_FUNCTION = r"^\.?[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-_FUNCTION_SAID = "'.module:function' for a file beside the declaration, or 'package.module:function'"
+_FUNCTION = r"^\.{0,2}[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+_FUNCTION_SAID = (
+    "'.module:function' for a file beside the declaration, '..other.module:function' for one beside another's, or "
+    "'package.module:function'"
+)
 
 
 class Part(BaseModel):
@@ -266,7 +269,11 @@ class Gate(Part):
     )
     beat_baseline: bool = Field(default=True, description="Whether it has to be better than the baseline, too")
     allow_leaks: bool = Field(default=False, description="Whether it may have learned from rows that tell the answers")
-    slices: list[str] = Field(default=[], description="Columns; for none of their values may the metric become worse")
+    slices: list[str] = Field(
+        default=[],
+        description="Columns; for none of their values of which there are 20 rows to judge on may the metric become "
+        "worse, as surely as `confidence` says if it is given",
+    )
 
 
 class Predictions(Part):

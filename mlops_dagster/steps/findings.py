@@ -1,7 +1,7 @@
 """Whether a symbol's forecasts are as they should be: questions, and how they are answered from its tables.
 
-What belongs here: finding the numbers, and saying them. What doesn't: the numbers themselves (`ml/drift.py`), and who
-asks: Dagster's checks (`checks/forecast.py`), and the state of things (`state.py`).
+What belongs here: finding the numbers, and saying them. What doesn't: the numbers themselves (`ml/drift.py`,
+`modeling/drift.py`), and who asks: Dagster's checks (`checks/forecast.py`), and the state of things (`state.py`).
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def forecast_is_fresh(tables: Inputs, registry: Registry) -> Finding:
 
 def features_have_not_drifted(tables: Inputs, registry: Registry) -> Finding:
     """At least half of each feature's values of the last month lie in the range that the champion learned from."""
-    from mlops_dagster.ml.drift import MIDDLE, MOST_OUTSIDE, RECENT_ROWS, share_outside
+    from mlops_dagster.ml.drift import RECENT_ROWS
     from mlops_dagster.ml.forecasting import rows_learned_from
+    from mlops_dagster.modeling.drift import MIDDLE, MOST_OUTSIDE, share_outside
 
     champion = champion_in(tables.newest(TABLE))
     if champion is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster import pipelines
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.steps.champion import load_champion
-from mlops_dagster.steps.growing_tables import append_rows
+from mlops_dagster.steps.growing_tables import add_rows, append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.price_models import training_set_of
 from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
@@ -84,7 +84,8 @@ def price_forecast(
             by=origin.orchestrator,
             run_id=origin.run_id,
         )
-        whole, added = _with_new(earlier, made)
+        before = None if earlier is None else earlier.astype(_COLUMNS)
+        whole, added = add_rows(before, made[list(_COLUMNS)].astype(_COLUMNS), _SAME)
         return whole, (made, added)
 
     # Where nothing is new the table's content is the same, and then the store writes nothing.
@@ -286,18 +287,6 @@ _COLUMNS = {
     "made_at": "datetime64[us]",
     **dict.fromkeys(("by", "run_id"), "object"),
 }
-
-
-def _with_new(earlier: pd.DataFrame | None, made: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Return the table with those forecasts added that it doesn't have yet, and how many they are."""
-    import pandas as pd
-
-    new = made[list(_COLUMNS)].astype(_COLUMNS)
-    if earlier is None:
-        return new.reset_index(drop=True), len(new)
-    there = set(earlier[list(_SAME)].itertuples(index=False, name=None))
-    new = new[[one not in there for one in new[list(_SAME)].itertuples(index=False, name=None)]]
-    return pd.concat([earlier.astype(_COLUMNS), new], ignore_index=True), len(new)
 
 
 def _summary(metrics: Mapping[str, float]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from mlops_dagster.stack.store import Damaged, Overtaken, StoreError, TableNotFound
@@ -93,3 +93,29 @@ def _once(
     before, version = what_is_there(table, symbol, store)
     whole, besides = change(before)
     return whole, store.write(table, symbol, whole, replacing=version or "nothing"), besides
+
+
+def add_rows(earlier: pd.DataFrame | None, new: pd.DataFrame, same: Sequence[str]) -> tuple[pd.DataFrame, int]:
+    """Return a table with those rows added that it doesn't have yet, and how many they are.
+
+    Parameters
+    ----------
+    same : sequence of str
+        The columns that say which row it is. A row of which the table has none of these values yet is new.
+    """
+    import pandas as pd
+
+    new = new.reset_index(drop=True)
+    if earlier is None:
+        return new, len(new)
+    there, mine = (_values(frame.reindex(columns=[*same])) for frame in (earlier, new))
+    added = new[~mine.isin(there)]
+    return (pd.concat([earlier, added], ignore_index=True) if len(added) else earlier), len(added)
+
+
+def _values(frame: pd.DataFrame) -> pd.MultiIndex:
+    """Return the rows to be compared: what is missing equals what is missing, of whatever type the column is."""
+    import pandas as pd
+
+    texts = frame.astype(object)
+    return pd.MultiIndex.from_frame(texts.where(texts.notna(), None))

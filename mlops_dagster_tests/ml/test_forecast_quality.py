@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_dagster.ml.drift import chance_of_so_few_inside, error_drift, share_outside
+from mlops_dagster.ml.drift import chance_of_so_few_inside, error_drift
 from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics, score
 
 DAYS = pd.bdate_range("2024-01-01", periods=6)
@@ -102,9 +102,3 @@ def test_the_chance_of_so_few_inside_is_the_binomials():
     inside = [True] * 59 + [False]
     assert chance_of_so_few_inside(scored_days([0.0] * 60, inside=inside)) == pytest.approx(1 - 0.9**60)
     assert chance_of_so_few_inside(scored_days([0.0] * 60, inside=[True] * 45 + [False] * 15)) < 0.001
-
-
-def test_share_outside_names_the_feature_with_the_most():
-    learned = pd.DataFrame({"calm": np.arange(1000.0), "wild": np.arange(1000.0)})
-    recent = pd.DataFrame({"calm": [0.0, 5.0, 500.0, 999.0], "wild": [-1.0, 1e9, -5.0, 7.0]})
-    assert list(share_outside(learned, recent).items()) == [("wild", 0.75), ("calm", 0.5)]

@@ -25,13 +25,22 @@ _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
         ("modeling/estimators.py", "modeling/evaluation.py", "modeling/metrics.py"),
         {"task", "estimator", "parameters", "metrics", "baseline"},
     ),
-    names.CHAMPION_MODEL: (("modeling/gate.py", "steps/declared/promote.py"), {"gate", "metrics", "baseline"}),
+    names.CHAMPION_MODEL: (
+        ("modeling/gate.py", "modeling/resampling.py", "steps/declared/promote.py", "steps/promotion.py"),
+        {"gate", "metrics", "baseline"},
+    ),
     names.GRID_SEARCH_RESULTS: (
         ("modeling/search.py", "modeling/estimators.py", "ml/grid_search"),
         {"search", "estimator", "parameters"},
     ),
-    names.PREDICTIONS: (("steps/declared/predict.py", "modeling/intervals.py"), {"predictions", "features"}),
-    names.PREDICTION_QUALITY: (("steps/declared/predict.py", "modeling/metrics.py"), {"metrics", "key", "time"}),
+    names.PREDICTIONS: (
+        ("steps/declared/predict.py", "modeling/intervals.py", "modeling/outputs.py"),
+        {"predictions", "features"},
+    ),
+    names.PREDICTION_QUALITY: (
+        ("steps/declared/predict.py", "modeling/quality.py", "modeling/metrics.py"),
+        {"metrics", "key", "time", "group", "target"},
+    ),
 }
 
 

@@ -1,0 +1,58 @@
+"""Whether the values of features have left what a model learned from.
+
+The limits were chosen on the bundled prices, 2006 to 2018 (`benchmarks/forecast_checks.py`, docs/forecast.md). The
+usual population stability index isn't used: features such as volatility_20d change so slowly that even most months of
+the training rows themselves differ from all of them by more than 0.25, the index's usual limit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MIDDLE = 0.99
+"""Which share of the rows learned from counts as usual: the middle of a number's values, the commonest of others."""
+MOST_OUTSIDE = 0.5
+"""Up to which share of the recent rows may lie outside of that, for each feature."""
+
+
+def share_outside(learned: pd.DataFrame, recent: pd.DataFrame) -> dict[str, float]:
+    """Return for each feature which share of the recent rows has values that the rows learned from hardly ever had.
+
+    Parameters
+    ----------
+    learned, recent : DataFrame
+        The same features of the rows learned from, and of the recent rows.
+
+    Returns
+    -------
+    dict of str to float
+        Feature to share, the largest first. Of numbers, outside is what lies beyond the middle `MIDDLE` of the rows
+        learned from: there a forest no longer interpolates, it says what it says of the outermost leaf. Of texts and
+        truth values it is what isn't among the commonest that make up `MIDDLE` of these rows. A missing value is
+        outside if it was that rare.
+
+    Examples
+    --------
+    >>> learned = pd.DataFrame({"calm": range(1000), "wild": range(1000), "town": ["A", "B"] * 500})
+    >>> share_outside(learned, pd.DataFrame({"calm": [500, 600], "wild": [500, 2000], "town": ["A", "C"]}))
+    {'wild': 0.5, 'town': 0.5, 'calm': 0.0}
+    """
+    shares = {str(name): float(np.mean(_outside(learned[name], recent[name]))) for name in learned.columns}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _outside(learned: pd.Series[Any], recent: pd.Series[Any]) -> Any:
+    missing = recent.isna()
+    rare = missing & bool(learned.isna().mean() < 1 - MIDDLE)
+    known = learned.dropna()
+    if learned.dtype.kind in "if":
+        if known.empty:
+            return rare | ~missing
+        low, high = np.quantile(known, [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
+        return rare | (recent < low) | (recent > high)
+    counts = known.value_counts()
+    common = counts.index[(counts.cumsum() - counts) < MIDDLE * len(known)]
+    return rare | (~missing & ~recent.isin(common))

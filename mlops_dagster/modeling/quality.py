@@ -1,0 +1,134 @@
+"""How good predictions were: each one whose truth has come beside that truth, and what they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mlops_dagster.errors import MlopsError
+from mlops_dagster.modeling.evaluation import probability_names
+from mlops_dagster.modeling.features import plain
+from mlops_dagster.modeling.metrics import Metric
+from mlops_dagster.modeling.outputs import Outputs
+from mlops_dagster.modeling.targets import Label
+from mlops_dagster.modeling.training_set import TrainingSet
+from mlops_dagster.spec.model import Declaration
+
+LAST_ROWS = 100
+"""Of so many predictions, the last whose truth has come, there are numbers beside those of all."""
+HORIZON = "horizon"
+
+
+class NoIdentity(MlopsError):  # noqa: N818 it reads better where it is caught
+    """Predictions can't be joined with the data; the message says the cure."""
+
+    exit_status = 2
+
+
+def identity_of(said: Declaration | TrainingSet) -> list[str]:
+    """Return the columns that say which row is which: key, or time and group; none if nothing does."""
+    by_time = [name for name in (said.time, said.group) if name is not None]
+    return [*said.key] or (by_time if said.time else [])
+
+
+def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Put beside each prediction the truth that came.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As the table predictions has them, in the order in which they were made.
+    table : DataFrame
+        Rows that fulfil the contract, in the order of time if there is one.
+
+    Returns
+    -------
+    DataFrame
+        One row per row whose truth is known, the newest prediction of it: what the predictions say, without who made
+        them when; truth; error (prediction - truth) or correct; of intervals inside.
+
+    Raises
+    ------
+    NoIdentity
+        If nothing says which row is which.
+    """
+    names, column = identity_of(declaration), declaration.target.column
+    if not names:
+        raise NoIdentity(
+            "nothing says which row of the data is which prediction's: give key, the columns that identify a row, in "
+            "the declaration."
+        )
+    ahead = HORIZON in predictions
+    newest = predictions.drop_duplicates([*names, *([HORIZON] if ahead else [])], keep="last")
+    known = table.drop_duplicates(names, keep="last")
+    series = plain(known[column])
+    places = _identity(known, names).get_indexer(_identity(newest, names))
+    if ahead:
+        of_group = np.zeros(len(known)) if declaration.group is None else known[declaration.group].to_numpy()
+        later = {one: series.groupby(of_group, sort=False).shift(-int(one)) for one in newest[HORIZON].unique()}
+        truths = [
+            later[one].iloc[place] if place >= 0 else np.nan for one, place in zip(newest[HORIZON], places, strict=True)
+        ]
+        truth = pd.Series(truths, index=newest.index, dtype=np.float64)
+    else:
+        truth = series.iloc[places].set_axis(newest.index).where(places >= 0)
+    there = truth.notna()
+    rows, truth = newest[there], truth[there]
+    by = [name for name in (declaration.time, "made_at") if name is not None]
+    made = rows.drop(columns=["inputs_digest", "by", "run_id"])
+    if "value" in rows:
+        made = made.assign(truth=truth.astype(np.float64), error=rows["value"] - truth)
+    else:
+        truth = truth.astype(rows["class"].dtype)
+        made = made.assign(truth=truth, correct=rows["class"] == truth)
+    if "lower" in rows:
+        # A prediction that was made without an interval says nothing about intervals.
+        inside = ((rows["lower"] <= truth) & (truth <= rows["upper"])).astype(np.float64)
+        made = made.assign(inside=inside.where(rows["lower"].notna()))
+    return made.sort_values(by, kind="stable").reset_index(drop=True)
+
+
+def _identity(rows: pd.DataFrame, names: Sequence[str]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(rows[[*names]].astype(object))
+
+
+def measure(
+    scored: pd.DataFrame, metrics: Sequence[Metric], classes: tuple[Label, ...] | None, positive: Label | None
+) -> tuple[dict[str, float], list[str]]:
+    """Say what scored predictions add up to: all of them, and the last `LAST_ROWS`.
+
+    Returns
+    -------
+    dict of str to float, list of str
+        rows_scored; each metric, and as ``<metric>_last_100``; of intervals coverage (the share of truths inside) and
+        interval (the share that was meant). Then the metrics that have no meaning for these predictions.
+    """
+    numbers: dict[str, float] = {"rows_scored": float(len(scored))}
+    failed: list[str] = []
+    for ending, rows in (("", scored), (f"_last_{LAST_ROWS}", scored.tail(LAST_ROWS))):
+        if rows.empty:
+            continue
+        outputs, truth = _outputs(rows, classes, positive), rows["truth"].to_numpy()
+        for metric in metrics:
+            measured = metric.measure(outputs, truth, np.arange(len(truth)))
+            if np.isfinite(measured):
+                numbers[f"{metric.name}{ending}"] = measured
+            elif not ending:
+                failed.append(metric.name)
+        if "inside" in rows and rows["inside"].notna().any():
+            numbers[f"coverage{ending}"] = float(rows["inside"].mean())
+            numbers[f"interval{ending}"] = float(rows["interval"].mean())
+    return numbers, failed
+
+
+def _outputs(rows: pd.DataFrame, classes: tuple[Label, ...] | None, positive: Label | None) -> Outputs:
+    if "value" in rows:
+        return Outputs(value=rows["value"].to_numpy())
+    labels = classes or tuple(np.unique(rows[["class", "truth"]].to_numpy()))
+    names = probability_names(labels)
+    # Of a row that was predicted before there were probabilities, or other classes, none are known.
+    whole = set(names) <= set(rows) and bool(rows[names].notna().all(axis=None))
+    probabilities = rows[names].to_numpy() if whole else None
+    return Outputs(classes=rows["class"].to_numpy(), probabilities=probabilities, labels=labels, positive=positive)

@@ -1,0 +1,324 @@
+"""The steps that use a declared model's champion: its predictions, and how good they were.
+
+A prediction, once made, is never rewritten: the table `predictions` only grows. The same prediction (the same row, by
+the same model, from the same inputs) isn't made twice, so running the step again changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.model import Declaration, Predictions
+from mlops_dagster.stack.store import StoreError
+from mlops_dagster.steps.champion import Called, NoChampion, load_champion
+from mlops_dagster.steps.declared.promote import answers_of, training_set_of
+from mlops_dagster.steps.growing_tables import add_rows, append_rows
+from mlops_dagster.steps.inputs import Inputs, Pins
+from mlops_dagster.steps.report import StepReport, table_summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.stack.limits import LimitSettings
+    from mlops_dagster.stack.store import Store
+    from mlops_dagster.stack.tracking import Origin, Tracker
+
+_DRIFT_ROWS = 20
+"""Of fewer rows nothing is said about drift: their shares would be chance."""
+_DRIFT_SHOWN = 5
+
+
+def called(declaration: Declaration, partition: str) -> Called:
+    """Return how people call a declared model, or one of its partitions."""
+    pipeline = names.pipelines_of(declaration)[0].name
+    if partition == names.ALL:
+        return Called(declaration.name, declaration.name, pipeline)
+    return Called(f"{declaration.name} of {partition}", f"{declaration.name} --partition {partition}", pipeline)
+
+
+def predictions(
+    declaration: Declaration,
+    partition: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    inputs: Pins | None = None,
+    limits: LimitSettings | None = None,
+) -> StepReport:
+    """Predict with the champion the rows whose target isn't known yet, or those of `predictions.data`.
+
+    Raises
+    ------
+    NoChampion, ModelRefused
+        If there is no champion, or it can't be loaded. The table keeps its last version.
+    ParameterError, UserCodeError, ContractError, CannotPredict, TableNotFound, StoreError, TrackingError
+        The table keeps its last version.
+    """
+    wanted = names.resolve(declaration, names.PREDICTIONS, given)
+    tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
+
+    from mlops_dagster.modeling.drift import MIDDLE, share_outside
+    from mlops_dagster.modeling.quality import HORIZON, identity_of
+
+    table, origin_of_rows = _table(declaration, partition, tables, limits)
+    who = called(declaration, partition)
+    model, champion = load_champion(partition, tables, tracker.registry, who, declaration.estimator.trusted)
+    try:
+        learned = training_set_of(champion, tables)
+    except (StoreError, ValueError) as error:
+        raise NoChampion(
+            f"{who.name}: what champion version {champion.version} has learned from can't be read: {error} Bring that "
+            f"table back, or train again: mlops build-model {who.options}."
+        ) from None
+    frame, asked = _rows_to_predict(declaration, table, learned)
+    made, assumed = _predicted(declaration.predictions, model, learned, asked, wanted)
+    made = made.assign(
+        model_version=champion.version,
+        model_digest=champion.model_digest,
+        inputs_digest=_digests(asked, learned),
+        made_at=datetime.now(timezone.utc).replace(tzinfo=None),
+        by=origin.orchestrator,
+        run_id=origin.run_id,
+    ).astype({"made_at": "datetime64[us]"})
+    same = [*identity_of(declaration), HORIZON, "interval", "model_digest", "inputs_digest"]
+    whole, grown, added = append_rows(
+        names.PREDICTIONS, partition, store, lambda earlier: add_rows(earlier, made, [*dict.fromkeys(same)])
+    )
+    facts: dict[str, Any] = {
+        "rows_predicted": len(made),
+        "rows_appended": added,
+        "champion": champion.version,
+        "model_digest": champion.model_digest,
+        "origin": origin_of_rows,
+        "summary": _summary(declaration, len(made), added),
+    }
+    if assumed is not None:
+        facts["interval"] = assumed
+    metrics: dict[str, float] = {}
+    features = [*learned.features]
+    recent = asked if declaration.predictions and declaration.predictions.data else frame.tail(_DRIFT_ROWS)
+    recent = asked if len(asked) >= _DRIFT_ROWS else recent
+    if len(recent) >= _DRIFT_ROWS:
+        shares = share_outside(learned.X_train, recent[features])
+        name, most = next(iter(shares.items()))
+        metrics["most_drift"] = most
+        facts["drift"] = dict([*shares.items()][:_DRIFT_SHOWN])
+        facts["drift_summary"] = (
+            f"{name} has drifted most: {most:.0%} of its last {len(recent):,} values are none of the usual "
+            f"{MIDDLE:.0%} of those in training."
+        )
+    return StepReport(
+        step=names.PREDICTIONS,
+        symbol=partition,
+        data_version=grown.digest,
+        table=grown,
+        **table_summary(whole),
+        facts=facts,
+        inputs=tables.used,
+        metrics=metrics,
+        mlflow_run_id=champion.run_id,
+        mlflow_url=tracker.version_url(partition, champion.version),
+        model_uri=champion.uri,
+        model=declaration.name,
+    )
+
+
+def prediction_quality(
+    declaration: Declaration,
+    partition: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    inputs: Pins | None = None,
+) -> StepReport:
+    """Put beside each prediction the truth, if the data has it by now, and keep that as a table.
+
+    The table is made anew each time, so that it always says what today's data says.
+
+    Raises
+    ------
+    ParameterError, NoIdentity, TableNotFound, StoreError
+        The table keeps its last good version.
+    """
+    names.resolve(declaration, names.PREDICTION_QUALITY, given)
+    tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
+
+    from mlops_dagster.modeling.metrics import metric_of
+    from mlops_dagster.modeling.quality import identity_of, measure, score
+
+    metrics = [
+        metric_of(one, declaration, load_function(declaration, one) if ":" in one else None)
+        for one in declaration.metrics
+    ]
+    made, _ = tables.read(names.PREDICTIONS)
+    frame, _ = tables.read(names.DATA)
+    scored = score(declaration, made, frame)
+    trained = store.current(names.TRAINING_SET, partition)
+    said = {} if trained is None else {name: json.loads(trained.metadata[name]) for name in ("classes", "positive")}
+    classes = tuple(said["classes"]) if said.get("classes") else None
+    numbers, failed = measure(scored, metrics, classes, said.get("positive"))
+    newest = made.drop_duplicates([*identity_of(declaration), *({"horizon"} & set(made))])
+    waiting = len(newest) - len(scored)
+    table = store.write(names.PREDICTION_QUALITY, partition, scored)
+    return StepReport(
+        step=names.PREDICTION_QUALITY,
+        symbol=partition,
+        data_version=table.digest,
+        table=table,
+        **table_summary(scored),
+        facts={
+            "summary": _quality(numbers, metrics[0].name, waiting),
+            "rows_waiting": waiting,
+            **({"not_measured": failed} if failed else {}),
+        },
+        inputs=tables.used,
+        metrics=numbers,
+        model=declaration.name,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- the rows
+
+
+def _table(
+    declaration: Declaration, partition: str, tables: Inputs, limits: LimitSettings | None
+) -> tuple[pd.DataFrame, str]:
+    """Return the rows among which are those to predict, and where they are from."""
+    data = declaration.predictions.data if declaration.predictions else None
+    if data is None:
+        frame, version = tables.read(names.DATA)
+        return frame, version.metadata.get("origin", "the table data")
+    from mlops_dagster.modeling.contract import check_contract
+    from mlops_dagster.stack.table_sources import read_table
+
+    only = None if declaration.partitions is None else partition
+    raw, source = read_table(declaration, only, data=data, limits=limits)
+    return check_contract(_without_target(declaration, raw), raw, source=source), source
+
+
+def _without_target(declaration: Declaration, raw: pd.DataFrame) -> Declaration:
+    """Return the declaration with a contract that asks for no target; a forecast begins with what is now."""
+    target, contract = declaration.target, declaration.contract
+    if target.horizon is not None or isinstance(contract, str):
+        return declaration
+    rest = {name: one for name, one in contract.items() if name != target.column}
+    if target.column in raw:
+        rest[target.column] = contract[target.column].model_copy(update={"nullable": True})
+    return declaration.model_copy(update={"contract": rest})
+
+
+def _rows_to_predict(
+    declaration: Declaration, table: pd.DataFrame, learned: TrainingSet
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return all rows with the features that the champion asks for, and of these the ones to predict."""
+    from mlops_dagster.modeling.features import features_of, plain, reached_by_look_back
+    from mlops_dagster.modeling.quality import identity_of
+
+    said = declaration.features
+    function = load_function(declaration, said) if isinstance(said, str) else None
+    frame = features_of(declaration, table, function)
+    if absent := [name for name in learned.features if name not in frame]:
+        raise MlopsError(
+            f"the champion of {declaration.name} asks for features that are no longer made: {', '.join(absent)}. Make "
+            f"them again, or train again: mlops build-model {declaration.name}."
+        )
+    reached = reached_by_look_back(declaration, table, frame) if function is not None and learned.horizon else None
+    for at, name in enumerate(name for name in identity_of(declaration) if name not in frame):
+        frame.insert(at, name, plain(table[name]))
+    if declaration.group is not None and declaration.group not in frame:
+        frame[declaration.group] = plain(table[declaration.group])
+    if learned.column not in table:
+        return frame, frame
+    target = plain(table[learned.column])
+    if learned.horizon is None:
+        # Rows of their own are all to be predicted.
+        return frame, frame[target.isna()] if declaration.predictions and not declaration.predictions.data else frame
+    series = target if declaration.group is None else target.groupby(table[declaration.group], sort=False)
+    frame = frame.assign(current=target)
+    unknown = series.shift(-learned.horizon).isna()
+    # From what isn't known no change can be counted.
+    unknown &= target.notna() | (learned.learn == "value")
+    return frame, frame[unknown if reached is None else unknown & reached]
+
+
+def _predicted(
+    said: Predictions | None, model: Any, learned: TrainingSet, rows: pd.DataFrame, wanted: Mapping[str, Any]
+) -> tuple[pd.DataFrame, str | None]:
+    """Return the columns that say which row it is and what the model says of it; and what intervals assume."""
+    from mlops_dagster.modeling.evaluation import probability_names
+    from mlops_dagster.modeling.intervals import intervals
+    from mlops_dagster.modeling.quality import HORIZON
+
+    output, assumed = (said.output if said else []), None
+    named = [name for name in (*learned.key, learned.time, learned.group) if name is not None and name in rows]
+    made = rows[[*dict.fromkeys(named)]].reset_index(drop=True)
+    if learned.horizon is not None:
+        made[HORIZON] = learned.horizon
+    outputs = answers_of(model, learned, rows) if len(rows) else None
+    if learned.classes is None:
+        made["value"] = [] if outputs is None else outputs.predicted
+        made = made.astype({"value": "float64"})
+        if "interval" in output:
+            level = wanted["interval"]
+            made["lower"], made["upper"], made["interval"] = math.nan, math.nan, float(level)
+            if outputs is not None:
+                made["lower"], made["upper"], assumed = intervals(model, learned, rows, level)
+        return made, assumed
+    made["class"] = learned.targets(learned.rows("train")).iloc[:0] if outputs is None else outputs.predicted
+    if "probabilities" in output:
+        if outputs is not None and outputs.probabilities is None:
+            cure = "leave probabilities out of predictions.output, or choose an estimator that has them."
+            raise MlopsError(f"{type(model).__name__} has no predict_proba; {cure}")
+        for place, name in enumerate(probability_names(learned.classes)):
+            made[name] = (
+                math.nan if outputs is None or outputs.probabilities is None else outputs.probabilities[:, place]
+            )
+    return made, None
+
+
+def _digests(rows: pd.DataFrame, learned: TrainingSet) -> list[str]:
+    """Return for each row 16 hexadecimal digits that say what the model saw of it."""
+    import pandas as pd
+
+    seen = rows[[*learned.features, *({"current"} & set(rows))]]
+    # The type of a column depends on the other rows: a missing value turns integers and truth values into floats.
+    alike = {
+        name: column.astype("float64") if column.dtype.kind in "iufb" else column.astype(str)
+        for name, column in seen.items()
+    }
+    hashed = pd.util.hash_pandas_object(pd.DataFrame(alike, index=rows.index), index=False, categorize=False)
+    return [f"{one:016x}" for one in hashed]
+
+
+# ------------------------------------------------------------------------------------------------------- in words
+
+
+def _summary(declaration: Declaration, asked: int, added: int) -> str:
+    if not asked:
+        column = declaration.target.column
+        return f"Nothing to predict: every row's {column} is known. Add rows without it, or give predictions.data."
+    there = f", {asked - added:,} were there already" if added < asked else ""
+    return f"{added:,} prediction{'s'[: added != 1]} made{there}."
+
+
+def _quality(numbers: Mapping[str, float], metric: str, waiting: int) -> str:
+    wait = f" {waiting:,} wait{'s'[: waiting == 1]} for {'its' if waiting == 1 else 'their'} truth." if waiting else ""
+    count = int(numbers["rows_scored"])
+    if not count:
+        return f"Nothing to score yet: no truth has come.{wait}"
+    said = f"Of {count:,} prediction{'s'[: count != 1]} the truth has come"
+    if metric in numbers:
+        said += f": {metric} is {numbers[metric]:.4g}"
+    if "coverage" in numbers:
+        said += f"; {numbers['coverage']:.0%} lay inside their interval, {numbers['interval']:.0%} were meant to"
+    return f"{said}.{wait}"

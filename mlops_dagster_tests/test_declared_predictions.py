@@ -1,0 +1,171 @@
+"""What a declared model's champion predicts, and how good that was when the truth has come; on real tables."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestRegressor
+
+from mlops_dagster.errors import MlopsError
+from mlops_dagster.modeling.quality import NoIdentity
+from mlops_dagster.steps.champion import NoChampion
+from mlops_dagster.steps.declared.predict import prediction_quality, predictions
+from mlops_dagster_tests.modeling.conftest import demand, lagged  # noqa: F401 a fixture
+from mlops_dagster_tests.test_declared_promotion import TEST, Models, table  # noqa: F401 a fixture
+
+
+@pytest.fixture
+def models(home, table):  # noqa: F811 the fixture
+    table.loc[500:, "outcome"] = None
+    return Predicting(home, table)
+
+
+class Predicting(Models):
+    """The same, with the steps that come after the gate."""
+
+    output = ("class", "probabilities")
+
+    def declare(self, **said):
+        super().declare(**{"predictions": {"output": [*self.output]}} | said)
+
+    def prepare(self, rows=None, **given):
+        super().prepare(rows, **given)
+        self.store.write("data", "all", self.table, metadata={"origin": "the test"})
+
+    def predict(self, **given):
+        return predictions(self.declaration, "all", given, store=self.store, tracker=self.tracker, origin=TEST)
+
+    def quality(self):
+        return prediction_quality(self.declaration, "all", {}, store=self.store)
+
+
+def test_predictions_are_made_once_and_scored_when_the_truth_comes(models, table):  # noqa: F811
+    models.prepare()
+    with pytest.raises(NoChampion, match=r"^cancer has no champion: no model was judged yet\. Build one: mlops"):
+        models.predict()
+    models.train(depth=4, trees=20)
+    models.judge()
+    report = models.predict()
+    assert (report.facts["rows_appended"], report.facts["champion"]) == (69, "1")
+    assert report.facts["summary"] == "69 predictions made."
+    assert report.metrics["most_drift"] < 0.5
+    assert report.facts["drift_summary"].endswith(
+        "of its last 69 values are none of the usual 99% of those in training."
+    )
+    made, version = models.store.read("predictions", "all")
+    assert list(made) == [
+        *("patient", "class", "probability_benign", "probability_malignant", "model_version", "model_digest"),
+        *("inputs_digest", "made_at", "by", "run_id"),
+    ]
+    assert made["patient"].tolist() == list(range(500, 569))
+    assert made["probability_benign"].add(made["probability_malignant"]).to_numpy() == pytest.approx(1)
+    again = models.predict()
+    assert again.table.version == version.version
+    assert again.facts["summary"] == "0 predictions made, 69 were there already."
+
+    waiting = models.quality()
+    assert waiting.facts["summary"] == "Nothing to score yet: no truth has come. 69 wait for their truth."
+    assert waiting.metrics == {"rows_scored": 0.0}
+    # A row whose input has changed is predicted anew, and the newest counts; truth comes for all but nine.
+    models.table.loc[568, models.table.columns[0]] += 1.0
+    models.prepare()
+    assert models.predict().facts["rows_appended"] == 1
+    truth = np.where(models.tracker.registry.get("all", "1") and np.arange(500, 560) % 7 == 0, "malignant", "benign")
+    models.table.loc[500:559, "outcome"] = truth
+    models.prepare()
+    report = models.quality()
+    scored, _ = models.store.read("prediction_quality", "all")
+    assert (len(scored), report.facts["rows_waiting"]) == (60, 9)
+    assert (scored["truth"] == truth).all()
+    assert report.metrics["roc_auc"] == report.metrics["roc_auc_last_100"]
+    said = f"Of 60 predictions the truth has come: roc_auc is {report.metrics['roc_auc']:.4g}. 9 wait for their truth."
+    assert report.facts["summary"] == said
+    assert (scored["correct"] == (scored["class"] == scored["truth"])).all()
+
+
+def test_what_cant_be_predicted_or_scored_is_said(models):
+    models.prepare()
+    models.train(depth=3)
+    models.judge()
+    models.declare(features=list(models.table.columns[1:8]))
+    with pytest.raises(MlopsError, match=r"champion of cancer asks for features that are no longer made: mean_ra"):
+        models.predict()
+    models.declare(key=[])
+    assert models.predict().facts["rows_appended"] == 69
+    assert models.predict().facts["rows_appended"] == 0
+    with pytest.raises(NoIdentity, match="give key, the columns that identify a row"):
+        models.quality()
+    models.declare(metrics=["roc_auc"], predictions={"output": ["class"]})
+    models.table["outcome"] = models.table["outcome"].fillna("benign")
+    models.prepare()
+    report = models.predict()
+    assert report.facts["rows_predicted"] == 0
+    assert report.facts["summary"].startswith("Nothing to predict: every row's outcome is known. Add rows without it")
+
+
+def test_rows_of_a_file_of_their_own_need_no_target(models, tmp_path):
+    models.prepare()
+    models.train(depth=3)
+    models.judge()
+    file = tmp_path / "new.csv"
+    models.table.drop(columns="outcome").head(25).assign(patient=range(1000, 1025)).to_csv(file, index=False)
+    models.declare(predictions={"output": ["class"], "data": {"files": {"path": str(file)}}})
+    report = models.predict()
+    assert report.facts["rows_appended"] == 25
+    assert str(file) in report.facts["origin"]
+    made, _ = models.store.read("predictions", "all")
+    assert made["patient"].tolist() == list(range(1000, 1025))
+    # The data has no such patients yet.
+    assert models.quality().facts["rows_waiting"] == 25
+
+
+class Forecasting(Predicting):
+    """Two shops' sales in seven days: `lagged` of their table, with an interval."""
+
+    def declare(self, **said):
+        base = {
+            "key": ["shop", "day"],
+            "time": "day",
+            "group": "shop",
+            "target": {"column": "sales", "horizon": 7, "learn": "difference"},
+            "features": "mlops_dagster_tests.modeling.conftest:lagged",
+            "split": {"kind": "chronological", "test_size": 0.3},
+            "metrics": ["neg_root_mean_squared_error"],
+            "gate": {},
+            "predictions": {"output": ["value", "interval"], "interval": 0.8},
+        }
+        super().declare(**(base | said))
+
+    def prepare(self, rows=None, **given):
+        super().prepare(rows, features=lagged, **given)
+
+    Forest = RandomForestRegressor
+
+
+def test_forecasts_with_intervals(home, demand):  # noqa: F811
+    models = Forecasting(home, demand.fillna({"sales": 90.0}))
+    later = models.table["day"].max() - pd.Timedelta("7D")
+    whole = models.table
+    models.table = whole[whole["day"] <= later].reset_index(drop=True)
+    models.prepare()
+    models.train(depth=4, trees=10)
+    assert models.judge(beat_baseline=False)[0] == "first"
+    report = models.predict()
+    assert report.facts["rows_appended"] == 14
+    assert report.facts["interval"].startswith("The intervals hold 80 % of truths as long as the rows are like the ")
+    made, _ = models.store.read("predictions", "all")
+    assert ((made["lower"] < made["value"]) & (made["value"] < made["upper"])).all()
+    assert set(made["horizon"]) == {7}
+    assert models.quality().facts["rows_waiting"] == 14
+    models.table = whole
+    models.prepare()
+    report = models.quality()
+    scored, _ = models.store.read("prediction_quality", "all")
+    assert len(scored) == 14
+    expected = whole.set_index(["shop", "day"])["sales"]
+    for _, row in scored.iterrows():
+        assert row["truth"] == expected[row["shop"], row["day"] + pd.Timedelta("7D")]
+    assert report.metrics["root_mean_squared_error"] == pytest.approx(np.sqrt(np.mean(scored["error"] ** 2)))
+    assert report.metrics["coverage"] == scored["inside"].mean()
+    assert report.metrics["interval"] == pytest.approx(0.8)
+    # Another level is another prediction.
+    assert models.predict(interval=0.5).facts["rows_appended"] == 14
