@@ -17,16 +17,19 @@ import typer
 from rich.markup import escape
 
 from mlops_dagster import __version__
-from mlops_dagster.gc_settings import collect_rarely
+from mlops_dagster.process_settings import collect_rarely, wait_quietly
 from mlops_dagster.shell import (
     build_model,
     bundle,
     cache,
     champion,
+    check,
     deployments,
     forecast,
     launch,
+    models,
     new,
+    new_project,
     parity,
     report,
     search,
@@ -49,6 +52,7 @@ from mlops_dagster.stack.files import said_by_the_disk
 
 app = typer.Typer(
     name="mlops",
+    cls=models.Commands,
     suggest_commands=False,  # click does it, too
     help="Train scikit-learn models on daily prices. Every command runs the same steps as the Dagster assets.",
     no_args_is_help=True,
@@ -66,6 +70,9 @@ app.command()(forecast.forecast)
 app.command()(serve.serve)
 app.command("search-model")(search.search_model)
 app.command("cluster-search-model")(search.cluster_search_model)
+app.command()(models.predict)
+app.command()(check.check)
+app.command("new-project")(new_project.new_project)
 app.command()(one_step.step)
 app.command()(report.report)
 
@@ -116,6 +123,7 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     collect_rarely()
+    wait_quietly()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:
