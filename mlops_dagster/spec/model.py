@@ -319,7 +319,9 @@ class Declaration(Part):
     estimator: Estimator = Field(description="What learns")
     parameters: dict[str, ModelParameter] = Field(default={}, description="What people may change, by name")
     metrics: list[str] = Field(
-        min_length=1, description="scikit-learn's names of scores (neg_... are shown positive), or .module:function"
+        min_length=1,
+        description="scikit-learn's names of scores (neg_... are shown positive), or .module:function of (truth, "
+        "outputs): the larger the better, unless its `greater_is_better` is False",
     )
     baseline: Baseline = Field(description="What it has to be better than")
     search: Search | None = Field(default=None, description="A search for better parameters")
