@@ -22,10 +22,14 @@ def with_code_and_tags(assets: Iterable[dg.AssetsDefinition], model: OfModel = P
     declared model there are links to its own files, too.
     """
     url, declaration = code_url(), model.declaration
-    own = [] if declaration is None else [
-        dg.LocalFileCodeReference(file_path=str(file), label=f"{declaration.name}: {file.name}")
-        for file in sources_of(declaration)
-    ]
+    own = (
+        []
+        if declaration is None
+        else [
+            dg.LocalFileCodeReference(file_path=str(file), label=f"{declaration.name}: {file.name}")
+            for file in sources_of(declaration)
+        ]
+    )
 
     def shown(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.path[-1]

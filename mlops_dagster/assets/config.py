@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.spec.parameters import Parameter, Step
+from mlops_dagster.spec.parameters import Step
 
 
 class IntegerRange(dg.Config):
@@ -57,8 +57,13 @@ def _grid_fields(model: OfModel) -> dict[str, Any]:
         return _config(name, said, ones) | None
 
     of_lists, of_ranges = model.grid_examples
-    said = f"A grid of your own, in place of a preset: lists of values, as in {of_lists}. Every combination is a candidate."
-    fields = {"grid": _field(each(_LISTS, "grid", "Lists of values to try. What isn't listed keeps its default."), said)}
+    said = (
+        f"A grid of your own, in place of a preset: lists of values, as in {of_lists}. Every combination is a "
+        "candidate."
+    )
+    fields = {
+        "grid": _field(each(_LISTS, "grid", "Lists of values to try. What isn't listed keeps its default."), said)
+    }
     if of_ranges:
         also = f"Ranges in place of lists, alone or beside `grid`, as in {of_ranges}. They include their stop."
         fields["ranges"] = _field(each(_RANGES, "ranges", "Ranges of values to try."), also)

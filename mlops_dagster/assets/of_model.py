@@ -16,7 +16,6 @@ from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.parameters import Parameter, Pipeline, Step
 from mlops_dagster.spec.parameters import explain as describe
-from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
 from mlops_dagster.steps.declared.versions import declared_code_version
@@ -75,7 +74,10 @@ class OfModel:
     def grid_examples(self) -> tuple[str, str | None]:
         """How people write a grid: by lists, and by ranges if there are numbers."""
         if self.declaration is None:
-            return "{max_depth: [80, 90], n_estimators: [100, 200]}", "{n_estimators: {start: 100, stop: 500, step: 100}}"
+            return (
+                "{max_depth: [80, 90], n_estimators: [100, 200]}",
+                "{n_estimators: {start: 100, stop: 500, step: 100}}",
+            )
         preset = next(iter(self.declaration.search.presets.values())) if self.declaration.search else {}
         lists = {name: list(values) for name, values in preset.items() if isinstance(values, list)}
         said = self.declaration.parameters.items()
@@ -170,21 +172,6 @@ class OfModel:
         ops = {"ops": {self.op(step): {"config": config} for step, config in kept.items() if config}}
         # Of a failure's metadata Dagster's page shows nothing longer than a line without a click.
         return {f"config_without_{name}": dg.MetadataValue.text(_on_one_line(ops if ops["ops"] else {}))}
-
-    def refuse_elsewhere(self, deployment: Deployment) -> None:
-        """Refuse to run a declared model anywhere but here.
-
-        Raises
-        ------
-        dagster.Failure
-            If the deployment's steps run on Databricks.
-        """
-        if self.declaration is not None and deployment.compute != "here" and not deployment.inside:
-            raise dg.Failure(
-                f"compute={deployment.compute!r}: the steps of a declared model ({self.declaration.name}) run in "
-                "Dagster's own process only, so far; give it a deployment with compute: here.",
-                allow_retries=False,
-            )
 
 
 PRICES = OfModel()

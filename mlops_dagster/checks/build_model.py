@@ -1,7 +1,7 @@
 """What Dagster checks about each symbol's data and model, and says in words: no gate depends on them."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -99,13 +99,13 @@ def champion_is_what_was_registered(tables: Inputs, registry: Registry) -> Findi
     return as_registered(tables, registry)
 
 
-def as_registered(tables: Inputs, registry: Registry, **loading: Any) -> Finding:
+def as_registered(tables: Inputs, registry: Registry, trusted: Sequence[str] = ()) -> Finding:
     """Whether the champion has the alias and can be loaded."""
     champion = champion_in(tables.newest(TABLE))
     if champion is None:
         return Finding(None, "there is no champion; no model has been good enough so far.")
     try:
-        registry.load(tables.symbol, *champion, **loading)
+        registry.load(tables.symbol, *champion, trusted=trusted)
     except ModelRefused as error:
         return Finding(False, str(error))
     holder = registry.holder(tables.symbol, CHAMPION)

@@ -149,7 +149,8 @@ def _columns_of(model: Declaration) -> dict[str, str]:
     target = f"`{model.target.column}`" + (f", {model.target.horizon} rows ahead" if model.target.horizon else "")
     said = {
         **_COLUMNS,
-        "target": f"What the model learns: {target}" + ("" if model.target.learn == "value" else f", as its {model.target.learn}"),
+        "target": f"What the model learns: {target}"
+        + ("" if model.target.learn == "value" else f", as its {model.target.learn}"),
         "truth": f"{target}, as it is; unknown for rows whose target isn't known yet",
         "current": f"`{model.target.column}` of the row itself",
         "split": "train, gap (in neither, so that nothing leaks), test, or unknown (the target isn't known yet)",
@@ -161,9 +162,21 @@ def _columns_of(model: Declaration) -> dict[str, str]:
 
 def _said_of(column: Column) -> str:
     """Say what the contract asks of a column that nobody has described."""
-    bounds = [f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}" for word, bound in (("from", column.minimum), ("to", column.maximum)) if bound is not None]
+    bounds = [
+        f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
+        for word, bound in (("from", column.minimum), ("to", column.maximum))
+        if bound is not None
+    ]
     one_of = ["one of " + ", ".join(map(str, column.allowed))] if column.allowed else []
-    return ", ".join([column.type, *bounds, *one_of, *(["unique"] if column.unique else []), *(["may be missing"] if column.nullable else [])])
+    return ", ".join(
+        [
+            column.type,
+            *bounds,
+            *one_of,
+            *(["unique"] if column.unique else []),
+            *(["may be missing"] if column.nullable else []),
+        ]
+    )
 
 
 def _description(column: str, said: Mapping[str, str], sources: "Sources") -> str | None:
