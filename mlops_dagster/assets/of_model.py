@@ -80,9 +80,15 @@ class OfModel:
             )
         preset = next(iter(self.declaration.search.presets.values())) if self.declaration.search else {}
         lists = {name: list(values) for name, values in preset.items() if isinstance(values, list)}
-        said = self.declaration.parameters.items()
-        numbers = {name: one.default for name, one in said if type(one.default) in (int, float) and one.default > 0}
-        ranges = {name: {"start": one, "stop": 3 * one, "step": one} for name, one in [*numbers.items()][:1]}
+        numbers = ((name, one.default) for name, one in self.declaration.parameters.items())
+        ranges: dict[str, Any] = next(
+            (
+                {name: {"start": one, "stop": 3 * one, "step": one}}
+                for name, one in numbers
+                if isinstance(one, int | float) and not isinstance(one, bool) and one > 0
+            ),
+            {},
+        )
         return _on_one_line(lists or preset), _on_one_line(ranges) if ranges else None
 
     def key(self, step: str) -> dg.AssetKey:
