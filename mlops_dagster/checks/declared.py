@@ -16,6 +16,8 @@ from mlops_dagster.stack.registry import Registry
 from mlops_dagster.steps import Inputs
 from mlops_dagster.steps.findings import Finding
 
+_FEWEST = 20  # predictions; of fewer a metric says more of chance than of the model
+
 
 def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """Make the checks of a declared model's assets, given by their steps."""
@@ -58,6 +60,19 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
     checks = [data_keep_the_contract, training_set_leaks_nothing, model_beats_baseline, champion_is_what_was_registered]
     if search := assets.get(names.GRID_SEARCH_RESULTS):
         checks += search_checks(search, model)
+    if quality := assets.get(names.PREDICTION_QUALITY):
+
+        @check_of_each_partition(quality, model=model)
+        def predictions_beat_baseline(tables: Inputs, registry: Registry) -> Finding:
+            """Predictions whose truth has come are better than the baseline was on the test rows."""
+            _, scored = tables.read(names.PREDICTION_QUALITY)
+            _, trained = tables.read(names.TRAINED_MODEL)
+            measured = json.loads(scored.metadata["metrics"])
+            if measured["rows_scored"] < _FEWEST:
+                return Finding(None, f"the truth of {scored.rows} predictions has come; {_FEWEST} are needed.")
+            return _beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured)
+
+        checks.append(predictions_beat_baseline)
     return checks
 
 
