@@ -338,10 +338,10 @@ def commands_part() -> Iterator[str]:
         example = next((line.strip() for line in (command.help or "").splitlines() if "Example:" in line), None)
         if example:
             yield from ("", f"Example: `{example.removeprefix('Example: ')}`")
-        options = [one for one in command.params if one.name not in ("help", *pipelines.PARAMETERS)]
+        options = [one for one in command.params if one.name != "help" and not _is_a_steps(one)]
         if options:
             yield from table(("option", "what it says"), ((_names(one), _help(one)) for one in options))
-        known = [_names(one) for one in command.params if one.name in pipelines.PARAMETERS]
+        known = [_names(one) for one in command.params if _is_a_steps(one)]
         if known:
             yield f"And the parameters of its [steps](#pipelines): {', '.join(known)}."
 
@@ -350,6 +350,11 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Co
     yield path, command
     for name, one in getattr(command, "commands", {}).items():
         yield from _commands(one, f"{path} {name}")
+
+
+def _is_a_steps(one: click.Parameter) -> bool:
+    parameter = pipelines.PARAMETERS.get(one.name or "")
+    return parameter is not None and parameter.description in (getattr(one, "help", None) or "")
 
 
 def _names(one: click.Parameter) -> str:

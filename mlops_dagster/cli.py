@@ -26,6 +26,7 @@ from mlops_dagster.shell import (
     deployments,
     forecast,
     launch,
+    new,
     parity,
     report,
     search,
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 
 
+app.command()(new.new)
 app.command()(build_model.build_model)
 app.command()(champion.promote)
 app.command()(champion.rollback)

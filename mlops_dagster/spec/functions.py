@@ -19,8 +19,13 @@ class UserCodeError(MlopsError):
     """Code of the user's own can't be imported, or has failed; the message says which and why."""
 
 
-def load_function(declaration: Declaration, said: str) -> Any:
+def load_function(declaration: Declaration, said: str, place: str = "function") -> Any:
     """Return what ``.module:name`` (a file beside the declaration) or ``package.module:name`` says.
+
+    Parameters
+    ----------
+    place : str
+        Where in the declaration it is said, for messages.
 
     Raises
     ------
@@ -30,25 +35,29 @@ def load_function(declaration: Declaration, said: str) -> Any:
         If importing it fails.
     """
     where, _, name = said.partition(":")
-    module = _beside(declaration, where, said) if where.startswith(".") else _packaged(where, said)
+    return _named(declaration, where, name, said, place)
+
+
+def load_class(declaration: Declaration, path: str, place: str = "class") -> Any:
+    """Return the class at an import path, of a file beside the declaration if it begins with a dot."""
+    where, _, name = path.rpartition(".")
+    return _named(declaration, where, name, path, place)
+
+
+def _named(declaration: Declaration, where: str, name: str, said: str, place: str) -> Any:
+    module = _beside(declaration, where, said, place) if where.startswith(".") else _packaged(where, said, place)
     if not hasattr(module, name):
         there = [one for one in vars(module) if not one.startswith("_")]
         meant = difflib.get_close_matches(name, there, n=1)
         cure = f"{where} has no {name}; " + (f"did you mean {meant[0]}?" if meant else "write it there.")
-        raise refuse("function", said, cure)
+        raise refuse(place, said, cure)
     return getattr(module, name)
 
 
-def load_class(declaration: Declaration, path: str) -> Any:
-    """Return the class at an import path, of a file beside the declaration if it begins with a dot."""
-    where, _, name = path.rpartition(".")
-    return load_function(declaration, f"{where}:{name}")
-
-
-def _beside(declaration: Declaration, where: str, said: str) -> ModuleType:
+def _beside(declaration: Declaration, where: str, said: str, place: str) -> ModuleType:
     file = declaration.folder.joinpath(*where[1:].split(".")).with_suffix(".py")
     if not file.is_file():
-        raise refuse("function", said, f"there is no file {file}; write it, or name another.")
+        raise refuse(place, said, f"there is no file {file}; write it, or name another.")
     # Two models may each have a `model.py`, and in Dagster's UI a file that has changed is read anew.
     name = f"mlops_dagster_models.{declaration.name}.{file.stem}"
     content = (str(file.resolve()), hashlib.sha256(file.read_bytes()).hexdigest())
@@ -57,7 +66,7 @@ def _beside(declaration: Declaration, where: str, said: str) -> ModuleType:
         return known
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise refuse("function", said, f"{file} is no Python file.")
+        raise refuse(place, said, f"{file} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     module.__content__ = content  # type: ignore[attr-defined]
@@ -80,11 +89,11 @@ def _line(error: Exception, file: Path) -> str:
     return line
 
 
-def _packaged(where: str, said: str) -> ModuleType:
+def _packaged(where: str, said: str, place: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
-        raise refuse("function", said, f"there is no module {error.name}; install it, or mend the path.") from None
+        raise refuse(place, said, f"there is no module {error.name}; install it, or mend the path.") from None
     except Exception as error:
         raise UserCodeError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
 

@@ -37,7 +37,9 @@ class Parameter:
     description : str
         One or two sentences for the launchpad and ``--help``.
     minimum, maximum : float, optional
-        Inclusive bounds of a number.
+        Bounds of a number, inclusive.
+    above, below : bool
+        Whether the minimum, the maximum itself is no value any more.
     choices : tuple of str, optional
         What a text may be.
     whole_above : float, optional
@@ -60,6 +62,8 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
     whole_above: float | None = None
+    above: bool = False
+    below: bool = False
 
     @property
     def domain(self) -> str:
@@ -67,7 +71,13 @@ class Parameter:
         if self.choices is not None:
             return "one of " + ", ".join(self.choices)
         words = PARAMETER_TYPES[self.kind]
-        if self.minimum is not None and self.maximum is not None:
+        if self.above or self.below:
+            low = (
+                None if self.minimum is None else f"{'above' if self.above else 'of at least'} {_number(self.minimum)}"
+            )
+            high = None if self.maximum is None else f"{'below' if self.below else 'up to'} {_number(self.maximum)}"
+            words += f" {' and '.join(filter(None, (low, high)))}"
+        elif self.minimum is not None and self.maximum is not None:
             words += f" from {_number(self.minimum)} to {_number(self.maximum)}"
         elif self.minimum is not None:
             words += f" of at least {_number(self.minimum)}"
@@ -95,8 +105,9 @@ class Parameter:
         if isinstance(value, float) and not math.isfinite(value):
             raise refuse(self.name, value, f"give {self.domain}.")
         if isinstance(value, int | float) and not isinstance(value, bool):
-            too_small = self.minimum is not None and value < self.minimum
-            too_large = self.maximum is not None and value > self.maximum
+            low, high = self.minimum, self.maximum
+            too_small = low is not None and (value < low or (self.above and value == low))
+            too_large = high is not None and (value > high or (self.below and value == high))
             broken = self.whole_above is not None and value > self.whole_above and value != int(value)
             if too_small or too_large or broken:
                 raise refuse(self.name, value, f"give {self.domain}.")

@@ -1,20 +1,21 @@
 """The files of a registered model: which there are, and what is looked at before one is opened.
 
 A model file is code as soon as it is a pickle, and MLflow loads whatever module a model names. So a version is opened
-only if it is what this project registers: a forest in the skops format, of types that we trust, whose bytes have the
-digest that was written down when it was trained.
+only if it is what this project registers: an estimator in the skops format, of types that we or its declaration trust,
+whose bytes have the digest that was written down when it was trained.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import limited_yaml
 from mlops_dagster.stack.secrets import redacted
-from mlops_dagster.stack.tracked_run import FOREST_TYPES
+from mlops_dagster.stack.trusted_types import TRUSTED, untrusted_in
 
 DESCRIPTION = "MLmodel"
 FILE = "model.skops"
@@ -34,13 +35,15 @@ class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
         self.why = why
 
 
-def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> Any:
+def open_model(folder: Path, uri: str, file_sha256: str, model_digest: str, trusted: Sequence[str] = ()) -> Any:
     """Open the model of a version, if it is what was registered.
 
     Parameters
     ----------
     uri : str
         The version's address, for messages.
+    trusted : sequence of str
+        Types that it may hold beside scikit-learn's own, from its declaration.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
     """
     import skops.io
 
-    from mlops_dagster.ml.model import model_digest as digest_of
+    from mlops_dagster.modeling.digest import model_digest as digest_of
 
     def refuse(why: str) -> ModelRefused:
         return ModelRefused(f"{uri} isn't loaded: {why}.")
@@ -75,16 +78,15 @@ def open_forest(folder: Path, uri: str, file_sha256: str, model_digest: str) -> 
     if (found := hashlib.sha256(content).hexdigest()) != file_sha256:
         raise refuse(f"its file's SHA-256 is {found[:12]}..., registered was {file_sha256[:12]}...")
     try:
-        strange = set(skops.io.get_untrusted_types(data=content)) - set(FOREST_TYPES)
-        if strange:
-            raise refuse(f"it holds types that aren't trusted: {', '.join(sorted(strange))}")
-        model = skops.io.loads(content, trusted=list(FOREST_TYPES))
+        if strange := untrusted_in(content, trusted):
+            raise refuse(f"it holds types that aren't trusted: {', '.join(strange)}")
+        model = skops.io.loads(content, trusted=[*TRUSTED, *trusted])
     except MlopsError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
         raise refuse(f"its file can't be read ({short(error)})") from None
     if digest_of(model) != model_digest:
-        raise refuse("the forest in it isn't the one that was registered")
+        raise refuse("the model in it isn't the one that was registered")
     return model
 
 

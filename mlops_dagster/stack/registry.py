@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.pipelines import check_symbol
 from mlops_dagster.stack.mlflow_connection import reach, safe_uri, tracking_errors
-from mlops_dagster.stack.model_files import DESCRIPTION, FILE, ModelRefused, open_forest, short
+from mlops_dagster.stack.model_files import DESCRIPTION, FILE, ModelRefused, open_model, short
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,7 @@ class RegisteredVersion:
     symbol, version : str
         Which; versions are counted from "1".
     model_digest : str
-        Says which forest it is, see :func:`mlops_dagster.ml.model.model_digest`.
+        Says which model it is, see :func:`mlops_dagster.modeling.digest.model_digest`.
     tags : dict of str to str
         What was written down about its training.
     uri : str
@@ -105,6 +105,7 @@ class Registry:
         # A database's client would look a models:/ address up in the process's global MLflow.
         is_server = self.tracking_uri.startswith(("http", "databricks"))
         source = model.uri if is_server else model.artifact_location
+        all_tags = {**tags, "trusted_types": ", ".join(model.trusted)} if model.trusted else dict(tags)
         with tracking_errors(f"registering a version of {name}", self.tracking_uri):
             client = self._client()
             try:
@@ -114,7 +115,7 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             made = client.create_model_version(
-                name, source, run_id, tags=dict(tags), description=card, model_id=model.model_id
+                name, source, run_id, tags=all_tags, description=card, model_id=model.model_id
             )
             version = str(made.version)
             if is_server:
@@ -187,18 +188,23 @@ class Registry:
             else:
                 self._client().set_registered_model_alias(name, alias, version)
 
-    def load(self, symbol: str, version: str, model_digest: str | None = None) -> tuple[Any, RegisteredVersion]:
+    def load(
+        self, symbol: str, version: str, model_digest: str | None = None, *, trusted: Sequence[str] = ()
+    ) -> tuple[Any, RegisteredVersion]:
         """Fetch a version, make sure that it is what was registered, and only then open it.
 
         Parameters
         ----------
         symbol, version, model_digest : str
             As for :meth:`get`.
+        trusted : sequence of str
+            Types that it may hold beside scikit-learn's own, from its declaration. What the registry says was trusted
+            doesn't count: whoever forges a model could write that, too.
 
         Returns
         -------
         estimator, RegisteredVersion
-            The fitted forest.
+            The fitted model.
 
         Raises
         ------
@@ -224,10 +230,10 @@ class Registry:
                     f"wrote them to {', '.join(own) or 'nowhere'}."
                 )
             folder = Path(local_file_uri_to_path(where))  # type: ignore[no-untyped-call]
-            return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
+            return open_model(folder, found.uri, found.file_sha256, found.model_digest, trusted), found
         with tempfile.TemporaryDirectory() as scratch:
             folder = self._fetch(where, Path(scratch), found)
-            return open_forest(folder, found.uri, found.file_sha256, found.model_digest), found
+            return open_model(folder, found.uri, found.file_sha256, found.model_digest, trusted), found
 
     def _fetch(self, where: str, scratch: Path, found: RegisteredVersion) -> Path:
         """Fetch the two files that a version has to have, and no others."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 _KINDS = {".parquet": "parquet", ".pq": "parquet", ".xlsx": "excel", ".xlsm": "excel"}
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _SAVE = "Save it as CSV in UTF-8."
 # How a file begins that is something else, what it is, and the cure.
 _OTHERS = (
@@ -123,6 +124,13 @@ def join(pattern: str, files: Iterable[tuple[str, bytes]], limits: LimitSettings
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
+def first_of(pattern: str, limits: LimitSettings) -> tuple[str, bytes]:
+    """Return the name and the content of the first file at a path or of a glob."""
+    file = find_files(pattern, limits)[0]
+    ((name, content),) = _read_bytes(pattern, [file], None, limits)
+    return name, content
+
+
 def sha256_of(files: Sequence[Path]) -> str:
     """Return the SHA-256 of the bytes of some files, one after the other, without holding them in memory."""
     digest = hashlib.sha256()
@@ -157,14 +165,32 @@ def _read_bytes(path: str, files: Sequence[Path], sha256: str | None, limits: Li
 def _parse(content: bytes, name: str, limits: LimitSettings, form: Form) -> pd.DataFrame:
     kind = form.kind_of(name)
     if kind != "excel":
-        content = _unpack(content, name, limits)
-        wrong = _something_else(content)
-        if wrong and not (kind == "parquet" and content.startswith(b"PAR1")):
-            raise SourceError(f"path={name!r} is {wrong[0]}. {wrong[1]}")
+        begins = b"PAR1" if kind == "parquet" else UTF_16 if form.encoding.lower().startswith("utf-16") else ()
+        content = unpacked(content, name, limits, begins)
     if kind == "csv":
         return _parse_csv(content, name, limits, form)
     frame = _parse_excel(content, name, limits, form) if kind == "excel" else _parse_parquet(content, name, limits)
     return frame.iloc[:, 1:] if form.index else frame
+
+
+def unpacked(content: bytes, name: str, limits: LimitSettings, begins: bytes | tuple[bytes, ...] = ()) -> bytes:
+    """Return a file's content, decompressed.
+
+    Parameters
+    ----------
+    begins : bytes or tuple of bytes
+        How a file of the kind that is meant begins; what else isn't text is refused.
+
+    Raises
+    ------
+    SourceError
+        If it is damaged, too large, or no text.
+    """
+    content = _unpack(content, name, limits)
+    wrong = _something_else(content)
+    if wrong and not (begins and content.startswith(begins)):
+        raise SourceError(f"path={name!r} is {wrong[0]}. {wrong[1]}")
+    return content
 
 
 def _unpack(content: bytes, name: str, limits: LimitSettings) -> bytes:
@@ -190,12 +216,12 @@ def _unpack(content: bytes, name: str, limits: LimitSettings) -> bytes:
         else:
             return content
         with stream:
-            unpacked: bytes = stream.read(limits.size + 1)
+            plain: bytes = stream.read(limits.size + 1)
     except (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise SourceError(f"path={name!r} is a damaged {how} file ({error}). Get or write it again.") from error
-    if len(unpacked) > limits.size:
+    if len(plain) > limits.size:
         raise too_large(name, f"more than {limits.mebibytes:,} MiB once it is decompressed", "mebibytes")
-    return unpacked
+    return plain
 
 
 def _only_member(content: bytes, name: str) -> Any:

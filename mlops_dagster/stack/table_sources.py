@@ -11,6 +11,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from mlops_dagster.spec.model import Data, Declaration, Files, Sql
 from mlops_dagster.stack.file_finding import OutOfReachError, SourceError, find_files, too_large
 from mlops_dagster.stack.limits import LimitSettings, raise_it
 from mlops_dagster.stack.secrets import as_cause, redacted
-from mlops_dagster.stack.table_files import Form, join, read_files
+from mlops_dagster.stack.table_files import UTF_16, Form, first_of, join, read_files, unpacked
+from mlops_dagster.stack.text_form import recognise_form
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,6 +192,39 @@ def project_of(declaration: Declaration) -> Path:
     return next((one.parent for one in folder.parents if one.name == "defs"), folder)
 
 
+def look_at(path: str, limits: LimitSettings) -> tuple[pd.DataFrame, dict[str, Any], bool]:
+    """Read files of which nothing is known but their path, a glob or a URL.
+
+    Returns
+    -------
+    cells : DataFrame
+        What stands in them; of CSV files texts, empty ones missing.
+    form : dict
+        What a declaration has to say of them beside the path.
+    text : bool
+        Whether they are CSV files.
+
+    Raises
+    ------
+    SourceError
+        If they can't be read.
+    """
+    if not _URL.match(path) and (Path(path) / "_delta_log").is_dir():
+        return _read_delta(path, limits)[0], {}, False
+    known = Form(declared=True)
+    text = known.kind_of(path) == "csv"
+    said: dict[str, Any] = {}
+    if text:
+        with _network(path):
+            name, content = next(_fetched(path, limits)) if _URL.match(path) else first_of(path, limits)
+        said = recognise_form(unpacked(content, name, limits, UTF_16), name)
+        known = replace(known, **said)
+    frame, _ = _read_url(path, known, limits) if _URL.match(path) else read_files(path, None, limits, known)
+    frame.columns = [str(name) for name in frame.columns]
+    _refuse_twice(frame, redacted(path))
+    return frame, said, text
+
+
 def _keys_in_names(declaration: Declaration, files: Files, name: str, limits: LimitSettings) -> list[str]:
     place = "{" + name + "}"
     path = placed(declaration, files.path)
@@ -238,25 +273,25 @@ def _read_delta(path: str, limits: LimitSettings) -> tuple[pd.DataFrame, str]:
 
 def _read_url(url: str, form: Form, limits: LimitSettings) -> tuple[pd.DataFrame, str]:
     shown = redacted(url)
-    system, path = _file_system(url)
-
-    def contents() -> Iterator[tuple[str, bytes]]:
-        left = limits.size
-        for one in names:
-            with system.open(one, "rb") as opened:
-                content = opened.read(left + 1)
-            left -= len(content)
-            if left < 0:
-                raise too_large(shown, f"more than {limits.mebibytes:,} MiB", "mebibytes")
-            yield redacted(str(one)), content
-
     with _network(url):
-        names = sorted(map(str, system.glob(path))) if glob.has_magic(path) and "?" not in path else [path]
-        if len(names) > limits.rows:
-            raise too_large(shown, f"more than {limits.rows:,} files", "rows")
-        if not names:
-            raise SourceError(f"path={shown!r}: no file matches. Check the URL.")
-        return join(shown, contents(), limits, form), shown
+        return join(shown, _fetched(url, limits), limits, form), shown
+
+
+def _fetched(url: str, limits: LimitSettings) -> Iterator[tuple[str, bytes]]:
+    shown, left = redacted(url), limits.size
+    system, path = _file_system(url)
+    names = sorted(map(str, system.glob(path))) if glob.has_magic(path) and "?" not in path else [path]
+    if len(names) > limits.rows:
+        raise too_large(shown, f"more than {limits.rows:,} files", "rows")
+    if not names:
+        raise SourceError(f"path={shown!r}: no file matches. Check the URL.")
+    for name in names:
+        with system.open(name, "rb") as opened:
+            content = opened.read(left + 1)
+        left -= len(content)
+        if left < 0:
+            raise too_large(shown, f"more than {limits.mebibytes:,} MiB", "mebibytes")
+        yield redacted(name), content
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlops_dagster.stack.child_runs import ChildRun, write_child_runs
 from mlops_dagster.stack.mlflow_connection import tracking_errors
+from mlops_dagster.stack.trusted_types import TRUSTED, check_types
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from mlops_dagster.stack.store import TableVersion
 
-# What forests are made of. skops wants it named, since a forged file could make a tree read outside of its arrays.
-FOREST_TYPES = ("sklearn.tree._tree.Tree",)
 # Given, not inferred: MLflow infers them by loading the model in a new process, which takes 6 to 10 seconds and lists
 # whatever else happens to be imported there.
 MODEL_REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
@@ -38,12 +37,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A model in MLflow: its id, the ``models:/`` address to load it from, where its files lie, its file's SHA-256."""
+    """A model in MLflow: its id, the ``models:/`` address to load it from, where its files lie, its file's SHA-256.
+
+    And which types in it the declaration trusted.
+    """
 
     model_id: str
     uri: str
     artifact_location: str
     file_sha256: str
+    trusted: tuple[str, ...] = ()
 
 
 class TrackedRun:
@@ -170,6 +173,7 @@ class TrackedRun:
         input_example: pd.DataFrame,
         digest: str,
         name: str = "model",
+        trusted: Sequence[str] = (),
     ) -> LoggedModel:
         """Keep a scikit-learn model in the skops format, with signature and input example.
 
@@ -183,12 +187,18 @@ class TrackedRun:
             A few rows as ``predict`` takes them; the signature is read from them.
         digest : str
             Says which model this is, independent of the file; kept as the tag ``model_digest``.
+        trusted : sequence of str
+            Types that it may hold beside scikit-learn's own, from its declaration.
 
         Raises
         ------
+        ParameterError
+            If the model holds other types; nothing is kept then.
         TrackingError
-            If the model has a type that isn't a forest's, or MLflow refuses.
+            If MLflow refuses.
         """
+        check_types(model, trusted)
+
         import mlflow.sklearn
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
@@ -215,9 +225,9 @@ class TrackedRun:
                         model_id=logged.model_id,
                     ),
                     serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-                    skops_trusted_types=list(FOREST_TYPES),
+                    skops_trusted_types=[*TRUSTED, *trusted],
                     input_example=input_example,
-                    pip_requirements=[f"{library}=={version(library)}" for library in MODEL_REQUIREMENTS],
+                    pip_requirements=_requirements(trusted),
                 )
                 file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
                 self._client.log_model_artifacts(logged.model_id, str(folder))
@@ -229,7 +239,7 @@ class TrackedRun:
             self._remove_twins_of(logged.model_id, name)
         self._log_metrics(self._metrics, logged.model_id)
         self.set_tags({"model_digest": digest, "model_file_sha256": file_sha256})
-        return LoggedModel(logged.model_id, logged.model_uri, logged.artifact_location, file_sha256)
+        return LoggedModel(logged.model_id, logged.model_uri, logged.artifact_location, file_sha256, tuple(trusted))
 
     def _link_model(self, output: LoggedModelOutput) -> None:
         """Say that the run has made a model. MLflow refuses the same twice, as its client asks if an answer is lost."""
@@ -252,6 +262,16 @@ class TrackedRun:
 
     def _tracking_errors(self, doing: str) -> AbstractContextManager[None]:
         return tracking_errors(f"{doing} of run {self.run_id}", self._client.tracking_uri)
+
+
+def _requirements(trusted: Sequence[str]) -> list[str]:
+    """Return what it takes to open the model, at the versions that are here."""
+    libraries = {*MODEL_REQUIREMENTS}
+    modules = {one.partition(".")[0] for one in trusted} - {"", "builtins"}
+    if modules:
+        owners = packages_distributions()
+        libraries |= {owner for module in modules for owner in owners.get(module, [])}
+    return [f"{library}=={version(library)}" for library in sorted(libraries)]
 
 
 def _in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -143,8 +143,9 @@ def trained_model(
     from mlops_dagster.ml import plots
     from mlops_dagster.ml.evaluation import evaluate
     from mlops_dagster.ml.gate import last_day_known
-    from mlops_dagster.ml.model import fit_forest, model_digest
+    from mlops_dagster.ml.model import fit_forest
     from mlops_dagster.ml.recipes import TrainingSet
+    from mlops_dagster.modeling.digest import model_digest
 
     frame, table = tables.read("training_set")
     data = TrainingSet.from_table(frame, table.metadata)

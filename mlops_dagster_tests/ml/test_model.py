@@ -10,8 +10,9 @@ import pytest
 
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.ml.evaluation import evaluate
-from mlops_dagster.ml.model import fit_forest, model_digest
+from mlops_dagster.ml.model import fit_forest
 from mlops_dagster.ml.recipes import make_training_set
+from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.pipelines import resolve_forest
 from mlops_dagster_tests.conftest import ARTICLE_PRECISION
 
@@ -158,7 +159,8 @@ def test_the_digest_changes_with_a_single_leaf(small):
 ANOTHER_PROCESS = """
 import sys
 import pandas as pd
-from mlops_dagster.ml.model import fit_forest, model_digest
+from mlops_dagster.ml.model import fit_forest
+from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.ml.prices import validate_prices
 from mlops_dagster.ml.recipes import make_training_set
 from mlops_dagster.pipelines import resolve_forest

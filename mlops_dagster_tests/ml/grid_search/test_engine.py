@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 
 from mlops_dagster.ml.grid_search import LocalEngine, SharedGridSearchCV, grow_forest
-from mlops_dagster.ml.model import model_digest
+from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster_tests.ml.grid_search.comparing import TIMES, assert_equal_results
 
 FOREST = RandomForestRegressor(random_state=0)
