@@ -29,7 +29,7 @@ def search_checks(asset: dg.AssetsDefinition, model: OfModel = PRICES) -> list[d
         from mlops_dagster.ml.search import best_at_the_edge
 
         frame, _ = tables.read(table_name)
-        edges = best_at_the_edge(frame)
+        edges = best_at_the_edge(frame, model.grid)
         said = " ".join(edges) or "The best candidate lies inside the grid."
         return Finding(not edges, said, {"at_the_edge": len(edges)})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +211,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def best_at_the_edge(table: pd.DataFrame) -> list[str]:
+def best_at_the_edge(table: pd.DataFrame, parameters: Iterable[Parameter] = FOREST) -> list[str]:
     """Say of which parameters the best value is the smallest or largest that was tried: a better may lie beyond.
 
     Parameters with less than three values have no inside. A value that can't go further, and a parameter that makes
@@ -221,6 +221,8 @@ def best_at_the_edge(table: pd.DataFrame) -> list[str]:
     ----------
     table : pandas.DataFrame
         See :func:`results_table`.
+    parameters : iterable of Parameter
+        Those that the search may have varied.
 
     Returns
     -------
@@ -228,16 +230,18 @@ def best_at_the_edge(table: pd.DataFrame) -> list[str]:
         One sentence per parameter.
     """
     best = table.iloc[int(table["rank_test_score"].argmin())]
-    numbers = [parameter for parameter in FOREST if parameter.kind != "boolean" and parameter.name != "random_state"]
+    varied = {f"param_{parameter.name}": parameter for parameter in parameters if f"param_{parameter.name}" in table}
     sentences = []
-    for parameter in numbers:
+    for parameter in varied.values():
+        if table[f"param_{parameter.name}"].dtype.kind not in "iuf" or parameter.name == "random_state":
+            continue
         values = np.unique(table[f"param_{parameter.name}"])
         chosen = best[f"param_{parameter.name}"]
         if len(values) < 3 or chosen not in (values[0], values[-1]) or chosen in _furthest(parameter):
             continue
         if parameter.name == "n_estimators" and chosen == values[0]:
             continue  # fewer trees are cheaper, never better but by chance
-        others = [f"param_{other.name}" for other in FOREST if other.name != parameter.name]
+        others = [column for column, other in varied.items() if other is not parameter]
         beside = table.loc[(table[others] == best[others]).all(axis=1), "mean_test_score"]
         if beside.nunique() > 1:
             end, further = ("smallest", "smaller") if chosen == values[0] else ("largest", "larger")
