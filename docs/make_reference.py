@@ -16,7 +16,7 @@ import sys
 import tempfile
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -33,6 +33,7 @@ from mlops_dagster.compute.report import describe_columns
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.session import Session
+from mlops_dagster.spec.model import Data, Declaration
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import Origin
@@ -44,7 +45,8 @@ HEAD = """\
 <!-- Made from the code by docs/make_reference.py. Don't edit it: run `make reference`. -->
 
 What there is, in the code's own words: [pipelines](#pipelines) and their steps, [tables](#tables), what
-[Dagster](#dagster) shows and does, the [settings of a deployment](#settings), the [commands](#commands).
+[Dagster](#dagster) shows and does, what a [declaration](#declaration) can say, the [settings of a
+deployment](#settings), the [commands](#commands).
 """
 # Enough to make every table, in seconds; what is in them doesn't matter here.
 SMALL: dict[str, dict[str, typing.Any]] = {
@@ -275,22 +277,47 @@ def settings_part() -> Iterator[str]:
     )
 
 
-def _settings(model: type[BaseModel], above: str) -> Iterator[tuple[str, str, str, str]]:
+def declaration_part() -> Iterator[str]:
+    yield "## Declaration"
+    yield ""
+    yield "What a model can say of itself in its `defs.yaml`, below `attributes`, see"
+    yield "[bring your model](bring_your_model.md)."
+    yield from table(
+        ("setting", "type", "default", "what it says"),
+        ((code(path), kind, default, said) for path, kind, default, said in _settings(Declaration, "", {Data})),
+    )
+
+
+def _settings(
+    model: type[BaseModel], above: str, once: Collection[type[BaseModel]] = ()
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each setting; what stands in several places and is of a kind in `once` is written out in the first."""
     for name, field in model.model_fields.items():
-        path = f"{above}{name}"
-        section = _section(field.annotation)
+        path = f"{above}{field.alias or name}"
+        section, of_names = _section(field.annotation), _of_names(field.annotation)
         if section is None:
             yield path, _kind(field.annotation), _field_default(field), field.description or ""
+            if of_names is not None:
+                yield from _settings(of_names, f"{path}.NAME.", once)
             continue
         if type(None) in typing.get_args(field.annotation):
             yield path, "section", "none", field.description or sentence(section.__doc__)
-        yield from _settings(section, f"{path}.")
+        if section not in once or not above:
+            yield from _settings(section, f"{path}.", once)
+
+
+def _of_names(annotation: typing.Any) -> type[BaseModel] | None:
+    """Return what each of the names that users give has, if they have settings."""
+    for kind in (annotation, *typing.get_args(annotation)):
+        if typing.get_origin(kind) is dict and (section := _section(typing.get_args(kind)[1])):
+            return section
+    return None
 
 
 def _section(annotation: typing.Any) -> type[BaseModel] | None:
     """Return the settings that a setting consists of, if it does."""
     for kind in (annotation, *typing.get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and typing.get_origin(annotation) is not list:
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and typing.get_origin(annotation) not in (list, dict):
             return kind
     return None
 
@@ -316,7 +343,7 @@ def _kind(annotation: typing.Any) -> str:
 def _field_default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "needed" if field.default_factory is None else ""
-    if field.default is None:
+    if field.default in (None, ""):
         return ""
     value = str(field.default) if isinstance(field.default, Path) else field.default
     return _value(value)
@@ -381,7 +408,7 @@ def _help(one: click.Parameter) -> str:
 
 def reference() -> str:
     """Return the whole page."""
-    parts = (pipelines_part, tables_part, dagster_part, settings_part, commands_part)
+    parts = (pipelines_part, tables_part, dagster_part, declaration_part, settings_part, commands_part)
     text = "\n".join([HEAD, *("\n".join([*part(), ""]) for part in parts)])
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")

@@ -23,10 +23,13 @@ from mlops_dagster.shell import (
     bundle,
     cache,
     champion,
+    check,
     deployments,
     forecast,
     launch,
+    models,
     new,
+    new_project,
     parity,
     report,
     search,
@@ -49,6 +52,7 @@ from mlops_dagster.stack.files import said_by_the_disk
 
 app = typer.Typer(
     name="mlops",
+    cls=models.Commands,
     suggest_commands=False,  # click does it, too
     help="Train scikit-learn models on daily prices. Every command runs the same steps as the Dagster assets.",
     no_args_is_help=True,
@@ -66,6 +70,9 @@ app.command()(forecast.forecast)
 app.command()(serve.serve)
 app.command("search-model")(search.search_model)
 app.command("cluster-search-model")(search.cluster_search_model)
+app.command()(models.predict)
+app.command()(check.check)
+app.command("new-project")(new_project.new_project)
 app.command()(one_step.step)
 app.command()(report.report)
 

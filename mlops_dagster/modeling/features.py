@@ -85,20 +85,24 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
     --------
     >>> plain(pd.Series([True, None, False], dtype=object)).tolist()
     [1.0, nan, 0.0]
-    >>> plain(pd.Series(["a", None])).tolist()
-    ['a', nan]
+    >>> plain(pd.Series(["a", None])).tolist(), plain(pd.Series([3, None], dtype=object)).tolist()
+    (['a', nan], [3.0, nan])
     """
-    dtype = column.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in "iub":
-        return column if dtype in (np.int64, np.bool_) else column.astype(np.int64)
+    if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype == object:
+        column = column.astype(object)
+        kind = pd.api.types.infer_dtype(column, skipna=True)
+        if kind not in ("boolean", "integer", "floating", "mixed-integer-float", "datetime", "date"):
+            return column.where(column.notna(), np.nan)
+        column = column.astype("boolean") if kind == "boolean" else column.infer_objects()
+        column = pd.to_datetime(column) if kind in ("datetime", "date") else column
+    dtype, whole = column.dtype, bool(column.notna().all())
     if pd.api.types.is_datetime64_any_dtype(dtype):
         dates: pd.Series[Any] = column.dt.tz_localize(None).astype("datetime64[us]")
         return dates
-    if pd.api.types.is_bool_dtype(dtype) or pd.api.types.infer_dtype(column, skipna=True) == "boolean":
-        return column.astype("boolean").astype(bool if column.notna().all() else np.float64)
+    if pd.api.types.is_bool_dtype(dtype):
+        return column.astype(bool if whole else np.float64)
     if pd.api.types.is_numeric_dtype(dtype):
-        whole = pd.api.types.is_integer_dtype(dtype) and column.notna().all()
-        return column.astype(np.int64 if whole else np.float64)
+        return column.astype(np.int64 if whole and pd.api.types.is_integer_dtype(dtype) else np.float64)
     texts = column.astype(object)
     return texts.where(texts.notna(), np.nan)
 
@@ -145,6 +149,8 @@ def features_that_look_at_other_rows(
 ) -> tuple[str, ...]:
     """Find the features that change when rows change which they mustn't know.
 
+    A function that doesn't say the same of the same rows twice is refused: nothing it made could be made again.
+
     With a column of time those are all rows that come later. Without, they are other rows (other groups, if there are
     any): whatever was computed over all rows has seen those that are tested on. The others are changed, and what was
     computed for those that weren't must stay the same, bit for bit.
@@ -160,7 +166,11 @@ def features_that_look_at_other_rows(
         Their names; empty if every feature knows only what it may.
     """
     table = table.iloc[:_TRIED_ROWS].reset_index(drop=True)
-    before = features_of(declaration, table, function)
+    before, again = (features_of(declaration, table, function) for _ in range(2))
+    restless = [name for name in before.columns if not before[name].equals(again[name])]
+    if restless:
+        cure = "it is another each time the function is called; seed its random numbers, and keep clocks out of it."
+        raise refuse("features", ", ".join(restless), cure)
     said = (declaration.time, declaration.group, declaration.split.column, *declaration.key)
     changeable = [name for name in table.columns if name not in said]
     guilty: set[str] = set()

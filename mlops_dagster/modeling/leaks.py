@@ -89,15 +89,17 @@ def _by_series(training_set: TrainingSet, column: pd.Series[Any]) -> Any:
 def _tells(training_set: TrainingSet, name: str) -> bool:
     frame = training_set.frame
     feature = frame[name]
-    if training_set.classes is not None:
+    if training_set.horizon is None:
         known = np.flatnonzero(frame["target"].notna())
         known = known[:: max(1, len(known) // _LOOKED_AT)]
-        return _separates(feature.iloc[known], frame["target"].iloc[known])
+        feature, target = feature.iloc[known], frame["target"].iloc[known]
+    if training_set.classes is not None:
+        return _separates(feature, target)
     if feature.dtype.kind not in "ifb":
         return False
     feature = feature.astype(np.float64)
     if training_set.horizon is None:
-        ranks = _correlation(feature.rank(), frame["target"].rank()), _correlation(feature, frame["target"])
+        ranks = _correlation(feature.rank(), target.rank()), _correlation(feature, target)
         return max(ranks) > _ALMOST
     coming = frame["truth"] - frame["current"]
     with np.errstate(all="ignore"):

@@ -6,6 +6,8 @@ import difflib
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -76,10 +78,12 @@ class Metric:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UndefinedMetricWarning)
-                measured = float(self.function(truth, outputs))
+                measured = self.function(truth, outputs)
         except (ValueError, UserCodeError) as error:
             if rows is not None:
                 return float("nan")
+            if isinstance(error, UserCodeError):
+                raise
             raise MlopsError(f"metrics: {self.declared} can't be measured: {error}") from error
         if rows is None and not np.isfinite(measured):
             raise MlopsError(
@@ -111,13 +115,7 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
     """
     if function is not None:
         better = bool(getattr(function, "greater_is_better", True))
-        return Metric(
-            name.rpartition(":")[2],
-            name,
-            better,
-            None if better else 0.0,
-            lambda truth, outputs: calling(f"metrics {name}", function, truth, outputs),
-        )
+        return Metric(name.rpartition(":")[2], name, better, None, partial(_own, name, function))
     fitting = scores_of(declaration.task)
     if name not in get_scorer_names():
         meant = difflib.get_close_matches(name, fitting, n=1) or difflib.get_close_matches(f"neg_{name}", fitting, n=1)
@@ -135,6 +133,13 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
     return Metric(name.removeprefix("neg_"), name, not lower, perfect, score)
 
 
+def _own(name: str, function: Callable[..., Any], truth: Array, outputs: Outputs) -> float:
+    measured = calling(f"metrics {name}", function, truth, outputs)
+    if not isinstance(measured, Real):
+        raise UserCodeError(f"metrics {name}: it returns a {type(measured).__name__}; return a number.")
+    return float(measured)
+
+
 def scores_of(task: str) -> list[str]:
     """Return the names of scikit-learn's scores that fit a task."""
     kinds = [(name, get_scorer(name)._score_func.__module__) for name in get_scorer_names()]
@@ -147,9 +152,10 @@ def check_metrics(metrics: Iterable[Metric], estimator: Any, training_set: Train
 
     Raises
     ------
-    ParameterError
+    ParameterError, UserCodeError
         If a metric needs probabilities and the estimator has none, or two classes and there are more; the message
-        names those that fit. Also if two have the same name.
+        names those that fit. Also if two have the
+        same name, or a function fails.
     """
     metrics, labels = list(metrics), training_set.classes
     names = [metric.name for metric in metrics]
@@ -157,15 +163,17 @@ def check_metrics(metrics: Iterable[Metric], estimator: Any, training_set: Train
     if twice is not None:
         raise refuse("metrics", twice.declared, f"two metrics are called {twice.name}; leave one out, or rename it.")
     if labels is None:
-        return
-    truth = np.array(labels * 2, dtype=object)
-    sure = (np.tile(np.eye(len(labels)), (2, 1)) + 1) / (len(labels) + 1)
-    answers = Outputs(classes=truth, labels=labels, positive=training_set.positive)
-    full = replace(answers, probabilities=sure)
-    if hasattr(estimator, "predict_proba"):
-        answers = full
-    elif hasattr(estimator, "decision_function"):
-        answers = replace(answers, scores=sure[:, 1] - 0.5 if len(labels) == 2 else sure)
+        truth = training_set.truth(training_set.rows("test"))
+        answers = full = Outputs(value=np.full(len(truth), training_set.truth(training_set.rows("train")).mean()))
+    else:
+        truth = np.array(labels * 2, dtype=object)
+        sure = (np.tile(np.eye(len(labels)), (2, 1)) + 1) / (len(labels) + 1)
+        answers = Outputs(classes=truth, labels=labels, positive=training_set.positive)
+        full = replace(answers, probabilities=sure)
+        if hasattr(estimator, "predict_proba"):
+            answers = full
+        elif hasattr(estimator, "decision_function"):
+            answers = replace(answers, scores=sure[:, 1] - 0.5 if len(labels) == 2 else sure)
 
     def fits(name: str, outputs: Outputs) -> bool:
         try:
@@ -177,10 +185,16 @@ def check_metrics(metrics: Iterable[Metric], estimator: Any, training_set: Train
         return True
 
     for metric in metrics:
-        if metric.declared not in get_scorer_names() or fits(metric.declared, answers):
+        if metric.declared not in get_scorer_names():
+            # A function that fails does so now, and not after the training.
+            metric.function(truth, answers if labels else Outputs(value=truth[::-1]))
+            continue
+        if fits(metric.declared, answers):
             continue
         fitting = [name for name in scores_of(training_set.task) if fits(name, answers)]
-        why = f"it can't be measured of {len(labels)} classes"
+        why = (
+            f"it can't be measured of {len(labels)} classes" if labels else f"{training_set.column} is no number for it"
+        )
         if fits(metric.declared, full):
             why = f"it needs probabilities, and {type(estimator).__name__} has no predict_proba"
         raise refuse("metrics", metric.declared, f"{why}; {_choices([], fitting)}")

@@ -220,8 +220,8 @@ def make_training_set(
     check_columns("declaration", [*kept, *filter(None, [declaration.split.column])], table)
     table = _in_order(declaration, table)
     made = features_of(declaration, table, features)
-    _check_features(declaration, table, made, features, horizon)
     looks = features_that_look_at_other_rows(declaration, table, features) if features is not None else ()
+    _check_features(declaration, table, made, features, horizon)
     if looks and not declaration.gate.allow_leaks:
         whom = "the future: rows that come later" if declaration.time else "other rows, also those that are tested on"
         cure = "compute them from the row and those before it" if declaration.time else "compute them row by row"
@@ -290,15 +290,17 @@ def _split(declaration: Declaration, unsplit: TrainingSet, table: pd.DataFrame) 
 
 
 def _check_classes(made: TrainingSet) -> None:
+    cures = {"group": "give another split.seed or test_size", "chronological": "give another test_size"}
+    other = cures.get(made.split, "use split: stratified")
     for part in ("train", "test"):
         there = made.targets(made.rows(part)).unique()
         if len(there) < 2:
-            cure = "nothing can be learned or measured from one class; use split: stratified, or give more rows."
+            cure = f"nothing can be learned or measured from one class; {other}, or more rows."
             raise refuse("split.kind", made.split, f"all {part} rows are of class {there[0]!r}: {cure}")
     trained = set(made.targets(made.rows("train")).unique())
     unseen = [one for one in made.targets(made.rows("test")).unique() if one not in trained]
     if unseen:
-        cure = "use split: stratified, leave its rows out, or join rare classes to one."
+        cure = f"{other}, leave its rows out, or join rare classes to one."
         raise refuse("split.kind", made.split, f"no training row is of class {unseen[0]!r}, which is tested on; {cure}")
 
 

@@ -135,7 +135,7 @@ def run_step(
         # Opening takes seconds, which nobody should have to guess at.
         progress.print(f"Spark {session.deployment.spark.shown_master}", markup=False)
         session.spark()
-    with _bar(symbol, step) as tell:
+    with _bar(called(session.model, symbol), step) as tell:
         return say_step(session, step, symbol, partial(call, progress=tell), spinner=False)
 
 
@@ -144,17 +144,25 @@ def say_step(
 ) -> dict[str, Any]:
     """Call a step; say that it goes on and when it is done, and tell the deployment's Dagster. Return its report."""
     began = time.monotonic()
-    with progress.status(f"{symbol}  {step}") if spinner else nullcontext():
+    label = called(session.model, symbol)
+    with progress.status(f"{label}  {step}") if spinner else nullcontext():
         made = call()
-    progress.print(f"{symbol}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
+    progress.print(f"{label}  {step}  [dim]{made.table.rows} rows, {time.monotonic() - began:.1f} s[/dim]")
     tell_dagster(session.deployment, made, session.origin, lambda text: progress.print(text, markup=False))
     return made.as_dict()
 
 
+def called(model: Declaration | None, symbol: str) -> str:
+    """Return how people call what a step was run for: a symbol, a model, or a model's partition."""
+    if model is None:
+        return symbol
+    return model.name if model.partitions is None else f"{model.name} {symbol}"
+
+
 @contextmanager
-def _bar(symbol: str, step: str) -> Iterator[Callable[[SearchProgress], None]]:
+def _bar(label: str, step: str) -> Iterator[Callable[[SearchProgress], None]]:
     """Show a bar of trees with the time left."""
-    columns = (TextColumn(f"{symbol}  {step}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    columns = (TextColumn(f"{label}  {step}"), BarColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, console=progress, transient=True) as bar:
         # Without a total the bar moves to and fro: MLflow is being reached, and the grid planned.
         task = bar.add_task("", total=None, said="")

@@ -6,6 +6,8 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -55,7 +57,7 @@ def _named(declaration: Declaration, where: str, name: str, said: str, place: st
 
 
 def _beside(declaration: Declaration, where: str, said: str, place: str) -> ModuleType:
-    file = declaration.folder.joinpath(*where[1:].split(".")).with_suffix(".py")
+    file = _file_of(declaration, where)
     if not file.is_file():
         raise refuse(place, said, f"there is no file {file}; write it, or name another.")
     # Two models may each have a `model.py`, and in Dagster's UI a file that has changed is read anew.
@@ -76,6 +78,11 @@ def _beside(declaration: Declaration, where: str, said: str, place: str) -> Modu
         del sys.modules[name]
         raise UserCodeError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
     return module
+
+
+def _file_of(declaration: Declaration, where: str) -> Path:
+    beside = declaration.folder.parent if where.startswith("..") else declaration.folder
+    return beside.joinpath(*where.lstrip(".").split(".")).with_suffix(".py")
 
 
 def _line(error: Exception, file: Path) -> str:
@@ -117,5 +124,8 @@ def calling(what: str, function: Any, *arguments: Any, **named: Any) -> Any:
 
 
 def sources_of(declaration: Declaration) -> list[Path]:
-    """Return the files that decide what a model is, beside the data: the declaration and the Python beside it."""
-    return sorted(file for file in declaration.folder.glob("*") if file.suffix in (".py", ".yaml"))
+    """Return the files that decide what a model is, beside the data: the declaration and the Python that it names."""
+    text = json.dumps(declaration.model_dump(mode="json", by_alias=True))
+    others = {_file_of(declaration, where) for where in re.findall(r'"(\.\.[A-Za-z_][\w.]*):[A-Za-z_]\w*"', text)}
+    beside = (file for file in declaration.folder.glob("*") if file.suffix in (".py", ".yaml"))
+    return sorted({*beside, *(file for file in others if file.is_file())})

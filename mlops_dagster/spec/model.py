@@ -9,8 +9,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_FUNCTION = r"^\.?[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-_FUNCTION_SAID = "'.module:function' for a file beside the declaration, or 'package.module:function'"
+_FUNCTION = r"^\.{0,2}[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+_FUNCTION_SAID = (
+    "'.module:function' for a file beside the declaration, '..other.module:function' for one beside another's, or "
+    "'package.module:function'"
+)
 
 
 class Part(BaseModel):

@@ -81,6 +81,8 @@ class Parameter:
             words += f" from {_number(self.minimum)} to {_number(self.maximum)}"
         elif self.minimum is not None:
             words += f" of at least {_number(self.minimum)}"
+        elif self.maximum is not None:
+            words += f" of at most {_number(self.maximum)}"
         if self.whole_above is not None:
             words += f", above {_number(self.whole_above)} a whole one"
         return words
@@ -155,7 +157,7 @@ def explain(parameter: Parameter, default: str | None = None) -> str:
     'How often. Give an integer from 2 to 50. Default: 5.'
     """
     words = [parameter.description] if parameter.description else []
-    if parameter.minimum is not None or parameter.choices is not None:
+    if {parameter.minimum, parameter.maximum, parameter.choices} != {None}:
         words.append(f"Give {parameter.domain}.")
     if default is not None:
         words.append(f"Default: {default}.")

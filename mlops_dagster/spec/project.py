@@ -23,7 +23,8 @@ def defs_folder(start: Path | None = None) -> Path:
         if (folder / "defs").is_dir():
             return folder / "defs"
         project = folder / "pyproject.toml"
-        if project.is_file() and (root := _root_module(project)):
+        # In a checkout of this package models are the reader's, not the package's.
+        if project.is_file() and (root := _root_module(project)) not in (None, "mlops_dagster"):
             places = [folder / "src" / root / "defs", folder / root / "defs"]
             return next((place for place in places if place.is_dir()), places[1])
     return here / "defs"

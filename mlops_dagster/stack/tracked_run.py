@@ -148,6 +148,10 @@ class TrackedRun:
         """Keep JSON values as an artifact: ``grid.json``."""
         self._log_file(name, json.dumps(value, indent=2).encode())
 
+    def log_text(self, name: str, text: str) -> None:
+        """Keep a text as an artifact: ``card.md``."""
+        self._log_file(name, text.encode())
+
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as an artifact that MLflow shows as one, under its run and beside other runs': ``x.json``."""
         with self._tracking_errors(f"logging {name}"):

@@ -110,6 +110,15 @@ def test_a_function_of_the_users_own(diabetes):
     broken = metric_of(".metrics:broken", declaration, lambda truth, outputs: truth["value"])
     with pytest.raises(MlopsError, match=r"metrics .metrics:broken: .*test_metrics.py:\d+: IndexError"):
         broken.measure(outputs, made.truth(rows))
+    for function, said in (
+        (lambda truth, outputs: truth["value"], "IndexError"),
+        (print, "returns a NoneType; return"),
+    ):
+        with pytest.raises(MlopsError, match=said):
+            check_metrics([metric_of(".metrics:broken", declaration, function)], PoissonRegressor(), made)
+    below_0 = make_training_set(declaration, diabetes.assign(outcome=-diabetes["outcome"]))
+    with pytest.raises(ParameterError, match=r"'neg_mean_poisson_deviance' .*outcome is no number for it; choose one"):
+        check_metrics([metric_of("neg_mean_poisson_deviance", declaration)], PoissonRegressor(), below_0)
 
 
 def test_scores_that_dont_fit_are_refused_before_any_work(cancer, diabetes):

@@ -139,6 +139,10 @@ def fails(table):
         (lambda table: table[["bmi"]].assign(hint=table["outcome"].rank() // 40 + table["bp"]), "features='hint'"),
         (lambda table: table[["bmi"]] / 0, r"features.bmi=inf .*in row 1; an estimator can't learn"),
         (lambda table: table[["bmi"]].rename(columns={"bmi": "Split"}), "'Split' .*column of its own"),
+        (
+            lambda table: table[["bmi"]] * np.random.default_rng().random(),
+            "'bmi' .*another each time .*seed its random",
+        ),
         (fails, r"features .f:f: .*test_training_set.py:\d+: KeyError: 'height'"),
     ],
 )
@@ -185,7 +189,7 @@ def _fraction(iris):
     [
         (_single, "'setosa' .*all rows with a known target are of one class"),
         (_rare, "class 'rose' has a single row"),
-        (_apart, "all test rows are of class 'setosa'"),
+        (_apart, "all test rows are of class 'setosa': .*use split: stratified"),
         (_untested, "no row with a known target says test"),
         (_other_part, "row 1 has 'valid'; each row has to say train or test"),
         (_one_group, "all rows are of one garden"),

@@ -1,11 +1,13 @@
-"""Where the rows come from: fifty shops' daily sales, made, the same each time."""
+"""Make `defs/demand/sales.parquet`: fifty shops' daily sales, the same each time."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 
-def load(series=None):
-    """Return one row per shop and day; of one shop if it is named."""
+def sales():
+    """Return one row per shop and day."""
     days = pd.date_range("2023-01-01", periods=500, freq="D")
     shops = []
     for number in range(50):
@@ -15,5 +17,8 @@ def load(series=None):
         level = draws.uniform(20, 200) * np.exp(np.cumsum(draws.normal(0, 0.01, 500)))
         sales = draws.poisson(level * week * year).astype(float)
         shops.append(pd.DataFrame({"series": f"shop_{number:02}", "day": days, "sales": sales}))
-    table = pd.concat(shops, ignore_index=True)
-    return table if series is None else table[table["series"] == series].reset_index(drop=True)
+    return pd.concat(shops, ignore_index=True)
+
+
+if __name__ == "__main__":
+    sales().to_parquet(Path(__file__).parent / "defs" / "demand" / "sales.parquet", index=False)

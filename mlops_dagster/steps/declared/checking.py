@@ -1,0 +1,46 @@
+"""What a run of a declared model may be given, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.parameters import check_parameters
+
+if TYPE_CHECKING:
+    from mlops_dagster.modeling.metrics import Metric
+
+
+def resolve(declaration: Declaration, step: str, given: Mapping[str, object]) -> dict[str, Any]:
+    """Return a step's parameters, the declaration's where none is given, after looking at what the estimator takes.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name, a bad value, or one that the estimator itself would refuse.
+    """
+    found = names.resolve(declaration, step, given)
+    if step == names.TRAINED_MODEL:
+        from mlops_dagster.modeling.estimators import narrowed_parameters
+
+        check_parameters(narrowed_parameters(declaration), {**found, **given})
+    return found
+
+
+def metrics_of(declaration: Declaration) -> list[Metric]:
+    """Return the declared metrics, the first of which is what matters most."""
+    from mlops_dagster.modeling.metrics import metric_of
+
+    return [
+        metric_of(said, declaration, load_function(declaration, said) if ":" in said else None)
+        for said in declaration.metrics
+    ]
+
+
+def baseline_of(declaration: Declaration) -> Any:
+    """Return the user's function that is the baseline, or None if it is another."""
+    said = declaration.baseline.function
+    return None if said is None else load_function(declaration, said)

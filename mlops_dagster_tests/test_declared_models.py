@@ -1,0 +1,92 @@
+"""Declared models from end to end: the examples that ship, by the commands that their users type."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "defs"
+
+# Of each: what makes it quick enough, the partition, what its metrics are, and which of them has to be how good.
+MODELS = {
+    "breast_cancer": (["--n-estimators", "20"], None, "roc_auc", 0.98),
+    "house_value": (["--max-iter", "50"], None, "r2", 0.7),
+    "demand": ([], "shop_00", "skill_vs_baseline", 0.1),
+    "demand_global": (["--n-estimators", "5", "--max-depth", "8"], None, "skill_vs_baseline", 0.05),
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with the examples, where the commands are run."""
+    shutil.copytree(EXAMPLES, tmp_path / "defs")
+    return tmp_path
+
+
+def of(partition):
+    return [] if partition is None else ["--partition", partition]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_an_example_goes_from_its_table_to_a_champion(mlops, project, model):
+    options, partition, metric, good = MODELS[model]
+
+    checked = mlops("check", model)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    done = mlops("build-model", model, *of(partition), *options, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = json.loads(done.stdout)["symbols"].values()
+
+    trained, champion = made["trained_model"], made["champion_model"]
+    assert trained["metrics"][metric] > good
+    assert champion["promoted"], champion["reason"]
+    assert trained["plots"]
+    # The same again is the same model, to the last bit, and no better than itself.
+    again = mlops("build-model", model, *of(partition), *options, "--json")
+    (repeated,) = json.loads(again.stdout)["symbols"].values()
+    assert repeated["trained_model"]["model_digest"] == trained["model_digest"]
+    assert not repeated["champion_model"]["promoted"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["breast_cancer", "house_value"])
+def test_an_examples_search_finds_a_candidate(mlops, project, model):
+    name = {"breast_cancer": "n_estimators", "house_value": "max_iter"}[model]
+
+    done = mlops("search-model", model, "--grid", f"{name}=5,10", "--folds", "3", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = json.loads(done.stdout)["symbols"].values()
+    assert made["grid_search_results"]["candidates"] == 2
+    assert made["grid_search_results"]["best_parameters"][name] in (5, 10)
+    assert made["grid_search_results"]["shared"]
+
+
+@pytest.mark.slow
+def test_predictions_grow_and_meet_their_truth(mlops, project):
+    mlops("build-model", "demand", "--partition", "shop_00")
+
+    done = mlops("predict", "demand", "--partition", "shop_00", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = json.loads(done.stdout)["symbols"]["shop_00"]["predictions"]
+    assert first["rows_appended"] == 14
+    again = mlops("predict", "demand", "--partition", "shop_00", "--json")
+    assert json.loads(again.stdout)["symbols"]["shop_00"]["predictions"]["rows_appended"] == 0
+
+
+def test_help_and_refusals_are_the_models_own(mlops, project):
+    said = mlops("build-model", "house_value", "--help").stdout
+    assert "--max-leaf-nodes" in said
+    assert "--symbol" not in said
+    assert "--partition" not in said
+    assert "--partition" in mlops("build-model", "demand", "--help").stdout
+
+    too_many = mlops("build-model", "house_value", "--max-leaf-nodes", "5000")
+    assert too_many.returncode == 2
+    assert "max_leaf_nodes=5000 (int): give an integer from 2 to 1000." in " ".join(too_many.stderr.split())
+    unknown = mlops("build-model", "house_vale")
+    assert "did you mean house_value?" in " ".join(unknown.stderr.split())
+    without = mlops("build-model", "demand")
+    assert "say which --partition, or --all; there are shop_00" in " ".join(without.stderr.split())
