@@ -22,18 +22,14 @@ def with_code_and_tags(assets: Iterable[dg.AssetsDefinition], model: OfModel = P
     declared model there are links to its own files, too.
     """
     url, declaration = code_url(), model.declaration
-    own = (
-        []
-        if declaration is None
-        else [
-            dg.LocalFileCodeReference(file_path=str(file), label=f"{declaration.name}: {file.name}")
-            for file in sources_of(declaration)
-        ]
-    )
 
     def shown(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.path[-1]
         step = getattr(steps, name) if declaration is None else step_function(declaration, name)
+        own = [
+            dg.LocalFileCodeReference(file_path=str(file), label=f"{declaration.name}: {file.name}")
+            for file in (sources_of(declaration) if declaration else ())
+        ]
         links = dg.CodeReferencesMetadataValue(code_references=[*own, _link(step, url)])
         tags = {pipeline.name: "" for pipeline in model.pipelines if name in {step.name for step in pipeline.steps}}
         return spec.merge_attributes(metadata={"dagster/code_references": links}, tags=tags)
