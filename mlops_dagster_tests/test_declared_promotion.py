@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from mlops_dagster import steps
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.ml.model import model_digest
+from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound

@@ -17,8 +17,10 @@ import pandas as pd
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.modeling.metrics import Metric
 from mlops_dagster.modeling.outputs import Outputs
-from mlops_dagster.modeling.resampling import MIN_UNITS, RESAMPLES, Resamples, Units, members_of
+from mlops_dagster.modeling.quality import identity_of
+from mlops_dagster.modeling.resampling import MIN_UNITS, Resamples, Units, members_of
 from mlops_dagster.modeling.training_set import TrainingSet
+from mlops_dagster.spec.functions import UserCodeError
 
 MIN_ROWS = 10
 """So many rows have to be new to both models."""
@@ -124,8 +126,7 @@ def rows_as_champion_knows_them(
     """
     if set(champion.features) <= set(rows):
         return rows, rows
-    said = champion.key or (champion.time, champion.group)
-    names = [name for name in said if name is not None]
+    names = identity_of(champion)
     absent = ", ".join(name for name in champion.features if name not in rows)
     found = np.array([], dtype=np.intp)
     if names and set(names) <= set(rows):
@@ -169,8 +170,7 @@ def _learned_from(champion: TrainingSet, rows: pd.DataFrame, version: str | None
     if time is not None and arrivals is not None:
         return np.asarray(rows[time] <= arrivals[trained].max())
     learned = champion.frame[trained]
-    names = [champion.group] if champion.split == "group" and champion.group else [*champion.key]
-    names = names or ([time] if time is not None else [])
+    names = [champion.group] if champion.split == "group" and champion.group else identity_of(champion)
     if not names or not set(names) <= set(rows):
         raise NotComparable(
             f"Its training set isn't that of champion version {version}, and nothing says which of its rows that one "
@@ -219,12 +219,14 @@ def decide(
     """
     if leaks and not rules.allow_leaks:
         return Decision(False, "leaks", f"Its training set leaks: {leaks[0]}")
-    try:
-        metric.measure(answers.challenger, answers.truth)
-    except MlopsError as error:
-        return Decision(False, "not_a_number", f"It can't be measured: {error}")
+    if problem := _problem(metric, answers.challenger, answers.truth):
+        return Decision(False, "not_a_number", f"It can't be measured: {problem}")
     resamples, sure = Resamples(answers.units, answers.truth, metric), None
     if rules.beat_baseline:
+        if problem := _problem(metric, answers.baseline, answers.truth):
+            cure = "Choose another metric or baseline, or give beat_baseline: false."
+            reason = f"The baseline ({baseline}) can't be measured: {problem} {cure}"
+            return Decision(False, "not_better_than_baseline", reason)
         beaten = _compared(answers, resamples, answers.baseline, f"the baseline ({baseline})", 0.0, rules.confidence)
         if not beaten.promote:
             outcome = "not_better_than_baseline" if beaten.outcome == "not_better" else beaten.outcome
@@ -233,10 +235,7 @@ def decide(
     if champion is None:
         return Decision(True, "first", "There was no champion before.", sure)
     if champion_problem is None and answers.champion is not None:
-        try:
-            metric.measure(answers.champion, answers.truth)
-        except MlopsError as error:
-            champion_problem = str(error)
+        champion_problem = _problem(metric, answers.champion, answers.truth)
     if champion_problem is not None or answers.champion is None:
         reason = f"Champion version {champion} can't be used: {champion_problem}"
         return Decision(True, "champion_unusable", reason, sure)
@@ -245,6 +244,17 @@ def decide(
     if decision.promote and (worse := _worse_slice(answers, resamples, answers.champion, rules, whose)):
         return Decision(False, "worse_slice", f"{worse} {decision.reason}", decision.confidence)
     return decision
+
+
+def _problem(metric: Metric, outputs: Outputs, truth: npt.NDArray[Any]) -> str | None:
+    """Say why answers can't be measured, if so. That the user's own function fails is nobody's fault but its own."""
+    try:
+        metric.measure(outputs, truth)
+    except UserCodeError:
+        raise
+    except MlopsError as error:
+        return str(error)
+    return None
 
 
 def with_mode(decision: Decision, mode: str) -> Decision:
@@ -278,7 +288,7 @@ def _compared(
         cure = f"{MIN_UNITS} are needed to say how sure that is: test on more, or give no confidence."
         return Decision(False, "not_sure", f"{said}, but {few}; {cure}")
     share, counted = _share_better(resamples, answers.challenger, other, margin)
-    if counted < RESAMPLES // 20:
+    if counted < resamples.count // 10:
         cure = "test on more rows, or give no confidence."
         return Decision(False, "not_sure", f"{said}, but {metric.name} has no meaning for most resamples; {cure}")
     sure = share >= confidence

@@ -79,7 +79,7 @@ class Metric:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UndefinedMetricWarning)
                 measured = self.function(truth, outputs)
-        except (ValueError, UserCodeError) as error:
+        except (ValueError, AttributeError, UserCodeError) as error:  # AttributeError: there are no probabilities
             if rows is not None:
                 return float("nan")
             if isinstance(error, UserCodeError):

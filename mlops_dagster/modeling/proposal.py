@@ -164,8 +164,9 @@ class _Proposing:
         kind = self.types[self.wishes.target]
         if self.wishes.horizon is not None and kind in ("integer", "number"):
             return "regression"
-        if kind == "integer" and self.known.nunique() <= 10:
-            if (count := self.known.nunique()) > 2:
+        counts = self.known.value_counts()
+        if kind == "integer" and (len(counts) == 2 or (len(counts) <= 10 and counts.min() >= 5)):
+            if (count := len(counts)) > 2:
                 self.notes.append(
                     f"{self.wishes.target}: its {count} different numbers are taken for classes; if they are amounts, "
                     "use --task regression."

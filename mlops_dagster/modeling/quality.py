@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mlops_dagster.errors import MlopsError
@@ -15,6 +13,7 @@ from mlops_dagster.modeling.features import plain
 from mlops_dagster.modeling.metrics import Metric
 from mlops_dagster.modeling.outputs import Outputs
 from mlops_dagster.modeling.targets import Label
+from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.spec.model import Declaration
 
 LAST_ROWS = 100
@@ -28,10 +27,10 @@ class NoIdentity(MlopsError):  # noqa: N818 it reads better where it is caught
     exit_status = 2
 
 
-def identity_of(declaration: Declaration) -> list[str]:
-    """Return the columns by which a prediction finds its truth; none if nothing says which row is which."""
-    by_time = [name for name in (declaration.time, declaration.group) if name is not None]
-    return [*declaration.key] or (by_time if declaration.time else [])
+def identity_of(said: Declaration | TrainingSet) -> list[str]:
+    """Return the columns that say which row is which: key, or time and group; none if nothing does."""
+    by_time = [name for name in (said.time, said.group) if name is not None]
+    return [*said.key] or (by_time if said.time else [])
 
 
 def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -113,7 +112,7 @@ def measure(
             continue
         outputs, truth = _outputs(rows, classes, positive), rows["truth"].to_numpy()
         for metric in metrics:
-            measured = _measured(metric, outputs, truth)
+            measured = metric.measure(outputs, truth, np.arange(len(truth)))
             if np.isfinite(measured):
                 numbers[f"{metric.name}{ending}"] = measured
             elif not ending:
@@ -122,13 +121,6 @@ def measure(
             numbers[f"coverage{ending}"] = float(rows["inside"].mean())
             numbers[f"interval{ending}"] = float(rows["interval"].mean())
     return numbers, failed
-
-
-def _measured(metric: Metric, outputs: Outputs, truth: npt.NDArray[Any]) -> float:
-    try:
-        return metric.measure(outputs, truth, np.arange(len(truth)))
-    except AttributeError:  # it needs probabilities, and none were kept
-        return float("nan")
 
 
 def _outputs(rows: pd.DataFrame, classes: tuple[Label, ...] | None, positive: Label | None) -> Outputs:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_dagster.modeling.contract import by_form
+from mlops_dagster.modeling.typed_cells import by_form, number_form
 from mlops_dagster.spec.model import Files
 
 # Texts that mean 'no value' wherever they stand, and those that do only among numbers and dates.
@@ -133,9 +133,7 @@ def _numeric(texts: Sequence[str]) -> bool:
 
 
 def _fits(texts: Sequence[str], decimal: str, thousands: str | None) -> bool:
-    whole = r"\d+" if thousands is None else rf"(\d{{1,3}}({re.escape(thousands)}\d{{3}})+|\d+)"
-    point = re.escape(decimal)
-    form = re.compile(rf"[+-]?({whole}({point}\d*)?|{point}\d+)(e[+-]?\d+)?", re.IGNORECASE)
+    form = number_form(decimal, thousands)
     return all(form.fullmatch(one) for one in texts)
 
 

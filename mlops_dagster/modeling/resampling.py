@@ -8,7 +8,7 @@ moving blocks of it (H. Künsch, Annals of Statistics 17 (1989), 1217-1241).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from mlops_dagster.modeling.training_set import TrainingSet
 MIN_UNITS = 10
 """So many rows, groups or blocks have to be there before a share of resamples says anything."""
 RESAMPLES = 2_000
+RESAMPLES_OF_SLOW = 500
+"""Of a metric that only scikit-learn itself can measure, at some milliseconds a call."""
 _ROWS_DRAWN = 200_000_000
 """So many rows are drawn at most, in all resamples together: a million test rows are resampled 200 times."""
 
@@ -53,12 +55,12 @@ class Units:
         """How many there are that don't overlap."""
         return len(self.members) // self.length
 
-    def draw(self, seed: int = 0) -> Iterator[Rows]:
+    def draw(self, resamples: int, seed: int = 0) -> Iterator[Rows]:
         """Yield the rows of each resample, the same ones each time."""
         units, draws = len(self.members), np.random.default_rng(seed)
         total = sum(map(len, self.members))
         single = np.concatenate(self.members) if total == units else None
-        for _ in range(max(200, min(RESAMPLES, _ROWS_DRAWN // max(total, 1)))):
+        for _ in range(resamples):
             starts = draws.integers(0, units - self.length + 1, -(-units // self.length))
             drawn = (starts[:, None] + np.arange(self.length)).ravel()[:units]
             yield single[drawn] if single is not None else np.concatenate([self.members[one] for one in drawn])
@@ -99,6 +101,8 @@ class Resamples:
 
     def __init__(self, units: Units, truth: npt.NDArray[Any], metric: Metric) -> None:
         self.units, self.truth, self.metric = units, truth, metric
+        most = RESAMPLES if metric.declared in _QUICK else RESAMPLES_OF_SLOW
+        self.count = max(200, min(most, _ROWS_DRAWN // max(len(truth), 1)))
         self._measured: dict[int, tuple[Outputs, Floats]] = {}
 
     def measure(self, outputs: Outputs, rows: Rows | None = None) -> Floats:
@@ -115,7 +119,7 @@ class Resamples:
             lambda drawn: self.metric.measure(outputs, self.truth, drawn)
         )
         among = np.ones(len(self.truth), dtype=bool) if rows is None else np.isin(np.arange(len(self.truth)), rows)
-        picks = (drawn[among[drawn]] for drawn in self.units.draw())
+        picks = (drawn[among[drawn]] for drawn in self.units.draw(self.count))
         measured = np.array([measure(drawn) if len(drawn) else math.nan for drawn in picks])
         if rows is None:
             self._measured[id(outputs)] = outputs, measured
@@ -124,29 +128,45 @@ class Resamples:
 
 def _quick(metric: Metric, outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Rows], float] | None:
     """Return a way to measure some rows that says the same as scikit-learn's, whose own takes milliseconds a call."""
-    found = _mean_of_rows(metric.declared, outputs, truth) or _area(metric.declared, outputs, truth)
+    make = _QUICK.get(metric.declared)
+    found = make and make(outputs, truth)
     everything = np.arange(len(truth))
     if found is None or not math.isclose(found(everything), metric.measure(outputs, truth), rel_tol=1e-9):
         return None
     return found
 
 
-def _mean_of_rows(name: str, outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Rows], float] | None:
-    root = name == "neg_root_mean_squared_error"
-    if root or name == "neg_mean_squared_error":
-        losses = (outputs.predicted - truth) ** 2
-    elif name == "neg_mean_absolute_error":
-        losses = np.abs(outputs.predicted - truth)
-    elif name == "accuracy":
-        losses = np.asarray(outputs.predicted == truth, dtype=np.float64)
-    else:
+def _mean(losses: Any) -> Callable[[Rows], float]:
+    values = np.asarray(losses, dtype=np.float64)
+    return lambda drawn: float(values[drawn].mean())
+
+
+def _root(outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Rows], float]:
+    mean = _mean((outputs.predicted - truth) ** 2)
+    return lambda drawn: math.sqrt(mean(drawn))
+
+
+def _explained(outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Rows], float]:
+    mean = _mean((outputs.predicted - truth) ** 2)
+
+    def measure(drawn: Rows) -> float:
+        spread = float(np.var(truth[drawn]))
+        return 1 - mean(drawn) / spread if spread > 0 else math.nan
+
+    return measure
+
+
+def _surprise(outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Rows], float] | None:
+    if outputs.probabilities is None:
         return None
-    return lambda drawn: math.sqrt(losses[drawn].mean()) if root else float(losses[drawn].mean())
+    places = pd.Index(outputs.labels, dtype=object).get_indexer(pd.Index(truth, dtype=object))
+    sure = outputs.probabilities[np.arange(len(truth)), places]
+    return _mean(-np.log(np.clip(sure, np.finfo(np.float64).eps, 1.0)))
 
 
-def _area(name: str, outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Rows], float] | None:
+def _area(outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Rows], float] | None:
     """Measure the area under the ROC curve: the share of pairs of a positive and another row in the right order."""
-    if name != "roc_auc" or outputs.probabilities is None or len(outputs.labels) != 2 or outputs.positive is None:
+    if outputs.probabilities is None or len(outputs.labels) != 2 or outputs.positive is None:
         return None
     sure = outputs.probabilities[:, outputs.labels.index(outputs.positive)]
     places = np.unique(sure, return_inverse=True)[1]
@@ -160,3 +180,14 @@ def _area(name: str, outputs: Outputs, truth: npt.NDArray[Any]) -> Callable[[Row
         return right / pairs if pairs else math.nan
 
     return measure
+
+
+_QUICK: Mapping[str, Callable[[Outputs, npt.NDArray[Any]], Callable[[Rows], float] | None]] = {
+    "neg_root_mean_squared_error": _root,
+    "neg_mean_squared_error": lambda outputs, truth: _mean((outputs.predicted - truth) ** 2),
+    "neg_mean_absolute_error": lambda outputs, truth: _mean(np.abs(outputs.predicted - truth)),
+    "r2": _explained,
+    "accuracy": lambda outputs, truth: _mean(outputs.predicted == truth),
+    "neg_log_loss": _surprise,
+    "roc_auc": _area,
+}

@@ -1,78 +1,34 @@
-"""Files of a table: CSV, Parquet and Excel, compressed or not, read within limits. Cells of CSV stay text."""
+"""The files of a table, compressed or not, read within limits and joined."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import printable
+from mlops_dagster.stack.binary_files import parse_excel, parse_parquet
+from mlops_dagster.stack.csv_files import parse_csv
 from mlops_dagster.stack.file_finding import OutOfReachError, SourceError, find_files, too_large
 from mlops_dagster.stack.limits import LimitSettings
+from mlops_dagster.stack.table_form import SAVE, UTF_16, Form
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PACKED = (".gz", ".bz2", ".xz", ".zip")
-_KINDS = {".parquet": "parquet", ".pq": "parquet", ".xlsx": "excel", ".xlsm": "excel"}
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_SAVE = "Save it as CSV in UTF-8."
 # How a file begins that is something else, what it is, and the cure.
 _OTHERS = (
-    (b"\xff\xfe", "text in UTF-16", _SAVE),
-    (b"\xfe\xff", "text in UTF-16", _SAVE),
+    (b"\xff\xfe", "text in UTF-16", SAVE),
+    (b"\xfe\xff", "text in UTF-16", SAVE),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls)", "Save its sheet as CSV in UTF-8."),
     (b"%PDF", "a PDF document", "Get the table as CSV."),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it, or compress it with gzip."),
     (b"PAR1", "a Parquet file by another name", "Call it .parquet."),
 )
-
-
-@dataclass(frozen=True)
-class Form:
-    """How the files of a table are written.
-
-    Parameters
-    ----------
-    kind : {"csv", "parquet", "excel"}, optional
-        Not given: by each file's name.
-    separator, encoding : str
-        Of CSV.
-    missing : tuple of str
-        The cells of CSV that are missing values, without the blanks around them.
-    index : bool
-        Whether the first column has no name and is left out.
-    sheet : str, optional
-        Of Excel. Not given: the first.
-    declared : bool
-        Whether it is said in a declaration, whose settings then are the cure.
-    """
-
-    kind: str | None = None
-    separator: str = ","
-    encoding: str = "utf-8"
-    missing: tuple[str, ...] = ("",)
-    index: bool = False
-    sheet: str | None = None
-    declared: bool = False
-
-    @property
-    def resave(self) -> str:
-        """What helps if a text isn't in the encoding."""
-        return "Say which it is with data.files.encoding, or save it as CSV in UTF-8." if self.declared else _SAVE
-
-    def kind_of(self, name: str) -> str:
-        """Return which kind of file one is that is called so."""
-        path = PurePath(name.split("?")[0] if "://" in name else name)
-        path = path.with_suffix("") if path.suffix.lower() in PACKED else path
-        return self.kind or _KINDS.get(path.suffix.lower(), "csv")
 
 
 def read_files(
@@ -168,8 +124,8 @@ def _parse(content: bytes, name: str, limits: LimitSettings, form: Form) -> pd.D
         begins = b"PAR1" if kind == "parquet" else UTF_16 if form.encoding.lower().startswith("utf-16") else ()
         content = unpacked(content, name, limits, begins)
     if kind == "csv":
-        return _parse_csv(content, name, limits, form)
-    frame = _parse_excel(content, name, limits, form) if kind == "excel" else _parse_parquet(content, name, limits)
+        return parse_csv(content, name, limits, form)
+    frame = parse_excel(content, name, limits, form) if kind == "excel" else parse_parquet(content, name, limits)
     return frame.iloc[:, 1:] if form.index else frame
 
 
@@ -244,215 +200,5 @@ def _something_else(content: bytes) -> tuple[str, str] | None:
     if content[:200].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page (HTML or XML), perhaps a server's refusal", "Look at it, and download the file itself."
     if content[:200].lstrip().startswith((b"{", b"[")):
-        return "JSON", _SAVE
+        return "JSON", SAVE
     return None
-
-
-class _Lines:
-    """The lines of a text, none of which, nor any row that goes on over several, is longer than allowed."""
-
-    def __init__(self, content: bytes, name: str, limits: LimitSettings, encoding: str) -> None:
-        encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-        try:
-            self.text = io.TextIOWrapper(io.BytesIO(content), encoding=encoding, newline="")
-        except LookupError:
-            raise SourceError(
-                f"encoding={encoding!r}: there is no such encoding; give utf-8, latin-1, cp1252 or the like."
-            ) from None
-        self.name, self.limits, self.left = name, limits, limits.line
-
-    def next_row(self) -> None:
-        self.left = self.limits.line
-
-    def __iter__(self) -> Iterator[str]:
-        while line := self.text.readline(self.left + 1):
-            self.left -= len(line)
-            if self.left < 0:
-                raise too_large(self.name, f"a line of more than {self.limits.line:,} characters", "columns")
-            yield line
-
-
-def _parse_csv(content: bytes, name: str, limits: LimitSettings, form: Form) -> pd.DataFrame:
-    """Read the cells of a CSV file as text without the blanks around it, those that mean missing as missing.
-
-    With the csv module, because pandas makes an index of cells that the header has no name for, or drops them.
-    """
-    import numpy as np
-    import pandas as pd
-
-    if b"\0" in content[:200] and not form.encoding.lower().startswith("utf-16"):
-        raise SourceError(f"path={name!r} is text in UTF-16, or no text at all. {form.resave}")
-    lines = _Lines(content, name, limits, form.encoding)
-    reader = csv.reader(lines, strict=True, delimiter=form.separator)
-    missing = frozenset(form.missing)
-    header: list[str] = []
-    rows: list[list[Any]] = []
-    try:
-        for cells in reader:
-            lines.next_row()
-            if len(cells) < 2 and not "".join(cells).strip():
-                continue  # a blank line
-            if not header:
-                header = [cell.strip() for cell in cells]
-                _check_separator(name, header, form)
-                if len(header) > limits.columns:
-                    raise too_large(name, f"{len(header):,} columns", "columns")
-                continue
-            if form.index and not rows and len(cells) == len(header) + 1:
-                header = ["", *header]  # as R writes it
-            if len(cells) != len(header):
-                raise SourceError(
-                    f"path={name!r}: line {reader.line_num} has {len(cells)} cells, the header has {len(header)}. "
-                    f"Correct that line; {_SEPARATORS.get(form.separator, repr(form.separator))} within a value "
-                    "have to stand in quotes."
-                    if form.declared
-                    else f"path={name!r}: line {reader.line_num} has {len(cells)} cells, the header has {len(header)}. "
-                    "Correct that line; a comma within a number doesn't belong there."
-                )
-            if len(rows) == limits.rows:
-                raise too_large(name, f"more than {limits.rows:,} rows", "rows")
-            rows.append([np.nan if (text := cell.strip()) in missing else text for cell in cells])
-    except csv.Error as error:
-        raise SourceError(f"path={name!r}: line {reader.line_num} is no CSV: {error}. Correct that line.") from error
-    except UnicodeError:
-        raise _not_decodable(content, name, form) from None
-    if not header:
-        raise SourceError(f"path={name!r} is empty. Give a file with a header and rows.")
-    if form.index:
-        if header[0]:
-            raise SourceError(
-                f"path={name!r}: its first column is called {header[0]!r}. Leave data.files.index out: it is for a "
-                "first column without a name."
-            )
-        header, rows = header[1:], [row[1:] for row in rows]
-    columns, rows = (pd.Index(header), rows) if form.declared else _two_heads(header, rows)
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=columns, dtype=object)
-    return frame
-
-
-def _not_decodable(content: bytes, name: str, form: Form) -> SourceError:
-    shown = "UTF-8" if form.encoding == "utf-8" else form.encoding
-    try:
-        content.decode(form.encoding)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        byte = f"byte 0x{content[error.start]:02x} in line {line}"
-        return SourceError(f"path={name!r} is not {shown} text ({byte}). {form.resave}")
-    except UnicodeError:
-        pass
-    return SourceError(f"path={name!r} is not {shown} text. {form.resave}")
-
-
-def _two_heads(header: list[str], rows: list[list[Any]]) -> tuple[pd.Index[Any], list[list[Any]]]:
-    """Return a frame's columns and rows; pandas writes those with two levels, as yfinance has them, as three lines."""
-    import pandas as pd
-
-    is_date = len(rows) > 1 and rows[1][0] in ("Date", "Datetime") and pd.isna(rows[1][1:]).all()
-    if is_date and ("Close" in header or "Close" in rows[0]):
-        return pd.MultiIndex.from_arrays([["Date", *header[1:]], ["", *rows[0][1:]]]), rows[2:]
-    return pd.Index(header), rows
-
-
-def _check_separator(name: str, header: Sequence[str], form: Form) -> None:
-    for separator, word in _SEPARATORS.items():
-        if len(header) == 1 and separator != form.separator and separator in header[0]:
-            cure = (
-                f"Say data.files.separator: {separator!r}."
-                if form.declared
-                else "Save it with commas between the cells and a point before the decimals."
-            )
-            raise SourceError(f"path={name!r}: its header {header[0][:60]!r} is separated by {word}. {cure}")
-
-
-def _parse_excel(content: bytes, name: str, limits: LimitSettings, form: Form) -> pd.DataFrame:
-    """Read a sheet: its first row that isn't empty is the header, rows without a value are left out."""
-    import pandas as pd
-
-    try:
-        import openpyxl
-    except ModuleNotFoundError:
-        raise SourceError(
-            f"path={name!r}: Excel files need the package openpyxl, which isn't installed. "
-            'Install it: pip install "mlops_dagster[excel]".'
-        ) from None
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(one.file_size for one in archive.infolist()) > limits.size:
-                raise too_large(name, f"more than {limits.mebibytes:,} MiB once it is decompressed", "mebibytes")
-        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        sheet = form.sheet or book.sheetnames[0]
-        if sheet not in book.sheetnames:
-            raise SourceError(f"path={name!r} has no sheet {sheet!r}; there are {', '.join(book.sheetnames)}.")
-        header: list[str] = []
-        rows: list[list[Any]] = []
-        for cells in book[sheet].iter_rows(values_only=True):
-            if all(cell is None or cell == "" for cell in cells):
-                continue
-            if not header:
-                header = ["" if cell is None else str(cell).strip() for cell in cells]
-                while not header[-1]:
-                    header.pop()
-                if len(header) > limits.columns:
-                    raise too_large(name, f"{len(header):,} columns", "columns")
-            elif any(cell is not None for cell in cells[len(header) :]):
-                raise SourceError(
-                    f"path={name!r}: row {len(rows) + 1} below the header has values right of it. Give each a name."
-                )
-            elif len(rows) == limits.rows:
-                raise too_large(name, f"more than {limits.rows:,} rows", "rows")
-            else:
-                rows.append([_excel_cell(cell) for cell in cells[: len(header)]])
-        book.close()
-    except SourceError:
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"path={name!r} is no Excel workbook (.xlsx), or a damaged one ({error}). Save it again."
-        ) from error
-    if not header:
-        raise SourceError(f"path={name!r}: sheet {sheet!r} is empty. Give one with a header and rows.")
-    width = len(header)
-    rows = [[*row, *[None] * (width - len(row))] for row in rows]
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=pd.Index(header), dtype=object)
-    return frame
-
-
-def _excel_cell(cell: Any) -> Any:
-    return (cell.strip() or None) if isinstance(cell, str) else cell
-
-
-def _parse_parquet(content: bytes, name: str, limits: LimitSettings) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # The footer first: a kilobyte may stand for gigabytes. Texts stay as their dictionary, which can't grow.
-        schema = pq.ParquetFile(pa.BufferReader(content)).schema
-        columns = [schema.column(number) for number in range(len(schema))]
-        width = sum(max(8, one.length or 0) for one in columns)  # bytes of a row but for texts
-        texts = [one.path for one in columns if one.physical_type == "BYTE_ARRAY" and not one.max_repetition_level]
-        # Not pandas.read_parquet: see `Store.read`.
-        file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, read_dictionary=texts)
-        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-        # Lists have no number of rows to go by, and no price is one.
-        flat = [one.path for one in columns if not one.max_repetition_level]
-        # What is read is what each column says, whatever the footer says of all.
-        parts = [[group.column(number) for number in range(group.num_columns)] for group in groups]
-        longest = [max((one.num_values for one in part if one.path_in_schema in flat), default=0) for part in parts]
-        rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups), sum(longest))
-        if rows > limits.rows:
-            raise too_large(name, f"{rows:,} rows", "rows")
-        if len(columns) > limits.columns:
-            raise too_large(name, f"{len(columns):,} columns", "columns")
-        if max(sum(group.total_byte_size for group in groups), rows * width) > limits.size:
-            raise too_large(name, f"more than {limits.mebibytes:,} MiB once it is decompressed", "mebibytes")
-        table = file.read(columns=flat if len(flat) < len(columns) else None, use_threads=False)
-        frame: pd.DataFrame = table.to_pandas(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        what = "is empty" if not content else f"is no Parquet file, or a damaged one ({error})"
-        raise SourceError(f"path={name!r} {what}. Write it again.") from error
-    # A frame that was written with its dates as index comes back with them as index.
-    if not isinstance(frame.index, pd.RangeIndex):
-        frame = frame.reset_index()
-    return frame

@@ -10,26 +10,29 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import refuse
-from mlops_dagster.modeling.contract import by_form, types_of
+from mlops_dagster.modeling.contract import types_of
+from mlops_dagster.modeling.typed_cells import by_form
 from mlops_dagster.spec.contradictions import by_path
 from mlops_dagster.spec.functions import calling, load_function
-from mlops_dagster.spec.model import Data, Declaration, Files, Sql
-from mlops_dagster.stack.file_finding import OutOfReachError, SourceError, find_files, too_large
-from mlops_dagster.stack.limits import LimitSettings, raise_it
-from mlops_dagster.stack.secrets import as_cause, redacted
-from mlops_dagster.stack.table_files import UTF_16, Form, first_of, join, read_files, unpacked
+from mlops_dagster.spec.model import Data, Declaration, Files
+from mlops_dagster.stack.binary_files import read_delta
+from mlops_dagster.stack.file_finding import SourceError, find_files
+from mlops_dagster.stack.limits import LimitSettings
+from mlops_dagster.stack.queries import read_query
+from mlops_dagster.stack.secrets import redacted
+from mlops_dagster.stack.table_files import first_of, read_files, unpacked
+from mlops_dagster.stack.table_form import UTF_16, Form
 from mlops_dagster.stack.text_form import recognise_form
+from mlops_dagster.stack.url_files import URL, fetched, file_system, network, read_url
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def read_table(
@@ -121,7 +124,10 @@ def _read(
             files = files.model_copy(update={"path": overrides["path"]})
         return _read_files(declaration, files, partition, limits)
     if data.sql is not None:
-        return _read_sql(declaration, data.sql, partition, limits)
+        bound = {}
+        if partition is not None and declaration.partitions and by_path(_of(declaration, data)):
+            bound = {declaration.partitions.name: partition}
+        return read_query(data.sql, bound, limits)
     if data.function is not None:
         return _read_function(declaration, data.function, partition)
     kind = "table" if data.table is not None else "asset"
@@ -142,7 +148,7 @@ def _read_files(
     kind = files.format
     if kind == "delta" or (kind is None and (Path(path) / "_delta_log").is_dir()):
         _stay_inside(declaration, files.path, [Path(path)])
-        return _read_delta(path, limits)
+        return read_delta(path, limits)
     form = Form(
         kind,
         files.separator,
@@ -152,15 +158,15 @@ def _read_files(
         files.sheet,
         declared=True,
     )
-    if _URL.match(path):
-        return _read_url(path, form, limits)
+    if URL.match(path):
+        return read_url(path, form, limits)
     _stay_inside(declaration, files.path, find_files(path, limits))
     return read_files(path, None, limits, form)
 
 
 def placed(declaration: Declaration, path: str) -> str:
     """Return a declared path as one that begins at the root; a URL stays as it is."""
-    if _URL.match(path):
+    if URL.match(path):
         return path
     return os.path.normpath(declaration.folder.absolute() / Path(path).expanduser())
 
@@ -171,7 +177,7 @@ def _filled_in(declaration: Declaration, path: str, partition: str | None) -> st
     place = "{" + declaration.partitions.name + "}"
     if place in path and (re.search(r"[/\\\0]", partition) or partition in ("", ".", "..")):
         raise refuse(declaration.partitions.name, partition, "it is part of a file's name; give one without / and \\.")
-    return path.replace(place, partition if _URL.match(path) else glob.escape(partition))
+    return path.replace(place, partition if URL.match(path) else glob.escape(partition))
 
 
 def _stay_inside(declaration: Declaration, said: str, found: list[Path]) -> None:
@@ -209,17 +215,17 @@ def look_at(path: str, limits: LimitSettings) -> tuple[pd.DataFrame, dict[str, A
     SourceError
         If they can't be read.
     """
-    if not _URL.match(path) and (Path(path) / "_delta_log").is_dir():
-        return _read_delta(path, limits)[0], {}, False
+    if not URL.match(path) and (Path(path) / "_delta_log").is_dir():
+        return read_delta(path, limits)[0], {}, False
     known = Form(declared=True)
     text = known.kind_of(path) == "csv"
     said: dict[str, Any] = {}
     if text:
-        with _network(path):
-            name, content = next(_fetched(path, limits)) if _URL.match(path) else first_of(path, limits)
+        with network(path):
+            name, content = next(fetched(path, limits)) if URL.match(path) else first_of(path, limits)
         said = recognise_form(unpacked(content, name, limits, UTF_16), name)
         known = replace(known, **said)
-    frame, _ = _read_url(path, known, limits) if _URL.match(path) else read_files(path, None, limits, known)
+    frame, _ = read_url(path, known, limits) if URL.match(path) else read_files(path, None, limits, known)
     frame.columns = [str(name) for name in frame.columns]
     _refuse_twice(frame, redacted(path))
     return frame, said, text
@@ -228,9 +234,9 @@ def look_at(path: str, limits: LimitSettings) -> tuple[pd.DataFrame, dict[str, A
 def _keys_in_names(declaration: Declaration, files: Files, name: str, limits: LimitSettings) -> list[str]:
     place = "{" + name + "}"
     path = placed(declaration, files.path)
-    if _URL.match(path):
-        system, inside = _file_system(path)
-        with _network(path):
+    if URL.match(path):
+        system, inside = file_system(path)
+        with network(path):
             found = [str(one) for one in system.glob(inside.replace(place, "*"))]
         path = inside
     elif files.format == "delta":
@@ -246,155 +252,7 @@ def _keys_in_names(declaration: Declaration, files: Files, name: str, limits: Li
     return sorted(keys)
 
 
-def _read_delta(path: str, limits: LimitSettings) -> tuple[pd.DataFrame, str]:
-    import pyarrow as pa
-    from deltalake import QueryBuilder
-
-    from mlops_dagster.stack.delta import open_table, store_errors
-
-    table = open_table(path, {})
-    if table is None:
-        raise SourceError(f"path={redacted(path)!r}: there is no Delta table. Check the path.")
-    with store_errors(f"read {redacted(path)}"):
-        actions = pa.table(table.get_add_actions(flatten=True)).to_pydict()
-        sizes, rows = (sum(one or 0 for one in actions.get(name, [])) for name in ("size_bytes", "num_records"))
-        if sizes > limits.size:
-            raise too_large(redacted(path), f"more than {limits.mebibytes:,} MiB", "mebibytes")
-        if rows > limits.rows:
-            raise too_large(redacted(path), f"{rows:,} rows", "rows")
-        # Not `to_pandas`: if Python ends while a thread of Arrow's holds an object, the process is aborted.
-        batches = QueryBuilder().register("t", table).execute("SELECT * FROM t")
-        frame: pd.DataFrame = pa.table(batches.read_all()).to_pandas(use_threads=False)
-    return frame, f"{redacted(path)}, version {table.version()}"
-
-
-# ---------------------------------------------------------------------------------------------------------------- URLs
-
-
-def _read_url(url: str, form: Form, limits: LimitSettings) -> tuple[pd.DataFrame, str]:
-    shown = redacted(url)
-    with _network(url):
-        return join(shown, _fetched(url, limits), limits, form), shown
-
-
-def _fetched(url: str, limits: LimitSettings) -> Iterator[tuple[str, bytes]]:
-    shown, left = redacted(url), limits.size
-    system, path = _file_system(url)
-    names = sorted(map(str, system.glob(path))) if glob.has_magic(path) and "?" not in path else [path]
-    if len(names) > limits.rows:
-        raise too_large(shown, f"more than {limits.rows:,} files", "rows")
-    if not names:
-        raise SourceError(f"path={shown!r}: no file matches. Check the URL.")
-    for name in names:
-        with system.open(name, "rb") as opened:
-            content = opened.read(left + 1)
-        left -= len(content)
-        if left < 0:
-            raise too_large(shown, f"more than {limits.mebibytes:,} MiB", "mebibytes")
-        yield redacted(name), content
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs
-    except ModuleNotFoundError:
-        raise SourceError(f"path={redacted(url)!r} needs the package fsspec. Install it: pip install fsspec.") from None
-    try:
-        found: tuple[Any, str] = url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        said = redacted(str(error))
-        raise SourceError(
-            f"path={redacted(url)!r} can't be opened: {said.rstrip('.')}. Install what it names."
-        ) from None
-    return found
-
-
-class _network:  # noqa: N801 a context manager
-    """Whatever a file system behind a URL raises, as an error of ours."""
-
-    def __init__(self, url: str) -> None:
-        self.shown = redacted(url)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, FileNotFoundError):
-            # fsspec says so of a server that doesn't answer, too.
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
-                error = error.__cause__
-            else:
-                raise SourceError(f"path={self.shown!r}: there is no such file. Check the URL.") from None
-        if isinstance(error, Exception) and not isinstance(error, SourceError):
-            said = redacted(str(error)).rstrip(".") or type(error).__name__
-            raise OutOfReachError(
-                f"path={self.shown!r} can't be read: {said}. Check network and credentials."
-            ) from as_cause(error)
-
-
 # ----------------------------------------------------------------------------------------------------- SQL, functions
-
-
-def _read_sql(
-    declaration: Declaration, said: Sql, partition: str | None, limits: LimitSettings
-) -> tuple[pd.DataFrame, str]:
-    import pandas as pd
-
-    url = os.environ.get(said.url)
-    if not url:
-        raise SourceError(
-            f"data.sql.url: the environment variable {said.url} isn't set. Set it to the database's URL, as "
-            "dialect+driver://user:password@host/database."
-        )
-    if not re.match(r"\s*(--[^\n]*\n\s*)*(select|with)\b", said.query, re.IGNORECASE):
-        raise refuse("data.sql.query", said.query, "give one SELECT.")
-    try:
-        import sqlalchemy as sa
-        from sqlalchemy.exc import SQLAlchemyError
-    except ModuleNotFoundError:
-        raise SourceError("data.sql needs the package sqlalchemy. Install it: pip install sqlalchemy.") from None
-    origin = f"the query of {said.url}"
-    parameters = {}
-    if declaration.partitions is not None and partition is not None and by_path(_of(declaration, Data(sql=said))):
-        parameters = {declaration.partitions.name: partition}
-        origin += f" for {declaration.partitions.name}={partition!r}"
-    try:
-        engine = sa.create_engine(url)
-        try:
-            with engine.connect().execution_options(stream_results=True) as connection:  # never committed
-                result = connection.execute(sa.text(said.query), parameters)
-                rows = result.fetchmany(limits.rows + 1)
-                names = list(result.keys())
-        finally:
-            engine.dispose()
-    except ModuleNotFoundError as error:
-        raise SourceError(
-            f"{origin}: the driver {error.name} isn't installed. Install it: pip install {error.name}."
-        ) from None
-    except (SQLAlchemyError, OSError, ValueError) as error:
-        raise _sql_failure(origin, url, error) from None
-    if len(rows) > limits.rows:
-        raise SourceError(f"{origin}: there are more than {limits.rows:,} rows. {raise_it('rows')}")
-    frame: pd.DataFrame = pd.DataFrame([tuple(row) for row in rows], columns=pd.Index(names), dtype=object)
-    return frame, origin
-
-
-def _sql_failure(origin: str, url: str, error: Exception) -> SourceError:
-    """Say why a query failed; drivers repeat the URL, or parts of it."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
-
-    if isinstance(error, ArgumentError | NoSuchModuleError):
-        said = "it isn't a database's URL" if not isinstance(error, NoSuchModuleError) else "there is no such dialect"
-        return SourceError(f"{origin}: {said}. Write it as dialect+driver://user:password@host/database.")
-    said = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-    try:
-        secret = make_url(url).password
-    except ArgumentError:
-        secret = url
-    said = redacted(said.replace(str(secret), "***") if secret else said).rstrip(".")
-    kind = OutOfReachError if isinstance(error, OperationalError | OSError) else SourceError
-    return kind(f"{origin} failed: {said}. Check the query, the URL and the database.")
 
 
 def _read_function(declaration: Declaration, said: str, partition: str | None) -> tuple[pd.DataFrame, str]:

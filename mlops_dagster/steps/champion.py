@@ -127,13 +127,6 @@ def load_champion(
         If it can't be loaded, or isn't what was registered.
     """
     try:
-        return load_version(registry, symbol, *named_champion(symbol, tables, registry, called), trusted=trusted)
+        return registry.load(symbol, *named_champion(symbol, tables, registry, called), trusted=trusted)
     except ModelRefused as error:
         raise ModelRefused(f"the champion of {called.name if called else symbol} can't be used: {error.why}") from None
-
-
-def load_version(
-    registry: Registry, symbol: str, version: str, model_digest: str | None = None, *, trusted: Sequence[str] = ()
-) -> tuple[Any, RegisteredVersion]:
-    """Load a version as :meth:`Registry.load` does; types are only spoken of where a declaration names some."""
-    return registry.load(symbol, version, model_digest, **({"trusted": trusted} if trusted else {}))

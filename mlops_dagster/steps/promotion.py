@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.steps.champion import TABLE, champion_in, champions_in, load_version
+from mlops_dagster.steps.champion import TABLE, champion_in, champions_in
 from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
@@ -70,7 +70,7 @@ def rollback(
         # Of several that had this number the one that has it now.
         there = None if version is None else registry.get(symbol, version).key
         chosen, digest = there if there in named else named[-1]
-        load_version(registry, symbol, chosen, digest, trusted=trusted)
+        registry.load(symbol, chosen, digest, trusted=trusted)
         return {
             "challenger": chosen,
             "champion_before": champion and champion.version,
@@ -111,7 +111,7 @@ def challenger_of(
         If it can't be loaded, or isn't the model that the table names.
     """
     _, trained = tables.read("trained_model")
-    model, registered = load_version(registry, tables.symbol, trained.metadata["model_version"], trusted=trusted)
+    model, registered = registry.load(tables.symbol, trained.metadata["model_version"], trusted=trusted)
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
         raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names.")
@@ -146,7 +146,7 @@ def decision_row(
     """
     before = None if champion is None else champion.version
     # Kept out, while there is nobody to stay champion here: whoever reads the reason has to know both.
-    alone = champion_problem is not None and not decision.promote
+    alone = champion_problem is not None and not decision.promote and champion_problem not in decision.reason
     return {
         "challenger": challenger.version,
         "champion_before": before,

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.modeling.contract import ContractError, check_contract
+from mlops_dagster.modeling.contract import check_contract
+from mlops_dagster.modeling.violations import ContractError
 from mlops_dagster.spec.model import Declaration
 
 SAID: dict[str, Any] = {

@@ -13,7 +13,7 @@ from mlops_dagster.spec.functions import load_function
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.registry import ModelRefused
 from mlops_dagster.stack.store import StoreError
-from mlops_dagster.steps.champion import champion_in, load_version
+from mlops_dagster.steps.champion import champion_in
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.promotion import challenger_of, decision_row, rolled_back_in, write_decision
 from mlops_dagster.steps.report import StepReport
@@ -123,7 +123,7 @@ def _load(
 ) -> tuple[tuple[Any, RegisteredVersion] | None, str | None]:
     """Load the champion, or say why it can't be used."""
     try:
-        return load_version(registry, tables.symbol, *key, trusted=declaration.estimator.trusted), None
+        return registry.load(tables.symbol, *key, trusted=declaration.estimator.trusted), None
     except ModelRefused as error:
         return None, error.why
 
