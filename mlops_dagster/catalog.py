@@ -27,7 +27,7 @@ def with_code_and_tags(assets: Iterable[dg.AssetsDefinition], model: OfModel = P
         name = spec.key.path[-1]
         step = getattr(steps, name) if declaration is None else step_function(declaration, name)
         own = [
-            dg.LocalFileCodeReference(file_path=str(file), label=f"{declaration.name}: {file.name}")
+            dg.LocalFileCodeReference(file_path=str(file), label=f"{model.group}: {file.name}")
             for file in (sources_of(declaration) if declaration else ())
         ]
         links = dg.CodeReferencesMetadataValue(code_references=[*own, _link(step, url)])

@@ -9,7 +9,7 @@ from mlops_dagster.assets.step_assets import champion_model, prices, trained_mod
 from mlops_dagster.checks.each_partition import check_of_each_partition
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, Registry
 from mlops_dagster.steps import Inputs
-from mlops_dagster.steps.champion import TABLE, champion_in, load_version
+from mlops_dagster.steps.champion import TABLE, champion_in
 from mlops_dagster.steps.findings import Finding
 
 LONGEST_GAP_DAYS = 7  # A weekend with two bank holidays is 5; New York closed for 7 days after 11 September 2001.
@@ -105,7 +105,7 @@ def as_registered(tables: Inputs, registry: Registry, trusted: Sequence[str] = (
     if champion is None:
         return Finding(None, "there is no champion; no model has been good enough so far.")
     try:
-        load_version(registry, tables.symbol, *champion, trusted=trusted)
+        registry.load(tables.symbol, *champion, trusted=trusted)
     except ModelRefused as error:
         return Finding(False, str(error))
     holder = registry.holder(tables.symbol, CHAMPION)

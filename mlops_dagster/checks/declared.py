@@ -27,7 +27,8 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
     @check_of_each_partition(assets[names.DATA], blocking=True, severity=dg.AssetCheckSeverity.ERROR, model=model)
     def data_keep_the_contract(tables: Inputs, registry: Registry) -> Finding:
         """The stored rows satisfy the contract that they were written under, read back from the table."""
-        from mlops_dagster.modeling.contract import ContractError, check_contract
+        from mlops_dagster.modeling.contract import check_contract
+        from mlops_dagster.modeling.violations import ContractError
 
         frame, table = tables.read(names.DATA)
         try:
