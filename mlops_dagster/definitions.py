@@ -7,8 +7,8 @@ from mlops_dagster.assets.step_assets import ASSETS
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
 from mlops_dagster.declared import model_definitions
-from mlops_dagster.gc_settings import collect_rarely
 from mlops_dagster.jobs import JOBS
+from mlops_dagster.process_settings import collect_rarely, wait_quietly
 from mlops_dagster.resources import resources_of
 from mlops_dagster.run_workers import in_process_executor
 from mlops_dagster.schedules import schedules_of
@@ -51,4 +51,5 @@ def _prices(deployment: Deployment) -> dg.Definitions:
 
 
 collect_rarely()
+wait_quietly()
 defs = definitions_of(load_deployment())

@@ -2,6 +2,10 @@
 
 import base64
 import os
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as in every process of ours; to be said before scikit-learn's import
 import re
 import shutil
 import signal
@@ -20,6 +24,7 @@ from mlops_dagster.cli import app
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols, prepare_instance
 from mlops_dagster.shell.calling import plain_arguments
+from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import MlflowTracker
 
@@ -40,6 +45,12 @@ def empty_mlflow(tmp_path_factory):
     home = tmp_path_factory.mktemp("mlflow")
     MlflowTracker("template", f"sqlite:///{home}/mlflow.db", state_dir=home / "open_runs").connect()
     return home / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def empty_dagster(tmp_path_factory):
+    """A Dagster home without symbols and runs; as with MLflow, its databases are copied faster than made."""
+    return prepare_instance(Deployment(home=tmp_path_factory.mktemp("dagster"), symbols=[]))
 
 
 @pytest.fixture
@@ -102,8 +113,9 @@ def defs(home, price_file, monkeypatch):
 
 
 @pytest.fixture
-def instance(home):
+def instance(home, empty_dagster):
     """A Dagster instance with one symbol."""
+    shutil.copytree(empty_dagster, home / "dagster")
     prepare_instance(load_deployment())
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         add_symbols(instance, ["ACME"])

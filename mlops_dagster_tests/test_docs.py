@@ -116,7 +116,7 @@ def test_ci_runs_the_two_commands_of_the_readme():
 
 
 @pytest.fixture
-def reader(tmp_path, empty_mlflow, price_rows, monkeypatch):
+def reader(tmp_path, empty_mlflow, empty_dagster, price_rows, monkeypatch):
     """What a reader has: a checkout that was set up by `make demo`, and a price file of their own."""
 
     def make(document):
@@ -125,6 +125,7 @@ def reader(tmp_path, empty_mlflow, price_rows, monkeypatch):
         shutil.copy(empty_mlflow, where / ".mlops" / "mlflow" / "mlflow.db")
         monkeypatch.setenv("MLOPS_HOME", str(where / ".mlops"))
         monkeypatch.delenv("MLOPS_DEPLOYMENT", raising=False)
+        shutil.copytree(empty_dagster, where / ".mlops" / "dagster")
         prepare_instance(load_deployment())
         (where / "inbox").mkdir()
         price_rows.to_csv(where / "inbox" / "ACME.csv", index=False)

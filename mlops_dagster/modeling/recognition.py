@@ -165,8 +165,8 @@ def _column(
     texts = _texts(raw)
     if texts is None:
         return _typed(raw, kind)
-    numbers = [one for one in plain.dropna() if isinstance(one, str)]
-    if len(numbers) == plain.notna().sum() and all(_NUMBER.fullmatch(one) for one in numbers):
+    numbers = [one for one in plain.dropna().unique() if isinstance(one, str)]
+    if len(numbers) == plain.nunique() and all(_NUMBER.fullmatch(one) for one in numbers):
         days = _digits_are_days(name, texts)
         if not days and not any(re.match(r"[+-]?0\d", one) for one in numbers):
             values = pd.to_numeric(plain, errors="coerce").astype(np.float64)

@@ -60,8 +60,9 @@ def new(
     Example: mlops new churn --data customers.csv --target churned
     """
     with handle_errors(as_json):
-        from mlops_dagster.modeling.proposal import Wishes, propose
+        from mlops_dagster.modeling.proposal import propose
         from mlops_dagster.modeling.recognition import recognise
+        from mlops_dagster.modeling.table_roles import Wishes
         from mlops_dagster.spec.project import defs_folder
         from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.table_sources import look_at

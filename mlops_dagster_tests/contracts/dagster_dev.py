@@ -60,7 +60,7 @@ class DagsterDev:
 
     def ended(self, run_id):
         """Wait until a run has ended, and return its status."""
-        return eventually(lambda: (status := self.status(run_id)) in ENDED and status, seconds=400)
+        return eventually(lambda: (status := self.status(run_id)) in ENDED and status, seconds=400, pause=0.5)
 
     def pid_of(self, run_id):
         """Return the process of a run that has begun."""

@@ -1,4 +1,4 @@
-"""What the Spark engine does on every Spark: local, standalone, Connect."""
+"""What the Spark engine does on every Spark (local, standalone, Connect), and what is seen on a cluster alone."""
 
 from __future__ import annotations
 
@@ -90,31 +90,6 @@ class SparkEngineContract:
         assert model_digest(spark.best_estimator_) == model_digest(local.best_estimator_)
         assert spark.work_["trees_grown"] == local.work_["trees_grown"]
 
-    def test_so_has_one_with_a_pipeline_and_a_candidate_that_fails(self, engine):
-        labels = np.where(Y > 0, "up", "down")
-        given = {
-            "estimator": make_pipeline(StandardScaler(), ExtraTreesClassifier(random_state=0)),
-            "param_grid": {
-                "extratreesclassifier__n_estimators": [3, 6],
-                "extratreesclassifier__max_features": [2, -1.0],
-            },
-            "scoring": ["accuracy", "neg_log_loss"],
-            "refit": "accuracy",
-            "cv": 2,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            local = SharedGridSearchCV(**given).fit(X, labels)
-            spark = SharedGridSearchCV(**given, engine=engine).fit(X, labels)
-        assert_same_results(spark, local)
-        assert np.isnan(spark.cv_results_["mean_test_accuracy"]).sum() == 2
-
-    def test_a_forest_is_the_same_forest(self, engine):
-        there = grow_forest(RandomForestRegressor(n_estimators=40, random_state=1), X, Y, engine=engine)
-        here = RandomForestRegressor(n_estimators=40, random_state=1).fit(X, Y)
-        assert model_digest(there) == model_digest(here)
-        assert np.array_equal(there.predict(X), here.predict(X))
-
     def test_data_travels_once_per_executor_and_is_loaded_once_per_process(self, engine):
         def look(data):
             import os
@@ -139,6 +114,108 @@ class SparkEngineContract:
         assert len(files) == self.executors
         # 16 units, and each process says that its count of loads never went up between them.
         assert len({(pid, loads) for _, _, pid, loads, _ in seen}) == len(processes) <= 2
+
+    def test_a_process_that_dies_is_tried_again(self, engine, tmp_path):
+        def die_once(data, marker):
+            import os
+            import pathlib
+            import signal
+
+            if not pathlib.Path(marker).exists():
+                pathlib.Path(marker).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield "done"
+
+        def quiet(data):
+            yield "done"
+
+        units = [unit(die_once, str(tmp_path / "died")), *(unit(quiet) for _ in range(4))]
+        assert run(engine, units) == {number: ["done"] for number in range(5)}
+        assert (tmp_path / "died").exists()
+
+    def test_an_error_of_a_unit_names_it_and_is_not_tried_again(self, engine, tmp_path):
+        def fail(data, file):
+            import pathlib
+
+            with pathlib.Path(file).open("a") as tries:
+                tries.write("x")
+            raise ZeroDivisionError("the unit's own mistake")
+            yield
+
+        with pytest.raises(SparkError, match=r"(?s)fold 7 failed on an executor.*ZeroDivisionError: the unit's own"):
+            run(engine, [unit(fail, str(tmp_path / "tries"), name="fold 7")])
+        assert (tmp_path / "tries").read_text() == "x"
+
+    @pytest.mark.parametrize("how", ["receive", "interrupt", "exit"])
+    def test_stopping_stops_what_runs_there(self, engine, tmp_path, how):
+        def burn_once(data, folder):
+            import os
+            import pathlib
+            import time
+
+            folder = pathlib.Path(folder)
+            try:
+                (folder / "taken").mkdir()
+            except FileExistsError:  # somebody burns already
+                while not list(folder.glob("*.pid")):
+                    time.sleep(0.05)
+                yield 1
+                return
+            (folder / f"{os.getpid()}.pid").touch()
+            while True:
+                pass
+
+        def receive(number, result):
+            if how == "receive":
+                raise LookupError("the receiver has had enough")
+            if how == "interrupt":
+                _thread.interrupt_main()
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def leave(*_):
+            raise SystemExit(143)
+
+        before = signal.signal(signal.SIGTERM, leave)
+        units = [unit(burn_once, str(tmp_path)) for _ in range(50)]
+        expected = {"receive": LookupError, "interrupt": KeyboardInterrupt, "exit": SystemExit}[how]
+        try:
+            with pytest.raises(expected):
+                engine.run(units, None, receive)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        (burning,) = [int(file.stem) for file in tmp_path.glob("*.pid")]
+        eventually(lambda: not psutil.pid_exists(burning), seconds=60)
+        assert_nothing_runs(engine)
+
+
+class SparkClusterContract(SparkEngineContract):
+    """What a cluster and a Connect server show for local Spark, too: the driver does the same for both."""
+
+    def test_so_has_one_with_a_pipeline_and_a_candidate_that_fails(self, engine):
+        labels = np.where(Y > 0, "up", "down")
+        given = {
+            "estimator": make_pipeline(StandardScaler(), ExtraTreesClassifier(random_state=0)),
+            "param_grid": {
+                "extratreesclassifier__n_estimators": [3, 6],
+                "extratreesclassifier__max_features": [2, -1.0],
+            },
+            "scoring": ["accuracy", "neg_log_loss"],
+            "refit": "accuracy",
+            "cv": 2,
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            local = SharedGridSearchCV(**given).fit(X, labels)
+            spark = SharedGridSearchCV(**given, engine=engine).fit(X, labels)
+        assert_same_results(spark, local)
+        assert np.isnan(spark.cv_results_["mean_test_accuracy"]).sum() == 2
+
+    def test_a_forest_is_the_same_forest(self, engine):
+        there = grow_forest(RandomForestRegressor(n_estimators=40, random_state=1), X, Y, engine=engine)
+        here = RandomForestRegressor(n_estimators=40, random_state=1).fit(X, Y)
+        assert model_digest(there) == model_digest(here)
+        assert np.array_equal(there.predict(X), here.predict(X))
 
     def test_results_come_as_they_are_made(self, engine, tmp_path):
         (gate := tmp_path / "gate").write_text("shut")
@@ -195,37 +272,6 @@ class SparkEngineContract:
         with config_context(assume_finite=True):
             assert run(engine, [unit(settings)]) == {0: [True]}
 
-    def test_a_process_that_dies_is_tried_again(self, engine, tmp_path):
-        def die_once(data, marker):
-            import os
-            import pathlib
-            import signal
-
-            if not pathlib.Path(marker).exists():
-                pathlib.Path(marker).touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield "done"
-
-        def quiet(data):
-            yield "done"
-
-        units = [unit(die_once, str(tmp_path / "died")), *(unit(quiet) for _ in range(4))]
-        assert run(engine, units) == {number: ["done"] for number in range(5)}
-        assert (tmp_path / "died").exists()
-
-    def test_an_error_of_a_unit_names_it_and_is_not_tried_again(self, engine, tmp_path):
-        def fail(data, file):
-            import pathlib
-
-            with pathlib.Path(file).open("a") as tries:
-                tries.write("x")
-            raise ZeroDivisionError("the unit's own mistake")
-            yield
-
-        with pytest.raises(SparkError, match=r"(?s)fold 7 failed on an executor.*ZeroDivisionError: the unit's own"):
-            run(engine, [unit(fail, str(tmp_path / "tries"), name="fold 7")])
-        assert (tmp_path / "tries").read_text() == "x"
-
     def test_a_bad_candidate_ends_the_search_at_once(self, engine):
         grid = {"n_estimators": [3, 2000], "max_features": [-1.0, 2]}
         search = SharedGridSearchCV(forest(), grid, cv=2, error_score="raise", engine=engine)
@@ -237,48 +283,6 @@ class SparkEngineContract:
         grid = {"strategy": ["mean", "median"]}
         local = SharedGridSearchCV(DummyRegressor(), grid, cv=3).fit(X, Y)
         assert_same_results(SharedGridSearchCV(DummyRegressor(), grid, cv=3, engine=engine).fit(X, Y), local)
-
-    @pytest.mark.parametrize("how", ["receive", "interrupt", "exit"])
-    def test_stopping_stops_what_runs_there(self, engine, tmp_path, how):
-        def burn_once(data, folder):
-            import os
-            import pathlib
-            import time
-
-            folder = pathlib.Path(folder)
-            try:
-                (folder / "taken").mkdir()
-            except FileExistsError:  # somebody burns already
-                while not list(folder.glob("*.pid")):
-                    time.sleep(0.05)
-                yield 1
-                return
-            (folder / f"{os.getpid()}.pid").touch()
-            while True:
-                pass
-
-        def receive(number, result):
-            if how == "receive":
-                raise LookupError("the receiver has had enough")
-            if how == "interrupt":
-                _thread.interrupt_main()
-            else:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        def leave(*_):
-            raise SystemExit(143)
-
-        before = signal.signal(signal.SIGTERM, leave)
-        units = [unit(burn_once, str(tmp_path)) for _ in range(50)]
-        expected = {"receive": LookupError, "interrupt": KeyboardInterrupt, "exit": SystemExit}[how]
-        try:
-            with pytest.raises(expected):
-                engine.run(units, None, receive)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        (burning,) = [int(file.stem) for file in tmp_path.glob("*.pid")]
-        eventually(lambda: not psutil.pid_exists(burning), seconds=60)
-        assert_nothing_runs(engine)
 
     def test_cloning_and_pickling_a_search(self, engine):
         assert copy.deepcopy(engine) is engine

@@ -15,6 +15,7 @@ from mlops_dagster.stack.spark_engine import _Jobs
 from mlops_dagster_tests.contracts.servers import eventually
 from mlops_dagster_tests.contracts.spark_engine import (
     GRID,
+    SparkClusterContract,
     SparkEngineContract,
     X,
     Y,
@@ -71,7 +72,7 @@ class TestOnLocalSpark(SparkEngineContract):
         assert [name for name in names if name.startswith("grid search, fold 0")]
 
 
-class TestOnAStandaloneCluster(SparkEngineContract):
+class TestOnAStandaloneCluster(SparkClusterContract):
     executors = 2
 
     @pytest.fixture(scope="class")
@@ -137,7 +138,7 @@ class TestOnAStandaloneCluster(SparkEngineContract):
         assert spark.best_params_ == local.best_params_
 
 
-class TestThroughConnect(SparkEngineContract):
+class TestThroughConnect(SparkClusterContract):
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, tmp_path_factory):

@@ -64,7 +64,7 @@ def test_the_articles_preset(article):
 
 @pytest.mark.slow
 @given(search=searches())
-@settings(max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_random_searches(search):
     assert_same(
         search.estimator,
