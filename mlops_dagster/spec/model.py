@@ -331,12 +331,16 @@ class Declaration(Part):
     _name: str = PrivateAttr(default="model")
     _folder: Path = PrivateAttr(default=Path())
 
-    @field_validator("target", mode="before")
+    @field_validator("target", mode="before", json_schema_input_type=str | Target)
     @classmethod
     def _a_column_alone(cls, target: Any) -> Any:
         return {"column": target} if isinstance(target, str) else target
 
-    @field_validator("baseline", mode="before")
+    @field_validator(
+        "baseline",
+        mode="before",
+        json_schema_input_type=Literal["mean", "median", "prior", "stratified", "persistence"] | Baseline,
+    )
     @classmethod
     def _a_kind_alone(cls, baseline: Any) -> Any:
         return {"kind": baseline} if isinstance(baseline, str) else baseline
