@@ -77,9 +77,9 @@ defs = dg.Definitions(**{{part: getattr(definitions.defs, part) for part in part
 # The same commands, with the collector as Python sets it.
 COLLECTS_OFTEN = """
 import sys
-from mlops_dagster import gc_settings
+from mlops_dagster import process_settings
 
-gc_settings.collect_rarely = lambda: None
+process_settings.collect_rarely = lambda: None
 command = sys.argv.pop(1)
 if command == "mlops":
     from mlops_dagster.cli import main

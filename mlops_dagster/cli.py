@@ -17,7 +17,7 @@ import typer
 from rich.markup import escape
 
 from mlops_dagster import __version__
-from mlops_dagster.gc_settings import collect_rarely
+from mlops_dagster.process_settings import collect_rarely, wait_quietly
 from mlops_dagster.shell import (
     build_model,
     bundle,
@@ -123,6 +123,7 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():  # not where a Databricks job runs it in another
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     collect_rarely()
+    wait_quietly()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; a file's name may be no UTF-8
     try:

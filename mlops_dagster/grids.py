@@ -230,18 +230,42 @@ def resolve_grid(recipe: str, given: Mapping[str, Any]) -> dict[str, list[Any]]:
         return {name: list(values) for name, values in PRESET_GRIDS[preset][recipe].items()}
     if given.get("preset") is not None:
         raise refuse("preset", given["preset"], "a grid of your own was given too; give one of them.")
+    counted = check_grid(grid, _FOREST)
+    return {
+        name: [share_or_count(value) for value in values] if name == "max_features" else values
+        for name, values in counted.items()
+    }
+
+
+def check_grid(grid: object, known: Mapping[str, Parameter]) -> dict[str, list[Any]]:
+    """Return the values to try of each parameter that a grid names.
+
+    Parameters
+    ----------
+    grid : mapping
+        To each parameter a list of values, or a range, see :func:`resolve_grid`.
+    known : mapping of str to Parameter
+        The parameters there are.
+
+    Raises
+    ------
+    mlops_dagster.errors.ParameterError
+        As :func:`resolve_grid` says.
+    """
     if not isinstance(grid, Mapping) or not grid:
-        raise refuse("grid", grid, f"give values for at least one of {', '.join(_FOREST)}.")
+        raise refuse("grid", grid, f"give values for at least one of {', '.join(known)}.")
     for name, values in grid.items():
-        if name not in _FOREST:
-            raise refuse(f"grid.{name}", values, f"there is no such parameter; there are {', '.join(_FOREST)}.")
-    counted = {name: _count(_FOREST[name], values) for name, values in grid.items()}
+        if name not in known:
+            raise refuse(f"grid.{name}", values, f"there is no such parameter; there are {', '.join(known)}.")
+    counted = {name: _count(known[name], values) for name, values in grid.items()}
     candidates = math.prod(counted.values())
     if candidates > MAX_CANDIDATES:
         product = " x ".join(f"{count:,} {name}" for name, count in counted.items())
         cure = f"that is {product} = {candidates:,} candidates; at most {MAX_CANDIDATES:,} can be searched."
         raise refuse("grid", dict(grid), cure)
-    return {name: [_value(_FOREST[name], value) for value in _enumerate(grid[name])] for name in grid}
+    return {
+        name: [_named(known[name], f"grid.{name}").check(value) for value in _enumerate(grid[name])] for name in grid
+    }
 
 
 def _count(parameter: Parameter, values: object) -> int:
@@ -287,11 +311,6 @@ def _enumerate(values: Any) -> list[Any]:
 def _exact(number: float) -> Fraction:
     """Return the decimal number that was written, not the binary one next to it."""
     return Fraction(repr(number))
-
-
-def _value(parameter: Parameter, value: object) -> Any:
-    checked = _named(parameter, f"grid.{parameter.name}").check(value)
-    return share_or_count(checked) if parameter.name == "max_features" else checked
 
 
 def _named(parameter: Parameter, name: str) -> Parameter:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError, ParameterError, json_given
-from mlops_dagster.gc_settings import collect_rarely
+from mlops_dagster.process_settings import collect_rarely, wait_quietly
 
 if TYPE_CHECKING:
     from dagster_pipes import PipesContext
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = _parser().parse_args(argv)
     collect_rarely()
+    wait_quietly()
     _stop_politely()
     with _open_pipes(arguments) as pipes:
         from mlops_dagster.steps.report_pieces import failure_message, to_pieces

@@ -2,6 +2,10 @@
 
 import base64
 import os
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as in every process of ours; to be said before scikit-learn's import
 import re
 import shutil
 import signal

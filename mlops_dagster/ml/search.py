@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 TIMES = ("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time")
 """The table's columns that differ each time a search is run: they say how long it took."""
 
-_DTYPES = {"integer": "int64", "number": "float64", "boolean": "bool"}
+_DTYPES = {"integer": "int64", "number": "float64", "boolean": "bool", "text": "object"}
 
 
 class SearchError(MlopsError):
@@ -42,7 +42,7 @@ class SearchResults:
     best : int
         The best candidate: its row in the table.
     forest : dict
-        All parameters of its forest, to build it with.
+        All its parameters, to build it with.
     """
 
     table: pd.DataFrame
@@ -160,15 +160,24 @@ def describe_cv(data: TrainingSet, search: Search) -> str:
     return f"{search.folds} folds of shuffled rows"
 
 
-def to_search_results(cv_results: Mapping[str, Any], search: Search) -> SearchResults:
-    """Turn ``cv_results_`` into the results of a search.
+def to_search_results(
+    cv_results: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    parameters: Sequence[Parameter] = FOREST,
+    candidates: Iterable[Mapping[str, Any]] | None = None,
+) -> SearchResults:
+    """Turn ``cv_results_`` into the results of a search; its arguments are those of :func:`results_table`.
+
+    Candidates that aren't given are those of ``cv_results_``.
 
     Raises
     ------
     SearchError
         If no candidate has a score.
     """
-    table = results_table(cv_results, search)
+    said = candidates or cv_results["params"]
+    plain = [{name: _plain(value) for name, value in params.items()} for params in said]
+    table = results_table(cv_results, fixed, parameters, plain)
     if table["mean_test_score"].isna().all():
         raise SearchError(
             f"none of the {len(table)} candidates could be fitted and scored; the warnings above say why. "
@@ -176,12 +185,25 @@ def to_search_results(cv_results: Mapping[str, Any], search: Search) -> SearchRe
         )
     # scikit-learn's rule: the first of those with the highest score.
     best = int(table["rank_test_score"].argmin())
-    best_parameters = {name: _plain(value) for name, value in cv_results["params"][best].items()}
-    return SearchResults(table, best, best_parameters, {**search.forest, **best_parameters})
+    return SearchResults(table, best, plain[best], {**fixed, **plain[best]})
 
 
-def results_table(cv_results: Mapping[str, Any], search: Search) -> pd.DataFrame:
+def results_table(
+    cv_results: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    parameters: Sequence[Parameter],
+    candidates: Sequence[Mapping[str, Any]],
+) -> pd.DataFrame:
     """Put ``cv_results_`` into a table whose columns don't depend on the grid.
+
+    Parameters
+    ----------
+    fixed : mapping
+        The parameters that all candidates have in common.
+    parameters : sequence of Parameter
+        All parameters there are.
+    candidates : sequence of mapping
+        What the grid says of each candidate, in the order of ``cv_results_``.
 
     Returns
     -------
@@ -189,17 +211,19 @@ def results_table(cv_results: Mapping[str, Any], search: Search) -> pd.DataFrame
         One row per candidate, in the grid's order:
 
         - candidate: its number, from 0
-        - param_*: every parameter of its forest, whether the grid varies it or not, typed. `max_features` is a number:
-          up to 1 a share of the features, above 1 a count.
+        - param_*: every parameter, whether the grid varies it or not, typed; missing where nobody said anything. A
+          forest's `max_features` is a number: up to 1 a share of the features, above 1 a count.
         - params: what the grid says of it, as JSON, types included
         - split*_test_score, mean_test_score, std_test_score, rank_test_score: as scikit-learn names them
         - the times, see `TIMES`
     """
-    candidates = [{name: _plain(value) for name, value in params.items()} for params in cv_results["params"]]
     columns: dict[str, Any] = {"candidate": np.arange(len(candidates), dtype=np.int64)}
-    for parameter in FOREST:
-        values = [params.get(parameter.name, search.forest.get(parameter.name)) for params in candidates]
-        columns[f"param_{parameter.name}"] = pd.Series(values, dtype=_DTYPES[parameter.kind])
+    for parameter in parameters:
+        values = [params.get(parameter.name, fixed.get(parameter.name)) for params in candidates]
+        dtype = _DTYPES[parameter.kind]
+        if None in values:
+            dtype = "float64" if dtype == "int64" else "object" if dtype == "bool" else dtype
+        columns[f"param_{parameter.name}"] = pd.Series(values, dtype=dtype)
     columns["params"] = pd.Series([json.dumps(params) for params in candidates], dtype=object)
     scores = [name for name in cv_results if name.endswith("_score")]
     for name in [*scores, *TIMES]:
@@ -211,7 +235,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def best_at_the_edge(table: pd.DataFrame) -> list[str]:
+def best_at_the_edge(table: pd.DataFrame, parameters: Sequence[Parameter] = FOREST) -> list[str]:
     """Say of which parameters the best value is the smallest or largest that was tried: a better may lie beyond.
 
     Parameters with less than three values have no inside. A value that can't go further, and a parameter that makes
@@ -221,6 +245,8 @@ def best_at_the_edge(table: pd.DataFrame) -> list[str]:
     ----------
     table : pandas.DataFrame
         See :func:`results_table`.
+    parameters : sequence of Parameter
+        All parameters there are.
 
     Returns
     -------
@@ -228,16 +254,18 @@ def best_at_the_edge(table: pd.DataFrame) -> list[str]:
         One sentence per parameter.
     """
     best = table.iloc[int(table["rank_test_score"].argmin())]
-    numbers = [parameter for parameter in FOREST if parameter.kind != "boolean" and parameter.name != "random_state"]
+    varied = {f"param_{parameter.name}": parameter for parameter in parameters if f"param_{parameter.name}" in table}
     sentences = []
-    for parameter in numbers:
+    for parameter in varied.values():
+        if table[f"param_{parameter.name}"].dtype.kind not in "iuf" or parameter.name == "random_state":
+            continue
         values = np.unique(table[f"param_{parameter.name}"])
         chosen = best[f"param_{parameter.name}"]
         if len(values) < 3 or chosen not in (values[0], values[-1]) or chosen in _furthest(parameter):
             continue
         if parameter.name == "n_estimators" and chosen == values[0]:
             continue  # fewer trees are cheaper, never better but by chance
-        others = [f"param_{other.name}" for other in FOREST if other.name != parameter.name]
+        others = [column for column, other in varied.items() if other is not parameter]
         beside = table.loc[(table[others] == best[others]).all(axis=1), "mean_test_score"]
         if beside.nunique() > 1:
             end, further = ("smallest", "smaller") if chosen == values[0] else ("largest", "larger")

@@ -72,7 +72,8 @@ def model_card(
     if data.left_out:
         lines.append(f"- **Left out**: {data.left_out:,} first rows, which the features' look-back doesn't reach.")
     seed = f", seed {split.seed}" if split.kind in ("random", "stratified", "group") else ""
-    how = f"by {_code(split.column)}" if split.column else f"{data.test_size:.3g} of the rows are tested on{seed}"
+    share = f"{100 * data.test_size:.3g} % of the rows are tested on{seed}"
+    how = f"by {_code(split.column)}" if split.column else share
     lines.append(f"- **Split**: {split.kind}, {how}.")
     lines.append(f"- **Estimator**: {_estimator(estimator)}.")
     lines.append(f"- **Parameters**: {_listed(f'{_code(name)} {value}' for name, value in parameters.items())}.")

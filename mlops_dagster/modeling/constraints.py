@@ -27,7 +27,7 @@ def constraints_of(estimator: Any, argument: str) -> Constraints:
     path, _, name = argument.rpartition("__")
     part = estimator.get_params(deep=True)[path] if path else estimator
     said = getattr(type(part), "_parameter_constraints", {}).get(name, "no_validation")
-    return [] if isinstance(said, str) else [one for one in map(make_constraint, said) if not one.hidden]
+    return [] if isinstance(said, str) else [make_constraint(one) for one in said]
 
 
 def wrong_values(estimator: Any) -> Iterator[tuple[str, Any, str, str]]:
@@ -70,7 +70,7 @@ def narrow(parameter: Parameter, constraints: Constraints, of: str) -> Parameter
         if None not in (found.minimum, found.maximum) and found.minimum > found.maximum:  # type: ignore[operator]
             raise refuse(f"{place}.minimum", found.minimum, f"it is above the maximum, {found.maximum}: {said}")
     else:
-        options = [each for one in constraints if isinstance(one, Options) for each in one.options]
+        options = [each for one in constraints if isinstance(one, Options) and not one.hidden for each in one.options]
         texts = tuple(sorted(each for each in options if isinstance(each, str)))
         found = (
             replace(parameter, choices=parameter.choices or texts or None) if parameter.kind == "text" else parameter
@@ -122,4 +122,5 @@ def _fits(constraints: Iterable[Any], value: Any) -> bool:
 
 
 def _words(constraints: Constraints) -> str:
-    return " or ".join(map(str, constraints))
+    # What is hidden scikit-learn takes without speaking of it.
+    return " or ".join(str(one) for one in constraints if not one.hidden)

@@ -21,6 +21,7 @@ from mlops_dagster.errors import MlopsError
 _HOW_ONLY = ("n_jobs", "verbose", "warm_start")
 # What decides a prediction. Impurities and sample counts follow from the same rows.
 _TREE_ARRAYS = ("children_left", "children_right", "feature", "threshold", "missing_go_to_left", "value")
+_PLAIN: tuple[Any, ...] = (type(None), bool, int, float, complex, str)
 # How long something took, and where results of fits are kept.
 _NOT_LEARNED = ("memory", "pre_dispatch", "refit_time_")
 
@@ -93,8 +94,10 @@ class _Walk:
     def _of(self, value: Any) -> bytes:
         if isinstance(value, np.generic) and not isinstance(value, np.void):
             value = value.item()
-        if value is None or isinstance(value, bool | int | float | complex | str):
-            return self._join(_base(value).__name__, repr(_base(value)(value) if value is not None else None).encode())
+        for base in _PLAIN:
+            if isinstance(value, base):
+                # A subclass, as a numpy text, is what it says.
+                return self._join(base.__name__, base.__repr__(value).encode())
         if isinstance(value, bytes | bytearray):
             return self._join("bytes", bytes(value))
         if isinstance(value, np.ndarray):
@@ -108,7 +111,10 @@ class _Walk:
         if isinstance(value, Mapping):
             return self._join(_name(type(value)), *self._pairs(value))
         if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | np.ufunc):
-            return self._join("named", _name(value).encode())
+            name = _name(value)
+            if "<" in name:  # it may hold values of where it was made
+                raise NoDigestError(f"{name} can't be told from another; write the function at the top of a module.")
+            return self._join("named", name.encode())
         for kind, parts in _PARTS:
             if isinstance(value, kind):
                 return self._join(_name(kind), *map(self.digest, parts(value)))
@@ -165,11 +171,6 @@ def _learned(estimator: Any) -> dict[str, Any]:
 
 def _parameters(estimator: Any) -> dict[str, Any]:
     return {name: value for name, value in estimator.get_params().items() if name not in _HOW_ONLY}
-
-
-def _base(value: Any) -> Callable[[Any], Any]:
-    # A numpy text or a subclass of int is what it says.
-    return next((base for base in (bool, int, float, complex, str) if isinstance(value, base)), type(value))
 
 
 def _name(of: Any) -> str:

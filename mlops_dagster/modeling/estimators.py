@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -53,12 +53,7 @@ def make_estimator(declaration: Declaration, parameters: Mapping[str, Any], *, n
         _check_values(estimator, f"{declaration.estimator.function} makes a ")
     else:
         estimator = _of_class(declaration)
-        known = {one.name: one for one in _narrowed(declaration, estimator)}
-        taken = {}
-        for name, value in values.items():
-            argument = _argument(declaration, name)
-            taken[argument] = as_taken(known[name], known[name].check(value), constraints_of(estimator, argument))
-        estimator.set_params(**taken)
+        estimator.set_params(**translator(declaration, estimator)(values))
         _check_values(estimator)
     return _settled(estimator, n_jobs)
 
@@ -77,6 +72,21 @@ def narrowed_parameters(declaration: Declaration) -> tuple[Parameter, ...]:
     declared = {name: one.default for name, one in declaration.parameters.items() if one.default is not None}
     _function(declaration, declared)
     return _with_defaults(declaration, parameters_of(declaration))
+
+
+def translator(declaration: Declaration, estimator: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return what turns declared parameters into the arguments of a declared class: checked, by its own names."""
+    known = {one.name: one for one in _narrowed(declaration, estimator)}
+    arguments = {name: _argument(declaration, name) for name in known}
+    constraints = {name: constraints_of(estimator, argument) for name, argument in arguments.items()}
+
+    def translate(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            arguments[name]: as_taken(known[name], known[name].check(value), constraints[name])
+            for name, value in values.items()
+        }
+
+    return translate
 
 
 def seeded(made: Any) -> Any:
@@ -191,7 +201,7 @@ def _check_kind(declaration: Declaration, made: Any, place: str, said: Any) -> N
         cure = "return an estimator of scikit-learn's kind, not fitted." if "function" in place else "name another."
         raise refuse(place, said, f"what it makes is no estimator ({type(made).__name__}); {cure}")
     fits = is_classifier(made) if declaration.task == "classification" else is_regressor(made)
-    if not fits or not hasattr(made, "predict"):
+    if not fits or not hasattr(type(made), "predict"):
         kind = "classifier" if declaration.task == "classification" else "regressor"
         cure = f"{type(made).__name__} is no {kind}; name one, or change the task."
         raise refuse(place, said, f"the task is {declaration.task}, and {cure}")
@@ -209,7 +219,7 @@ def _settled(estimator: Any, n_jobs: int) -> Any:
     """Set what nobody has to say: the seeds, and how many cores."""
     for name, value in estimator.get_params(deep=True).items():
         last = name.rpartition("__")[2]
-        if last == "n_jobs":
+        if last == "n_jobs" and (value, n_jobs) != (None, 1):  # they are the same, but some warn if it is given
             estimator.set_params(**{name: n_jobs})
         elif last == "random_state" and value is None:
             estimator.set_params(**{name: 0})

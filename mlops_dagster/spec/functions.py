@@ -16,6 +16,9 @@ from typing import Any
 from mlops_dagster.errors import MlopsError, refuse
 from mlops_dagster.spec.model import Declaration
 
+MODULES = "mlops_dagster_models"
+"""Where the modules beside declarations are kept in ``sys.modules``, below their model's name."""
+
 
 class UserCodeError(MlopsError):
     """Code of the user's own can't be imported, or has failed; the message says which and why."""
@@ -46,6 +49,21 @@ def load_class(declaration: Declaration, path: str, place: str = "class") -> Any
     return _named(declaration, where, name, path, place)
 
 
+def trusted_types(declaration: Declaration) -> list[str]:
+    """Return the types that a stored model may hold, by their full names; those of files beside it are imported.
+
+    Raises
+    ------
+    ParameterError
+        If one of those isn't there.
+    """
+    names = []
+    for said in declaration.estimator.trusted:
+        found = load_class(declaration, said, "estimator.trusted") if said.startswith(".") else None
+        names.append(f"{found.__module__}.{found.__qualname__}" if found else said)
+    return names
+
+
 def _named(declaration: Declaration, where: str, name: str, said: str, place: str) -> Any:
     module = _beside(declaration, where, said, place) if where.startswith(".") else _packaged(where, said, place)
     if not hasattr(module, name):
@@ -61,7 +79,7 @@ def _beside(declaration: Declaration, where: str, said: str, place: str) -> Modu
     if not file.is_file():
         raise refuse(place, said, f"there is no file {file}; write it, or name another.")
     # Two models may each have a `model.py`, and in Dagster's UI a file that has changed is read anew.
-    name = f"mlops_dagster_models.{declaration.name}.{file.stem}"
+    name = f"{MODULES}.{declaration.name}.{file.stem}"
     content = (str(file.resolve()), hashlib.sha256(file.read_bytes()).hexdigest())
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__content__", None) == content:

@@ -349,7 +349,9 @@ class Declaration(Part):
     estimator: Estimator = Field(description="What learns")
     parameters: dict[str, ModelParameter] = Field(default={}, description="What people may change, by name")
     metrics: list[str] = Field(
-        min_length=1, description="scikit-learn's names of scores (neg_... are shown positive), or .module:function"
+        min_length=1,
+        description="scikit-learn's names of scores (neg_... are shown positive), or .module:function of (truth, "
+        "outputs): the larger the better, unless its `greater_is_better` is False",
     )
     baseline: Baseline = Field(description="What it has to be better than")
     search: Search | None = Field(default=None, description="A search for better parameters")
@@ -359,12 +361,16 @@ class Declaration(Part):
     _name: str = PrivateAttr(default="model")
     _folder: Path = PrivateAttr(default=Path())
 
-    @field_validator("target", mode="before")
+    @field_validator("target", mode="before", json_schema_input_type=str | Target)
     @classmethod
     def _a_column_alone(cls, target: Any) -> Any:
         return {"column": target} if isinstance(target, str) else target
 
-    @field_validator("baseline", mode="before")
+    @field_validator(
+        "baseline",
+        mode="before",
+        json_schema_input_type=Literal["mean", "median", "prior", "stratified", "persistence"] | Baseline,
+    )
     @classmethod
     def _a_kind_alone(cls, baseline: Any) -> Any:
         return {"kind": baseline} if isinstance(baseline, str) else baseline

@@ -15,16 +15,17 @@ from mlops_dagster.spec.reading import FILE, TYPE, read_declaration
 def defs_folder(start: Path | None = None) -> Path:
     """Return the folder of a project's declarations.
 
-    It is ``defs`` of the working directory or of a folder above it, or where a ``pyproject.toml`` with
-    ``[tool.dg.project]`` says; of several the nearest.
+    It is ``defs`` of the working directory; if that isn't there, where a ``pyproject.toml`` with ``[tool.dg.project]``
+    says, here or in a folder above.
     """
     here = (start or Path.cwd()).absolute()
+    if (here / "defs").is_dir():
+        return here / "defs"
     for folder in (here, *here.parents):
-        if (folder / "defs").is_dir():
-            return folder / "defs"
         project = folder / "pyproject.toml"
+        root = _root_module(project) if project.is_file() else None
         # In a checkout of this package models are the reader's, not the package's.
-        if project.is_file() and (root := _root_module(project)) not in (None, "mlops_dagster"):
+        if root not in (None, "mlops_dagster"):
             places = [folder / "src" / root / "defs", folder / root / "defs"]
             return next((place for place in places if place.is_dir()), places[1])
     return here / "defs"

@@ -56,46 +56,15 @@ TRUSTED = tuple(f"{module}.{name}" for module, names in _OF_SKLEARN.items() for 
 _BESIDE = re.compile(r"^mlops_dagster_models\.\w+(?=\.)")
 
 
-def untrusted_types(model: Any) -> list[str]:
-    """Return the types in a model that are neither trusted by skops nor scikit-learn's own internals.
-
-    Those of files beside the declaration are given as the declaration says them, ``.module.name``.
-
-    Raises
-    ------
-    MlopsError
-        If the model can't be stored in the skops format.
-    """
-    return untrusted_in(dumped(model))
-
-
 def untrusted_in(content: bytes, trusted: Iterable[str] = ()) -> list[str]:
-    """Return the types in a stored model that nobody trusts, without opening it."""
-    import skops.io
+    """Return the types in a stored model that nobody trusts, without opening it.
 
-    known = {*TRUSTED, *trusted}
-    found = ((one, _BESIDE.sub("", one)) for one in skops.io.get_untrusted_types(data=content))
-    return sorted(said for one, said in found if one not in known and said not in known)
-
-
-def dumped(model: Any) -> bytes:
-    """Return a model in the skops format.
-
-    Raises
-    ------
-    MlopsError
-        If it can't be stored so.
+    Those of files beside a declaration are given as it says them, ``.module.name``.
     """
     import skops.io
 
-    try:
-        content: bytes = skops.io.dumps(model)
-    except Exception as error:
-        raise MlopsError(
-            f"{type(model).__name__} can't be stored: {type(error).__name__}: {str(error).rstrip('.')}. Use another "
-            "estimator, or leave that part out."
-        ) from error
-    return content
+    strange = set(skops.io.get_untrusted_types(data=content)) - {*TRUSTED, *trusted}
+    return sorted(_BESIDE.sub("", one) for one in strange)
 
 
 def check_types(model: Any, trusted: Sequence[str]) -> None:
@@ -105,8 +74,18 @@ def check_types(model: Any, trusted: Sequence[str]) -> None:
     ------
     ParameterError
         If it holds types that aren't trusted; the message lists them.
+    MlopsError
+        If skops can't store it at all.
     """
-    strange = untrusted_in(dumped(model), trusted)
-    if strange:
+    import skops.io
+
+    try:
+        content = skops.io.dumps(model)
+    except Exception as error:
+        raise MlopsError(
+            f"{type(model).__name__} can't be stored: {type(error).__name__}: {str(error).rstrip('.')}. Use another "
+            "estimator, or leave that part out."
+        ) from error
+    if strange := untrusted_in(content, trusted):
         cure = f"{type(model).__name__} holds {', '.join(strange)}; if you trust them, add them to estimator.trusted."
         raise refuse("estimator.trusted", list(trusted), cure)

@@ -159,7 +159,7 @@ def _search(
         run.log_input(table, table_summary(data.frame)["columns"])
         run.log_json("grid.json", search.grid)
         estimator.fit(data.X_train, data.y_train)
-        results = to_search_results(estimator.cv_results_, search)
+        results = to_search_results(estimator.cv_results_, search.forest)
         work = {
             name: value for name, value in estimator.work_.items() if value or name not in ("not_shared", "fell_back")
         }

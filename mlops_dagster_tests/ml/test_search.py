@@ -81,12 +81,12 @@ def test_the_table_is_what_scikit_learn_finds(data):
         RandomForestRegressor(**search.forest), GRID, scoring=search.scoring, refit=False, cv=search_folds(data, search)
     ).fit(data.X_train, data.y_train)
     made = make_search(data, search).fit(data.X_train, data.y_train)
-    table = to_search_results(made.cv_results_, search).table
+    table = to_search_results(made.cv_results_, search.forest).table
     assert len(table) == 8
     for name in ("split0_test_score", "split2_test_score", "mean_test_score", "std_test_score", "rank_test_score"):
         assert np.array_equal(table[name], reference.cv_results_[name]), name
-    assert to_search_results(made.cv_results_, search).best_parameters == reference.best_params_
-    assert to_search_results(made.cv_results_, search).best_score == reference.best_score_
+    assert to_search_results(made.cv_results_, search.forest).best_parameters == reference.best_params_
+    assert to_search_results(made.cv_results_, search.forest).best_score == reference.best_score_
 
 
 def test_the_tables_columns_do_not_depend_on_the_grid(data):
@@ -94,7 +94,7 @@ def test_the_tables_columns_do_not_depend_on_the_grid(data):
     for grid in (GRID, {"bootstrap": [True, False]}):
         search = resolve_search(data.recipe, {"grid": {"n_estimators": [2], **grid}})
         made = make_search(data, search).fit(data.X_train, data.y_train)
-        tables.append(to_search_results(made.cv_results_, search).table)
+        tables.append(to_search_results(made.cv_results_, search.forest).table)
     assert list(tables[0].dtypes.items()) == list(tables[1].dtypes.items())
     assert {"param_min_samples_leaf", "param_random_state", *TIMES} < set(tables[0].columns)
     assert tables[0]["params"].iloc[0] == '{"max_depth": 3, "max_features": 2, "n_estimators": 2}'
@@ -144,4 +144,4 @@ def test_a_search_without_any_score_is_an_error(year):
     results = dict(make_search(data, search).fit(data.X_train, data.y_train).cv_results_)
     results["mean_test_score"] = np.full(2, np.nan)
     with pytest.raises(SearchError, match="none of the 2 candidates could be fitted"):
-        to_search_results(results, search)
+        to_search_results(results, search.forest)

@@ -115,7 +115,7 @@ def test_the_card_says_what_a_model_is_and_how_good(models):
         "Judged on 143 test rows:",
         f"| roc_auc | {result.metrics['roc_auc']:,.5g} | 0.5 |",
         "- **Data**: 569 rows (426 to train, 143 to test) from cancer.csv.",
-        "- **Split**: stratified, 0.25 of the rows are tested on, seed 0.",
+        "- **Split**: stratified, 25 % of the rows are tested on, seed 0.",
         "- **Estimator**: `SimpleImputer` → `RandomForestClassifier`.",
         "- **Parameters**: `max_depth` 3.",
         "`mean_radius`, `mean_texture`, ",

@@ -15,7 +15,7 @@ def load():
     year = draws.integers(1900, 2024, rows).astype(float)
     garden = np.where(draws.random(rows) < 0.4, draws.gamma(3, 120, rows).round(0), np.nan)
     kind = draws.choice(["flat", "terraced", "detached"], rows, p=[0.5, 0.3, 0.2])
-    price_per_metre = 2500 + 60 * draws.normal(size=len(DISTRICTS))[district] ** 2 * 20 + 8 * (year - 1960)
+    price_per_metre = 2500 + 200 * draws.normal(size=len(DISTRICTS))[district] + 8 * (year - 1960)
     value = area * price_per_metre * np.where(kind == "detached", 1.25, 1.0) + 90 * np.nan_to_num(garden)
     year[draws.random(rows) < 0.08] = np.nan
     return pd.DataFrame(

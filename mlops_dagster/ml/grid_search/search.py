@@ -170,9 +170,16 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         if _has_callbacks(self, self.estimator) or (self.engine is None and not _ends_in_forest(self.estimator)):
             # Callbacks want to see every fit; and for other estimators processes, as GridSearchCV has, suit better.
             super().fit(X, y, **params)
-            fits = len(self.cv_results_["params"]) * self.n_splits_
+            candidates = len(self.cv_results_["params"])
+            fits = candidates * self.n_splits_
+            why = "callbacks see every fit" if _ends_in_forest(self.estimator) else _no_forest(self.estimator)
             self.plan_ = None
-            self.work_ = {**dict.fromkeys(_COUNTS, 0), "fits": fits, "plain_fits": fits}
+            self.work_ = {
+                **dict.fromkeys(_COUNTS, 0),
+                "fits": fits,
+                "plain_fits": fits,
+                "not_shared": {why: candidates},
+            }
             return self
 
         read = _Read(self, X, y, params)
@@ -385,15 +392,22 @@ def _has_callbacks(*estimators: Any) -> bool:
     return any(getattr(estimator, "_skl_callbacks", None) for estimator in estimators)
 
 
+def _last(estimator: Any) -> Any:
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) and estimator.steps else estimator
+
+
 def _ends_in_forest(estimator: Any) -> bool:
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) and estimator.steps else estimator
-    return type(last) in FORESTS
+    return type(_last(estimator)) in FORESTS
+
+
+def _no_forest(estimator: Any) -> str:
+    return f"{type(_last(estimator)).__name__} is no forest"
 
 
 def _why_nothing_is_shared(estimator: Any, data: SearchData) -> str:
     """Return why no candidate can share a tree; empty if some may."""
     if not _ends_in_forest(estimator):
-        return f"{type(data.forest).__name__} is no forest"
+        return _no_forest(estimator)
     if data.y is None:
         return "there is no target"
     if others := set(data.fit_params) - {data.weight_name}:

@@ -47,7 +47,7 @@ def trained_model(
     from mlops_dagster.modeling.card import data_profile, estimator_diagram, model_card
     from mlops_dagster.modeling.digest import model_digest
     from mlops_dagster.modeling.estimators import make_estimator
-    from mlops_dagster.modeling.evaluation import evaluate, importance_of
+    from mlops_dagster.modeling.evaluation import evaluate, importance_of, measure_baseline
     from mlops_dagster.modeling.leaks import find_leaks
     from mlops_dagster.modeling.metrics import check_metrics
     from mlops_dagster.modeling.plots import pngs_of
@@ -59,6 +59,7 @@ def trained_model(
     frame, table = tables.read(names.TRAINING_SET)
     data = TrainingSet.from_table(frame, table.metadata)
     check_metrics(metrics, estimator, data)
+    measure_baseline(data, declaration, metrics, baseline)  # what it can't answer is said before a training
     tags = tags_of(declaration, partition, names.TRAINED_MODEL, table)
     # The run is begun before anything is fitted: a tracking server that is down costs seconds, not a training.
     with tracker.run(run_name(declaration, partition), origin=origin, tags=tags) as run:
