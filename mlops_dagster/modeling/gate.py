@@ -345,9 +345,19 @@ def told_apart(one: float, other: float) -> tuple[str, str]:
     ('0.991', '0.989')
     >>> told_apart(0.991234, 0.991237)
     ('0.991234', '0.991237')
+    >>> told_apart(140617.3, 1.0)
+    ('140,617', '1')
     """
     for digits in (3, 4, 6, 9):
-        texts = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        texts = _written(one, digits), _written(other, digits)
         if texts[0] != texts[1] or one == other:
             return texts
     return repr(one), repr(other)
+
+
+def _written(number: float, digits: int) -> str:
+    """Write a number with so many digits that count, or all those before the point if they are more."""
+    if not 1e-4 <= abs(number) < 1e12:
+        return f"{number:.{digits}g}"
+    text = f"{number:,.{max(0, digits - 1 - math.floor(math.log10(abs(number))))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -186,11 +186,10 @@ def _show_search(declaration: Declaration, reports: dict[str, Reports], session:
 def _show_predictions(declaration: Declaration, reports: dict[str, Reports], session: Session) -> None:
     for partition, made in reports.items():
         report = made[names.PREDICTIONS]
-        out.print(
-            f"{called(declaration, partition)}: {report['rows_appended']:,} predictions by version "
-            f"{report['champion']}, in {report['table']['uri']}",
-            markup=False,
-        )
+        said = f"{report['summary']} They are by version {report['champion']}, in {report['table']['uri']}"
+        out.print(f"{called(declaration, partition)}: {said}", markup=False)
+        if drift := report.get("drift_summary"):
+            out.print(drift, markup=False)
         if summary := made[names.PREDICTION_QUALITY].get("summary"):
             out.print(summary, markup=False)
 

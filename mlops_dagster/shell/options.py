@@ -14,7 +14,7 @@ from mlops_dagster.errors import json_given, refuse
 
 _TYPES: dict[str, Any] = {"integer": int, "number": float, "boolean": bool, "text": str, "grid": list[str]}
 # In a panel of their own: such long names would leave no room for those of other options.
-_PANELS = {one.name: "Who becomes champion" for one in pipelines.GATE}
+_PANELS = dict.fromkeys([*(one.name for one in pipelines.GATE), "confidence", "beat_baseline"], "Who becomes champion")
 
 
 def takes(

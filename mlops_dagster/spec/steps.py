@@ -138,7 +138,7 @@ def _training_set_parameters(declaration: Declaration) -> tuple[tuple[Parameter,
 
 def _gate_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
     gate = declaration.gate
-    metric = gate.metric or declaration.metrics[0]
+    metric = (gate.metric or declaration.metrics[0]).removeprefix("neg_")
     parameters = (
         Parameter("margin", "number", f"By how much {metric} has to be better than the champion's.", minimum=0),
         Parameter(

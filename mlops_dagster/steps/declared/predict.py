@@ -169,7 +169,7 @@ def prediction_quality(
     numbers, failed = measure(scored, metrics, classes, said.get("positive"))
     newest = made.drop_duplicates([*identity_of(declaration), *({"horizon"} & set(made))])
     waiting = len(newest) - len(scored)
-    table = store.write(names.PREDICTION_QUALITY, partition, scored)
+    table = store.write(names.PREDICTION_QUALITY, partition, scored, metadata={"metrics": json.dumps(numbers)})
     return StepReport(
         step=names.PREDICTION_QUALITY,
         symbol=partition,
