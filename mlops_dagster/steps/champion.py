@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing_tables import what_is_there
@@ -144,4 +145,4 @@ def load_champion(
 
 def trusted_by(model: Declaration | None) -> Sequence[str]:
     """Return the types that a model may hold beside scikit-learn's own."""
-    return () if model is None else model.estimator.trusted
+    return () if model is None else trusted_types(model)

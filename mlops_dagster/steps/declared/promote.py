@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.functions import load_function, trusted_types
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.registry import ModelRefused
 from mlops_dagster.stack.store import StoreError
@@ -123,7 +123,7 @@ def _load(
 ) -> tuple[tuple[Any, RegisteredVersion] | None, str | None]:
     """Load the champion, or say why it can't be used."""
     try:
-        return registry.load(tables.symbol, *key, trusted=declaration.estimator.trusted), None
+        return registry.load(tables.symbol, *key, trusted=trusted_types(declaration)), None
     except ModelRefused as error:
         return None, error.why
 
