@@ -239,6 +239,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
                     tracker=session.tracker,
                     origin=session.origin,
                     trusted=declaration.estimator.trusted,
+                    model=declaration.name,
                 )
 
             _decide(declaration, which, roll_back, deployment, as_json)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +38,7 @@ def rollback(
     tracker: Tracker,
     origin: Origin,
     trusted: Sequence[str] = (),
+    model: str | None = None,
 ) -> StepReport:
     """Make the champion before the present one the champion again, or any version that once was.
 
@@ -46,6 +48,8 @@ def rollback(
         Which version. Not given: the champion before.
     trusted : sequence of str
         Types that the model may hold, as of :meth:`Registry.load`.
+    model : str, optional
+        The declared model, whose partition `symbol` is.
 
     Raises
     ------
@@ -62,7 +66,8 @@ def rollback(
         earlier = [one for one in champions_in(history) if one != champion]
         if version is None and not earlier:
             before = "the first" if champion is None else champion.version
-            raise refuse("symbol", symbol, f"there is no champion before {before}.")
+            what = ("symbol", symbol) if model is None else ("model", model)
+            raise refuse(*what, f"there is no champion before {before}.")
         named = [one for one in earlier if version in (None, one.version)]
         if not named:
             known = ", ".join(dict.fromkeys(one.version for one in earlier)) or "none"
@@ -81,7 +86,8 @@ def rollback(
             "model_digest": digest,
         }
 
-    return write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin)
+    report = write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin)
+    return replace(report, model=model)
 
 
 # ---------------------------------------------------------------------------------------------------------- judging
