@@ -2,10 +2,11 @@
 
 import dagster as dg
 
-from mlops_dagster.assets.config import refuse_bad_run
+from mlops_dagster.assets.of_model import PRICES
 from mlops_dagster.assets.step_assets import ASSETS
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
+from mlops_dagster.declared import model_definitions
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.process_settings import collect_rarely, wait_quietly
 from mlops_dagster.resources import resources_of
@@ -18,12 +19,17 @@ from mlops_dagster.sensors.mlflow_runs import MLFLOW_SENSORS
 from mlops_dagster.sensors.poor_forecasts import poor_forecasts
 from mlops_dagster.sensors.searches import best_parameters_to_model
 from mlops_dagster.sensors.symbols import deployment_symbols
+from mlops_dagster.spec.project import model_names
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 
 
 def definitions_of(deployment: Deployment) -> dg.Definitions:
     """Wire everything for one deployment; nothing is connected yet."""
+    return dg.Definitions.merge(_prices(deployment), model_definitions(*model_names(), deployment=deployment))
+
+
+def _prices(deployment: Deployment) -> dg.Definitions:
     return dg.Definitions(
         assets=with_code_and_tags(ASSETS),
         asset_checks=CHECKS,
@@ -38,9 +44,8 @@ def definitions_of(deployment: Deployment) -> dg.Definitions:
             deployment_symbols,
             *MLFLOW_SENSORS,
         ],
-        resources=resources_of(deployment, refuse_bad_run),
-        # A run is one symbol's chain of steps with nothing to do side by side: one process each is five times quicker
-        # than one per step. Symbols still run beside each other, since each is a run of its own.
+        resources=resources_of(deployment, PRICES.refuse_bad_run),
+        # What is materialised without a job runs as the jobs do.
         executor=in_process_executor,
     )
 

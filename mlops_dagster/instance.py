@@ -14,12 +14,13 @@ from dagster._core.definitions.data_version import (
 )
 from filelock import FileLock
 
-from mlops_dagster import steps
+from mlops_dagster.assets.of_model import PRICES, OfModel
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
-from mlops_dagster.assets.step_assets import ASSETS
-from mlops_dagster.compute.inputs import event_of, tags_of_input
+from mlops_dagster.assets.step_assets import ASSETS, assets_of
+from mlops_dagster.compute.inputs import event_of, table_of, tags_of_input
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.files import write_whole
 from mlops_dagster.stack.tracking import Origin
@@ -167,26 +168,29 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     home : Path
         What ``DAGSTER_HOME`` is for that Dagster.
     """
-    key = dg.AssetKey(report.step)
-    result = to_result(report)
+    model = PRICES if report.model is None else OfModel(find_model(report.model))
+    key, partition = model.key(report.step), None if model.partitions is None else report.symbol
+    result = to_result(report, model.declaration)
     assert result.data_version is not None
-    tags = {CODE_VERSION_TAG: steps.step_code_version(report.step), DATA_VERSION_TAG: result.data_version.value}
+    tags = {CODE_VERSION_TAG: model.code_version(report.step), DATA_VERSION_TAG: result.data_version.value}
     tags[DATA_VERSION_IS_USER_PROVIDED_TAG] = "true"
     instance = _opened(home)
-    add_symbols(instance, [report.symbol])
-    for parent in next(asset.asset_deps[key] for asset in ASSETS if asset.key == key):
-        pin = report.inputs.get(parent.to_user_string())
+    if partition is not None and isinstance(model.partitions, dg.DynamicPartitionsDefinition):
+        instance.add_dynamic_partitions(model.partitions.name or "", [partition])
+    assets = ASSETS if model.declaration is None else assets_of(model.declaration)
+    for parent in next(asset.asset_deps[key] for asset in assets if asset.key == key):
+        pin = report.inputs.get(table_of(parent, model.declaration) or "")
         if pin is None:  # a rollback reads no table
-            there = instance.get_latest_data_version_record(parent, partition_key=report.symbol)
+            there = instance.get_latest_data_version_record(parent, partition_key=partition)
         else:
-            there = event_of(instance, parent, report.symbol, pin)
+            there = event_of(instance, parent, partition, pin)
         version = there and extract_data_version_from_entry(there.event_log_entry)
         tags |= tags_of_input(parent, version, there.storage_id if there else None)
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             key,
             description=f"Made outside of Dagster ({origin.orchestrator}, run {origin.run_id}).",
-            partition=report.symbol,
+            partition=partition,
             metadata=result.metadata,
             tags=tags,
         )

@@ -25,15 +25,17 @@ from mlops_dagster.errors import MlopsError, ParameterError
 MODULE = "mlops_dagster.definitions"
 
 
-def execute(home: Path, job: str, symbol: str, config: Mapping[str, Any]) -> dg.DagsterRun:
-    """Run a job for a symbol in this process, and return the run as it has ended.
+def execute(home: Path, job: str, partition: str | None, config: Mapping[str, Any]) -> dg.DagsterRun:
+    """Run a job for a partition in this process, and return the run as it has ended.
 
     Parameters
     ----------
     home : pathlib.Path
         Dagster's, as `mlops init` made it.
-    job, symbol : str
-        What to run, for which partition.
+    job : str
+        What to run.
+    partition : str or None
+        For which partition, if the job has any.
     config : mapping
         Run config, as the launchpad takes it.
     """
@@ -43,16 +45,13 @@ def execute(home: Path, job: str, symbol: str, config: Mapping[str, Any]) -> dg.
         jobs = sorted(name for name in definition.job_names if not name.startswith("__"))
         raise ParameterError(f"job={job!r}: there is no such job; there are {', '.join(jobs)}.")
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        symbols = instance.get_dynamic_partitions(SYMBOLS.name or "")
-        if symbol not in symbols:
-            cure = f"there are {', '.join(symbols)}. How to add one: docs/howto/add_a_symbol.md."
-            raise ParameterError(f"symbol={symbol!r}: there is no such partition; {cure}")
         to_run = repository.get_reconstructable_job(job)
+        _check_partition(to_run.get_definition().partitions_def, partition, instance)
         try:
             run = instance.create_run_for_job(
                 to_run.get_definition(),
                 run_config=config,
-                tags={"dagster/partition": symbol},
+                tags={} if partition is None else {"dagster/partition": partition},
                 remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(_location(home), definition.name), job),
                 job_code_origin=to_run.get_python_origin(),
             )
@@ -66,6 +65,17 @@ def execute(home: Path, job: str, symbol: str, config: Mapping[str, Any]) -> dg.
         ended = instance.get_run_by_id(run.run_id)
         assert ended is not None
         return ended
+
+
+def _check_partition(known: Any, partition: str | None, instance: dg.DagsterInstance) -> None:
+    there = known.get_partition_keys(dynamic_partitions_store=instance) if known else []
+    if partition in there or (partition is None and not known):
+        return
+    name = "symbol" if known == SYMBOLS else "partition"
+    cure = f"there are {', '.join(there)}." if there else "there are none yet." if known else "the job has none."
+    if known == SYMBOLS:
+        cure += " How to add one: docs/howto/add_a_symbol.md."
+    raise ParameterError(f"{name}={partition!r}: there is no such partition; {cure}")
 
 
 def _location(home: Path) -> Any:

@@ -16,6 +16,7 @@ from mlops_dagster.compute.local import LocalCompute
 from mlops_dagster.compute.overrides import changed, fields_of
 from mlops_dagster.compute.refusing_io_manager import RefusingIOManager
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
+from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store, store_of
 from mlops_dagster.stack.tracking import MlflowTracker
@@ -48,8 +49,20 @@ def resources_of(deployment: Deployment, refuse_bad_run: RefuseBadRun = lambda r
     return resources
 
 
-def _tracker(deployment: Deployment) -> MlflowTracker | dg.ResourceDefinition:
-    settings = deployment.tracker_settings()
+def compute_of(deployment: Deployment, model: Declaration) -> dg.ResourceDefinition:
+    """Return what runs the steps of a declared model, with its own tables and experiment; nothing is connected yet."""
+    store = store_of(deployment, model)
+
+    def make(context: dg.InitResourceContext) -> LocalCompute:
+        tracker = _tracker(deployment, model)
+        made = tracker(context) if isinstance(tracker, dg.ResourceDefinition) else tracker
+        return LocalCompute(deployment, store, made, model)
+
+    return dg.ResourceDefinition(make, description=f"Runs the steps of {model.name}; its tables are in {store.root}")
+
+
+def _tracker(deployment: Deployment, model: Declaration | None = None) -> MlflowTracker | dg.ResourceDefinition:
+    settings = deployment.tracker_settings(model)
     if deployment.tracking.client == "mlops":
         return MlflowTracker(**settings)
     # dagster-mlflow takes the Dagster run from the context of its resource.

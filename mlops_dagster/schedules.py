@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from mlops_dagster import pipelines
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.jobs import without_prices
 from mlops_dagster.known_symbols import known_symbols
+from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.automation import ScheduleSettings
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.store import Store, store_of
+from mlops_dagster.steps import champion_of
 
 _FIRST, _LAST = {"dagster/priority": "1"}, {"dagster/priority": "-1"}  # forecasts don't wait for searches
 _CLOSED_AT_MOST = dt.timedelta(days=30)  # no exchange is, for longer
@@ -64,6 +67,33 @@ def _daily_forecast(deployment: Deployment) -> dg.ScheduleDefinition:
         ]
 
     return daily_forecast
+
+
+def prediction_schedule(deployment: Deployment, model: OfModel) -> dg.ScheduleDefinition | None:
+    """Make the schedule of a declared model's predictions, if it says when."""
+    declaration = model.declaration
+    if declaration is None or declaration.predictions is None or declaration.predictions.schedule is None:
+        return None
+    job = f"{declaration.name}_predict_pipeline"
+
+    @dg.schedule(
+        name=f"{declaration.name}_predictions",
+        job_name=job,
+        cron_schedule=declaration.predictions.schedule,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Predicts with the champion of {declaration.name}, as its declaration says.",
+    )
+    def predictions(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        partitions, store = model.partitions, store_of(deployment, declaration)
+        known = partitions.get_partition_keys(dynamic_partitions_store=context.instance) if partitions else [None]
+        able = [key for key in known if champion_of(key or ALL, store) is not None]
+        if not able:
+            return dg.SkipReason(f"There is no champion to predict with; run {declaration.name}_build_model_pipeline.")
+        due = context.scheduled_execution_time.isoformat()
+        return [dg.RunRequest(run_key=f"{key or ALL}/{due}", partition_key=key) for key in able]
+
+    return predictions
 
 
 def _weekly_search(deployment: Deployment) -> dg.ScheduleDefinition:

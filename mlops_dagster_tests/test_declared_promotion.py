@@ -104,6 +104,7 @@ class Models:
         return Path(urlparse(uri).path) / "model.skops"
 
 
+@pytest.mark.slow
 def test_from_the_first_champion_to_a_rollback(models):
     models.prepare()
     assert models.train(depth=1, trees=1) == "1"
@@ -147,6 +148,7 @@ def test_modes(models):
     assert models.alias.version == "2"
 
 
+@pytest.mark.slow
 def test_rows_and_features_that_have_changed_since_the_champion(models):
     """The champion has learned from rows that are tested on now, and a feature of its is gone."""
     models.prepare(rows=400)

@@ -8,6 +8,7 @@ import pytest
 
 from mlops_dagster import pipelines
 from mlops_dagster.assets.config import config_of
+from mlops_dagster.assets.of_model import PRICES
 from mlops_dagster.definitions import defs
 
 HEAVY = (
@@ -61,7 +62,7 @@ def test_the_launchpad_asks_for_exactly_the_parameters_of_the_step(step):
 
 
 def test_the_launchpad_takes_grids_of_lists_and_of_ranges():
-    fields = config_of(pipelines.GRID_SEARCH_RESULTS).to_config_schema().as_field().config_type.fields
+    fields = config_of(pipelines.GRID_SEARCH_RESULTS, PRICES).to_config_schema().as_field().config_type.fields
     forest = {parameter.name for parameter in pipelines.FOREST}
     assert set(fields["grid"].config_type.inner_type.fields) == forest
     assert set(fields["ranges"].config_type.inner_type.fields) == forest - {"bootstrap"}
@@ -69,12 +70,12 @@ def test_the_launchpad_takes_grids_of_lists_and_of_ranges():
 
 @pytest.mark.parametrize("name", ["preset", "scoring", "candidates"])
 def test_the_launchpad_offers_what_a_search_takes(name):
-    taken = get_args(config_of(pipelines.GRID_SEARCH_RESULTS).model_fields[name].annotation)
+    taken = get_args(config_of(pipelines.GRID_SEARCH_RESULTS, PRICES).model_fields[name].annotation)
     assert taken == pipelines.PARAMETERS[name].choices
 
 
 def test_the_launchpad_explains_every_parameter():
-    fields = config_of(pipelines.TRAINED_MODEL).to_config_schema().as_field().config_type.fields
+    fields = config_of(pipelines.TRAINED_MODEL, PRICES).to_config_schema().as_field().config_type.fields
     assert "from 1 to 1000" in fields["max_depth"].description
     assert "Default: 80." in fields["max_depth"].description
 

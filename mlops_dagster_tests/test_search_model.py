@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets.config import search_parameters
+from mlops_dagster.assets.of_model import search_parameters
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.instance import add_symbols

@@ -1,74 +1,98 @@
 """The assets, one per step, made from its declaration. Each runs its step on the deployment's compute."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
-from mlops_dagster import pipelines, steps
+from mlops_dagster import pipelines
 from mlops_dagster.assets.conditions import champion_has_changed, forecasts_or_prices_have_changed
-from mlops_dagster.assets.config import config_of, refuse_bad_config, search_parameters
-from mlops_dagster.assets.partitions import SYMBOLS
-from mlops_dagster.compute.local import Compute
+from mlops_dagster.assets.config import config_of
+from mlops_dagster.assets.of_model import PRICES, OfModel, search_parameters, searches
+from mlops_dagster.compute.inputs import partition_of
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.model import Declaration
 
 OWNERS = ["team:mlops"]
-# One for all: of several, Dagster's graphs show closed boxes until somebody opens each.
-GROUP = "stock_prices"
+_TABLE, _MODEL = {"deltalake", "pandas"}, {"scikitlearn", "mlflow"}
+_KINDS: Mapping[str, set[str]] = {
+    names.TRAINED_MODEL: _MODEL,
+    names.CHAMPION_MODEL: _MODEL,
+    names.GRID_SEARCH_RESULTS: {"scikitlearn", "deltalake", "mlflow"},
+    names.PREDICTIONS: {"scikitlearn", "deltalake"},
+    pipelines.SPARK_GRID_SEARCH_RESULTS.name: {"spark", "deltalake", "mlflow"},
+    pipelines.PRICE_FORECAST.name: {"scikitlearn", "deltalake"},
+}
+# What a declared model's steps read of each other.
+_READS: Mapping[str, tuple[str, ...]] = {
+    names.TRAINING_SET: (names.DATA,),
+    names.TRAINED_MODEL: (names.TRAINING_SET,),
+    names.CHAMPION_MODEL: (names.TRAINED_MODEL,),
+    names.GRID_SEARCH_RESULTS: (names.TRAINING_SET,),
+    names.PREDICTIONS: (names.DATA, names.CHAMPION_MODEL),
+    names.PREDICTION_QUALITY: (names.PREDICTIONS, names.DATA),
+}
 
 
 def asset_of(
-    step: pipelines.Step,
-    *,
-    kinds: set[str],
-    deps: tuple[dg.AssetsDefinition, ...] = (),
-    automation_condition: Any = None,
+    step: pipelines.Step, *deps: dg.AssetKey, model: OfModel = PRICES, automation_condition: Any = None
 ) -> dg.AssetsDefinition:
     """Make the asset of a step: its config has the step's parameters, its description is the step's."""
 
-    def run_step(
-        context: dg.AssetExecutionContext, config: dg.Config, compute: dg.ResourceParam[Compute]
-    ) -> dg.MaterializeResult[None]:
-        refuse_bad_config(context)
+    def run_step(context: dg.AssetExecutionContext, config: dg.Config) -> dg.MaterializeResult[None]:
+        model.refuse_bad_run(context.run, partition_of(context))
         given = config.model_dump()
-        if step.parameters is pipelines.SEARCH:
+        if searches(step):
             given = search_parameters(given)
             if "grid" in given:
-                del given["preset"]  # Dagster has filled it in; refuse_bad_config has seen what was really given
-        return compute.run(context, step.name, given)
+                del given["preset"]  # Dagster has filled it in; refuse_bad_run has seen what was really given
+        result: dg.MaterializeResult[None] = getattr(context.resources, model.compute).run(context, step.name, given)
+        return result
 
-    run_step.__annotations__["config"] = config_of(step)
+    run_step.__annotations__["config"] = config_of(step, model)
+    key = model.key(step.name)
     return dg.asset(
-        name=step.name,
+        key=key,
         deps=list(deps),
-        partitions_def=SYMBOLS,
-        group_name=GROUP,
-        kinds=kinds,
+        partitions_def=model.partitions,
+        group_name=model.group,
+        kinds=_KINDS.get(step.name, _TABLE),
         owners=OWNERS,
-        code_version=steps.step_code_version(step.name),
+        code_version=model.code_version(step.name),
         automation_condition=automation_condition,
         description=step.description,
+        required_resource_keys={model.compute},
     )(run_step)
 
 
-prices = asset_of(pipelines.PRICES, kinds={"deltalake", "pandas"})
-training_set = asset_of(pipelines.TRAINING_SET, kinds={"deltalake", "pandas"}, deps=(prices,))
-trained_model = asset_of(pipelines.TRAINED_MODEL, kinds={"scikitlearn", "mlflow"}, deps=(training_set,))
-champion_model = asset_of(pipelines.CHAMPION_MODEL, kinds={"scikitlearn", "mlflow"}, deps=(trained_model,))
-grid_search_results = asset_of(
-    pipelines.GRID_SEARCH_RESULTS, kinds={"scikitlearn", "deltalake", "mlflow"}, deps=(training_set,)
-)
-spark_grid_search_results = asset_of(
-    pipelines.SPARK_GRID_SEARCH_RESULTS, kinds={"spark", "deltalake", "mlflow"}, deps=(training_set,)
-)
+def assets_of(declaration: Declaration) -> list[dg.AssetsDefinition]:
+    """Make the assets of a declared model."""
+    model = OfModel(declaration)
+    return [asset_of(step, *deps_of(model, step.name), model=model) for step in model.steps.values()]
+
+
+def deps_of(model: OfModel, step: str) -> list[dg.AssetKey]:
+    """Return what a declared model's step reads: tables of its own, and the asset that has its rows."""
+    assert model.declaration is not None
+    said = model.declaration.predictions
+    foreign = {names.DATA: model.declaration.data, names.PREDICTIONS: said.data if said else None}.get(step)
+    tables = [model.key(one) for one in _READS.get(step, ())]
+    return tables + ([dg.AssetKey.from_user_string(foreign.asset)] if foreign and foreign.asset else [])
+
+
+prices = asset_of(pipelines.PRICES)
+training_set = asset_of(pipelines.TRAINING_SET, prices.key)
+trained_model = asset_of(pipelines.TRAINED_MODEL, training_set.key)
+champion_model = asset_of(pipelines.CHAMPION_MODEL, trained_model.key)
+grid_search_results = asset_of(pipelines.GRID_SEARCH_RESULTS, training_set.key)
+spark_grid_search_results = asset_of(pipelines.SPARK_GRID_SEARCH_RESULTS, training_set.key)
 price_forecast = asset_of(
-    pipelines.PRICE_FORECAST,
-    kinds={"scikitlearn", "deltalake"},
-    deps=(prices, champion_model),
-    automation_condition=champion_has_changed,
+    pipelines.PRICE_FORECAST, prices.key, champion_model.key, automation_condition=champion_has_changed
 )
 forecast_quality = asset_of(
     pipelines.FORECAST_QUALITY,
-    kinds={"deltalake", "pandas"},
-    deps=(price_forecast, prices),
+    price_forecast.key,
+    prices.key,
     automation_condition=forecasts_or_prices_have_changed,
 )
 ASSETS = [

@@ -5,12 +5,12 @@ All of these warn: a forecast is made all the same, and what to do about it is f
 """
 
 from mlops_dagster.assets.step_assets import forecast_quality, price_forecast
-from mlops_dagster.checks.each_symbol import check_of_each_symbol
+from mlops_dagster.checks.each_partition import check_of_each_partition
 from mlops_dagster.steps import findings
 
 CHECKS = [
-    check_of_each_symbol(price_forecast)(findings.forecast_is_fresh),
-    check_of_each_symbol(price_forecast)(findings.features_have_not_drifted),
-    check_of_each_symbol(forecast_quality)(findings.forecast_error_has_not_drifted),
-    check_of_each_symbol(forecast_quality)(findings.interval_covers_the_truth),
+    check_of_each_partition(price_forecast)(findings.forecast_is_fresh),
+    check_of_each_partition(price_forecast)(findings.features_have_not_drifted),
+    check_of_each_partition(forecast_quality)(findings.forecast_error_has_not_drifted),
+    check_of_each_partition(forecast_quality)(findings.interval_covers_the_truth),
 ]

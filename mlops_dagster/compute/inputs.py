@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import dagster as dg
@@ -22,6 +22,8 @@ from dagster._core.execution.context.data_version_cache import InputAssetVersion
 from dagster._core.execution.context.system import StepExecutionContext
 
 from mlops_dagster import pipelines
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps.inputs import Inputs
 
@@ -30,7 +32,14 @@ URI = "dagster/uri"
 HANDED_ON = "mlops/inputs"
 
 
-def inputs_of(context: StepExecutionContext, store_root: str) -> dict[str, dict[str, Any]]:
+def partition_of(context: Any) -> str:
+    """Return the partition of a step's or a check's context."""
+    return str(context.partition_key) if context.has_partition_key else names.ALL
+
+
+def inputs_of(
+    context: StepExecutionContext, store_root: str, model: Declaration | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the tables that a step's run has made so far or, if it hasn't made one, what Dagster has of it.
 
     Parameters
@@ -39,6 +48,8 @@ def inputs_of(context: StepExecutionContext, store_root: str) -> dict[str, dict[
         The step's. What Dagster will record as its inputs is set to what is returned.
     store_root : str
         Where the tables are. What was made in another store isn't meant.
+    model : Declaration, optional
+        Whose tables they are. Not given: those of daily prices.
 
     Returns
     -------
@@ -49,11 +60,11 @@ def inputs_of(context: StepExecutionContext, store_root: str) -> dict[str, dict[
     for asset in context.get_output_asset_keys():
         for key in context.job_def.asset_layer.get(asset).parent_keys:
             record = made.get(key) or _latest(context, key, store_root)
-            pin = _pin(record)
-            if record is None or pin is None or key.to_user_string() not in pipelines.STEPS:
+            pin, table = _pin(record), table_of(key, model)
+            if record is None or pin is None or table is None:
                 continue
-            found[key.to_user_string()] = pin
-            context.log.info(f"It reads {key.to_user_string()} version {pin['version']}, made by run {record.run_id}.")
+            found[table] = pin
+            context.log.info(f"It reads {table} version {pin['version']}, made by run {record.run_id}.")
             _record_as_input(context, key, record.run_id, record.timestamp)
     return found
 
@@ -86,18 +97,30 @@ def tags_of_inputs(context: StepExecutionContext, asset: dg.AssetKey) -> dict[st
     return tags
 
 
-def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store) -> Inputs:
+def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store, model: Declaration | None = None) -> Inputs:
     """Return the tables as a check's run has made them; a check that is run alone sees those that are current."""
-    made = _made_by_run(context.get_step_execution_context())
-    pins = {key.to_user_string(): _pin(record) for key, record in made.items()}
-    return Inputs(context.partition_key, store, {name: pin for name, pin in pins.items() if pin})
+    step_context = context.get_step_execution_context()
+    made = {table_of(key, model): _pin(record) for key, record in _made_by_run(step_context).items()}
+    pins = {table: pin for table, pin in made.items() if table is not None and pin}
+    return Inputs(partition_of(step_context), store, pins, known=tables_of(model))
+
+
+def tables_of(model: Declaration | None) -> Collection[str]:
+    """Return the names of a model's tables."""
+    return pipelines.STEPS if model is None else names.steps_of(model)
+
+
+def table_of(key: dg.AssetKey, model: Declaration | None) -> str | None:
+    """Return which of a model's tables an asset is, or None if it is another's."""
+    *above, name = key.path
+    return name if above == ([] if model is None else [model.name]) and name in tables_of(model) else None
 
 
 def event_of(
-    instance: dg.DagsterInstance, key: dg.AssetKey, symbol: str, pin: Mapping[str, Any]
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, pin: Mapping[str, Any]
 ) -> dg.EventLogRecord | None:
     """Return the newest event that says that a version of a table was made, among the last hundred of the table."""
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=[symbol])
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
     records = instance.fetch_materializations(wanted, limit=100).records
     return next((record for record in records if _pin(record) == pin), None)
 
@@ -110,14 +133,22 @@ def _made_by_run(context: StepExecutionContext) -> dict[dg.AssetKey, dg.EventLog
         events = context.instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         for record in reversed(events.records):
             made = record.asset_materialization
-            if made is not None and made.partition == context.partition_key:
+            if made is not None and made.partition == _key_of(context):
                 found.setdefault(made.asset_key, record)
         run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
     return found
 
 
+def _key_of(context: StepExecutionContext) -> str | None:
+    return context.partition_key if context.has_partition_key else None
+
+
+def _keys_of(context: StepExecutionContext) -> list[str] | None:
+    return [context.partition_key] if context.has_partition_key else None
+
+
 def _latest(context: StepExecutionContext, key: dg.AssetKey, store_root: str) -> dg.EventLogRecord | None:
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=[context.partition_key])
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=_keys_of(context))
     for record in context.instance.fetch_materializations(wanted, limit=1).records:
         made = record.asset_materialization
         uri = made.metadata.get(URI) if made is not None else None
@@ -138,14 +169,17 @@ def _record_as_input(context: StepExecutionContext, key: dg.AssetKey, run_id: st
     """Let Dagster record this materialisation as the step's input, as it does with the newest, partitions hashed."""
     # In a run's own log events have other numbers than in that of all runs, which is meant.
     around = dg.AssetRecordsFilter(
-        key, asset_partitions=[context.partition_key], after_timestamp=made_at - 1, before_timestamp=made_at + 1
+        key, asset_partitions=_keys_of(context), after_timestamp=made_at - 1, before_timestamp=made_at + 1
     )
     found = [one for one in context.instance.fetch_materializations(around, limit=100).records if one.run_id == run_id]
     if not found:
         return
     record = found[0]
     version = extract_data_version_from_entry(record.event_log_entry)
-    hashed = None if version is None else dg.DataVersion(hashlib.sha256(version.value.encode()).hexdigest())
+    # Of a partition Dagster keeps the digest of its version, of an asset without partitions the version itself.
+    hashed = version
+    if version is not None and context.has_partition_key:
+        hashed = dg.DataVersion(hashlib.sha256(version.value.encode()).hexdigest())
     context._data_version_cache.input_asset_version_info[key] = InputAssetVersionInfo(
         record.storage_id,
         dg.DagsterEventType.ASSET_MATERIALIZATION,

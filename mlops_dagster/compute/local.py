@@ -6,10 +6,11 @@ from typing import Protocol
 import dagster as dg
 
 from mlops_dagster.compute.failures import to_failure
-from mlops_dagster.compute.inputs import handed_on, inputs_of
+from mlops_dagster.compute.inputs import handed_on, inputs_of, partition_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.session import Session
+from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin, Tracker
@@ -33,10 +34,14 @@ class LocalCompute:
     ----------
     deployment, store, tracker
         The settings of the stack, and the tools that were made from them.
+    model : Declaration, optional
+        Whose steps are run. Not given: those of daily prices.
     """
 
-    def __init__(self, deployment: Deployment, store: Store, tracker: Tracker) -> None:
-        self.deployment = deployment
+    def __init__(
+        self, deployment: Deployment, store: Store, tracker: Tracker, model: Declaration | None = None
+    ) -> None:
+        self.deployment, self.model = deployment, model
         self.store = store
         self.tracker = tracker
 
@@ -44,19 +49,26 @@ class LocalCompute:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
+        if self.model is not None and self.deployment.compute != "here" and not self.deployment.inside:
+            raise dg.Failure(
+                f"compute={self.deployment.compute!r}: the steps of a declared model ({self.model.name}) run in "
+                "Dagster's own process only, so far; give it a deployment with compute: here.",
+                allow_retries=False,
+            )
         step_context = context.get_step_execution_context()
         origin = dagster_origin(context, self.deployment)
         try:
-            with Session(self.deployment, origin, store=self.store, tracker=self.tracker) as session:
-                inputs = handed_on(context.run) if self.deployment.inside else inputs_of(step_context, self.store.root)
+            with Session(self.deployment, origin, store=self.store, tracker=self.tracker, model=self.model) as session:
+                inside = self.deployment.inside
+                inputs = handed_on(context.run) if inside else inputs_of(step_context, self.store.root, self.model)
                 told = ProgressLines(context.log.info)
-                report = session.run(step, context.partition_key, given, inputs=inputs, progress=told)
+                report = session.run(step, partition_of(context), given, inputs=inputs, progress=told)
         except MlopsError as error:
             # Our sentence stands first on the run's page, with Dagster's own stack below.
             raise to_failure(error) from error
         if report.metrics:
             context.log.info(f"{step}: {report.metrics}")
-        return to_result(report)
+        return to_result(report, self.model)
 
 
 def dagster_origin(context: dg.AssetExecutionContext, deployment: Deployment) -> Origin:

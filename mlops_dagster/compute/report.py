@@ -9,6 +9,7 @@ import dagster as dg
 
 from mlops_dagster import pipelines
 from mlops_dagster.compute.inputs import URI
+from mlops_dagster.spec.model import Column, Declaration
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 from mlops_dagster.steps.summary import summary
@@ -81,12 +82,12 @@ _ROWS = 2
 _WIDE = 40  # characters of a cell
 
 
-def to_result(report: StepReport) -> dg.MaterializeResult[None]:
-    """Turn a report into the result of an asset."""
+def to_result(report: StepReport, model: Declaration | None = None) -> dg.MaterializeResult[None]:
+    """Turn a report into the result of an asset, of a declared model or of daily prices."""
     from mlops_dagster.ml.lineage import sources_of
 
-    columns = describe_columns(report.table.table)
-    sources = sources_of(report.table.table, report.columns, report.facts.get("recipe"))
+    columns = describe_columns(report.table.table) if model is None else _columns_of(model)
+    sources = {} if model else sources_of(report.table.table, report.columns, report.facts.get("recipe"))
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
     # Dagster plots, and at the end, behind a click, everything to the last digit.
     metadata: dict[str, Any] = {}
@@ -111,7 +112,7 @@ def to_result(report: StepReport) -> dg.MaterializeResult[None]:
         "table_digest": readable(report.table.digest),
         **{f"{table}_version": read["version"] for table, read in report.inputs.items()},
         "dagster/row_count": report.table.rows,
-        "dagster/table_name": f"{report.table.table}/{report.table.symbol}",
+        "dagster/table_name": "/".join(part for part in (report.model, report.table.table, report.symbol) if part),
         URI: report.table.uri,
         "dagster/column_schema": dg.TableSchema(
             columns=[
@@ -141,6 +142,41 @@ def describe_columns(table: str) -> dict[str, str]:
         for recipe in RECIPES.values():
             said |= recipe.features
     return said
+
+
+def _columns_of(model: Declaration) -> dict[str, str]:
+    """Return what the columns of a declared model's tables hold, in the words of its contract where it has some."""
+    target = f"`{model.target.column}`" + (f", {model.target.horizon} rows ahead" if model.target.horizon else "")
+    said = {
+        **_COLUMNS,
+        "target": f"What the model learns: {target}"
+        + ("" if model.target.learn == "value" else f", as its {model.target.learn}"),
+        "truth": f"{target}, as it is; unknown for rows whose target isn't known yet",
+        "current": f"`{model.target.column}` of the row itself",
+        "split": "train, gap (in neither, so that nothing leaks), test, or unknown (the target isn't known yet)",
+        **{f"param_{name}": one.description for name, one in model.parameters.items()},
+    }
+    contract = {} if isinstance(model.contract, str) else model.contract
+    return said | {name: one.description or _said_of(one) for name, one in contract.items()}
+
+
+def _said_of(column: Column) -> str:
+    """Say what the contract asks of a column that nobody has described."""
+    bounds = [
+        f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
+        for word, bound in (("from", column.minimum), ("to", column.maximum))
+        if bound is not None
+    ]
+    one_of = ["one of " + ", ".join(map(str, column.allowed))] if column.allowed else []
+    return ", ".join(
+        [
+            column.type,
+            *bounds,
+            *one_of,
+            *(["unique"] if column.unique else []),
+            *(["may be missing"] if column.nullable else []),
+        ]
+    )
 
 
 def _description(column: str, said: Mapping[str, str], sources: "Sources") -> str | None:

@@ -254,16 +254,18 @@ def best_at_the_edge(table: pd.DataFrame, parameters: Sequence[Parameter] = FORE
         One sentence per parameter.
     """
     best = table.iloc[int(table["rank_test_score"].argmin())]
-    numbers = [one for one in parameters if one.kind in ("integer", "number") and one.name != "random_state"]
+    varied = {f"param_{parameter.name}": parameter for parameter in parameters if f"param_{parameter.name}" in table}
     sentences = []
-    for parameter in numbers:
+    for parameter in varied.values():
+        if table[f"param_{parameter.name}"].dtype.kind not in "iuf" or parameter.name == "random_state":
+            continue
         values = np.unique(table[f"param_{parameter.name}"])
         chosen = best[f"param_{parameter.name}"]
         if len(values) < 3 or chosen not in (values[0], values[-1]) or chosen in _furthest(parameter):
             continue
         if parameter.name == "n_estimators" and chosen == values[0]:
             continue  # fewer trees are cheaper, never better but by chance
-        others = [f"param_{other.name}" for other in parameters if other.name != parameter.name]
+        others = [column for column, other in varied.items() if other is not parameter]
         beside = table.loc[(table[others] == best[others]).all(axis=1), "mean_test_score"]
         if beside.nunique() > 1:
             end, further = ("smallest", "smaller") if chosen == values[0] else ("largest", "larger")

@@ -15,6 +15,8 @@ from mlops_dagster.spec.functions import calling
 from mlops_dagster.spec.model import Declaration
 
 Features = Callable[[pd.DataFrame], pd.DataFrame]
+_OWN = ("target", "current", "truth", "split", "position")
+_OF_PREDICTIONS = ("prediction", "truth_time", "baseline")
 _TRIED_ROWS = 10_000
 """So many rows show whether a function looks at others; more only take longer."""
 
@@ -235,3 +237,53 @@ def _changed(column: pd.Series[Any]) -> pd.Series[Any]:
     codes, there = pd.factorize(column, sort=True)
     values = np.asarray(there, dtype=object)[(codes + 1) % max(len(there), 1)] if len(there) else codes
     return pd.Series(np.where(codes >= 0, values, np.nan), index=column.index, dtype=object)
+
+
+# --------------------------------------------------------------------------------- beside the rest of the table
+
+
+def kept_columns(declaration: Declaration) -> list[str]:
+    """Return the columns that a training set keeps beside its features."""
+    said = [
+        *declaration.key,
+        declaration.time,
+        declaration.group,
+        *declaration.gate.slices,
+        declaration.baseline.column,
+    ]
+    return [*dict.fromkeys(name for name in said if name is not None)]
+
+
+def check_features(
+    declaration: Declaration, table: pd.DataFrame, made: pd.DataFrame, function: Features | None, horizon: int | None
+) -> tuple[str, ...]:
+    """Refuse features that take another column's name or know what they mustn't: the target, the split, other rows.
+
+    Returns
+    -------
+    tuple of str
+        Features that look at other rows, where the declaration allows leaks.
+    """
+    looks = features_that_look_at_other_rows(declaration, table, function) if function is not None else ()
+    kept, column = kept_columns(declaration), declaration.target.column
+    for name in [*made.columns, *kept]:
+        own = (*_OWN, *_OF_PREDICTIONS) if name in kept and name != declaration.baseline.column else _OWN
+        if name.lower() in own:
+            cure = f"a table that is made of it has a column of its own by this name; call it otherwise, as {name}_."
+            raise refuse("features" if name in made.columns else "declaration", name, cure)
+    for name in made.columns:
+        if name in kept and not made[name].equals(plain(table[name])):
+            raise refuse("features", name, f"the table has other values by this name; call it otherwise, as {name}_.")
+    if declaration.split.column in made.columns:
+        raise refuse("features", declaration.split.column, "it says which rows are tested on; leave it out.")
+    seen: tuple[str, ...] = (column,) if column in made.columns and horizon is None else ()
+    if not seen and function is not None and horizon is None:
+        seen = features_that_see_the_target(declaration, table, function)
+    if seen:
+        cure = f"they are made from {column}, the target, which nobody knows when a prediction is wanted; leave it out."
+        raise refuse("features", ", ".join(seen), cure)
+    if looks and not declaration.gate.allow_leaks:
+        whom = "the future: rows that come later" if declaration.time else "other rows, also those that are tested on"
+        cure = "compute them from the row and those before it" if declaration.time else "compute them row by row"
+        raise refuse("features", ", ".join(looks), f"looks at {whom}; {cure}, or fit them inside a Pipeline.")
+    return looks

@@ -97,6 +97,10 @@ class _Proposing(Roles):
             said["predictions"] = {"output": values}
             what = "the last rows, whose truth hasn't come" if wishes.horizon else "the rows without a target"
             self.comments["predictions"] = what
+            if not self.key and self.time is None:
+                self.notes.append(
+                    "Nothing says which row is which: how good predictions were can only be told with a key."
+                )
         return Proposal(said, self.comments, python, tuple(self.notes), self._facts(said))
 
     def _is_left_out(self, name: str) -> bool:

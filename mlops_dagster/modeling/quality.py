@@ -76,7 +76,8 @@ def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFra
         truth = series.iloc[places].set_axis(newest.index).where(places >= 0)
     there = truth.notna()
     rows, truth = newest[there], truth[there]
-    by = [name for name in (declaration.time, "made_at") if name is not None]
+    # A prediction says which row it is of, so when that was only if the key does.
+    by = [name for name in (declaration.time, "made_at") if name is not None and name in rows]
     made = rows.drop(columns=["inputs_digest", "by", "run_id"])
     if "value" in rows:
         made = made.assign(truth=truth.astype(np.float64), error=rows["value"] - truth)

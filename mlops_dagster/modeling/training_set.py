@@ -16,9 +16,9 @@ from mlops_dagster.ml.splits import Split
 from mlops_dagster.modeling.features import (
     Features,
     check_columns,
+    check_features,
     features_of,
-    features_that_look_at_other_rows,
-    features_that_see_the_target,
+    kept_columns,
     plain,
     reached_by_look_back,
 )
@@ -28,8 +28,6 @@ from mlops_dagster.spec.model import Declaration
 
 MIN_TRAIN_ROWS = 50
 MIN_TEST_ROWS = 10
-_OWN = ("target", "current", "truth", "split", "position")
-_OF_PREDICTIONS = ("prediction", "truth_time", "baseline")
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,17 +213,12 @@ def make_training_set(
     if not 0.0 < test_size < 1.0:
         raise refuse("test_size", test_size, "give a number above 0 and below 1.")
 
-    kept = _kept_columns(declaration)
+    kept = kept_columns(declaration)
     check_columns("target.column", [target.column], table)
     check_columns("declaration", [*kept, *filter(None, [declaration.split.column])], table)
     table = _in_order(declaration, table)
     made = features_of(declaration, table, features)
-    looks = features_that_look_at_other_rows(declaration, table, features) if features is not None else ()
-    _check_features(declaration, table, made, features, horizon)
-    if looks and not declaration.gate.allow_leaks:
-        whom = "the future: rows that come later" if declaration.time else "other rows, also those that are tested on"
-        cure = "compute them from the row and those before it" if declaration.time else "compute them row by row"
-        raise refuse("features", ", ".join(looks), f"looks at {whom}; {cure}, or fit them inside a Pipeline.")
+    looks = check_features(declaration, table, made, features, horizon)
 
     frame = made.copy()
     for at, name in enumerate(name for name in kept if name not in made.columns):
@@ -304,17 +297,6 @@ def _check_classes(made: TrainingSet) -> None:
         raise refuse("split.kind", made.split, f"no training row is of class {unseen[0]!r}, which is tested on; {cure}")
 
 
-def _kept_columns(declaration: Declaration) -> list[str]:
-    said = [
-        *declaration.key,
-        declaration.time,
-        declaration.group,
-        *declaration.gate.slices,
-        declaration.baseline.column,
-    ]
-    return [*dict.fromkeys(name for name in said if name is not None)]
-
-
 def _in_order(declaration: Declaration, table: pd.DataFrame) -> pd.DataFrame:
     for said, column in (("time", declaration.time), ("group", declaration.group)):
         missing = np.flatnonzero(table[column].isna()) if column else np.array([])
@@ -324,27 +306,3 @@ def _in_order(declaration: Declaration, table: pd.DataFrame) -> pd.DataFrame:
     if declaration.time is None:
         return table.reset_index(drop=True)
     return table.sort_values(declaration.time, kind="stable").reset_index(drop=True)
-
-
-def _check_features(
-    declaration: Declaration, table: pd.DataFrame, made: pd.DataFrame, function: Features | None, horizon: int | None
-) -> None:
-    kept, column = _kept_columns(declaration), declaration.target.column
-    for name in [*made.columns, *kept]:
-        own = (*_OWN, *_OF_PREDICTIONS) if name in kept and name != declaration.baseline.column else _OWN
-        if name.lower() in own:
-            cure = f"a table that is made of it has a column of its own by this name; call it otherwise, as {name}_."
-            raise refuse("features" if name in made.columns else "declaration", name, cure)
-    for name in made.columns:
-        if name in kept and not made[name].equals(plain(table[name])):
-            raise refuse("features", name, f"the table has other values by this name; call it otherwise, as {name}_.")
-    if declaration.split.column in made.columns:
-        raise refuse("features", declaration.split.column, "it says which rows are tested on; leave it out.")
-    if horizon is not None:
-        return
-    seen: tuple[str, ...] = (column,) if column in made.columns else ()
-    if not seen and function is not None:
-        seen = features_that_see_the_target(declaration, table, function)
-    if seen:
-        cure = f"they are made from {column}, the target, which nobody knows when a prediction is wanted; leave it out."
-        raise refuse("features", ", ".join(seen), cure)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.shell.output import DeploymentName, handle_errors, out
 from mlops_dagster.shell.ui import prepare_dagster
@@ -15,7 +14,10 @@ from mlops_dagster.shell.ui import prepare_dagster
 
 def launch(
     job: Annotated[str, typer.Argument(help="A job of Dagster, such as build_model_pipeline.", show_default=False)],
-    symbol: Annotated[str, typer.Option("--symbol", "-s", help="For which symbol.", show_default=False)],
+    symbol: Annotated[
+        str | None,
+        typer.Option("--symbol", "-s", "--partition", "-p", help="For which symbol, or partition.", show_default=False),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", help="A YAML file of run config, as in the launchpad.", show_default=False),
@@ -27,7 +29,6 @@ def launch(
     Example: mlops launch build_model_pipeline --symbol GSPC
     """
     with handle_errors(as_json=False):
-        pipelines.check_symbol(symbol)
         given = _run_config(config)
 
         from mlops_dagster.stack.deployment_files import load_deployment
@@ -36,7 +37,7 @@ def launch(
         from mlops_dagster.launch import execute
 
         run = execute(home, job, symbol, given)
-        out.print(f"{job}, {symbol}: {run.status.value}. Run {run.run_id}")
+        out.print(f"{job}{f', {symbol}' if symbol else ''}: {run.status.value}. Run {run.run_id}")
         if not run.is_success:
             raise typer.Exit(1)
 

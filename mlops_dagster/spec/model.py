@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +94,35 @@ class Column(Part):
     )
     unique: bool = Field(default=False, description="Whether no value comes twice")
     description: str = Field(default="", description="What it holds, its unit in brackets")
+
+    @model_validator(mode="after")
+    def _values_are_of_the_type(self) -> Column:
+        bounds: list[Any] = [one for one in (self.minimum, self.maximum) if one is not None]
+        if bounds and self.type in ("text", "boolean"):
+            raise ValueError(f"minimum and maximum are for numbers and dates, not for type: {self.type}")
+        for value in self.allowed or []:
+            if isinstance(value, bool) and self.type == "text":
+                raise ValueError("quote what allowed has: without quotes YAML takes yes and no for true and false")
+            if not _is_of(self.type, value):
+                raise ValueError(f"allowed has {value!r}, which is no {self.type}; give values of the column's type")
+        for bound in bounds:
+            if not _is_of("date" if self.type == "date" else "number", bound):
+                what = "a date in quotes, as '2024-12-31'" if self.type == "date" else "a number"
+                raise ValueError(f"{bound!r} is no {self.type}; give {what}")
+        if len(bounds) == 2 and bounds[0] > bounds[1]:
+            raise ValueError(f"minimum {bounds[0]} is above maximum {bounds[1]}; nothing is between them")
+        return self
+
+
+def _is_of(kind: str, value: object) -> bool:
+    if kind in ("boolean", "text"):
+        return isinstance(value, bool) == (kind == "boolean")
+    if kind in ("integer", "number"):
+        return isinstance(value, int | float if kind == "number" else int) and not isinstance(value, bool)
+    try:
+        return isinstance(value, str) and bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False
 
 
 class Partitions(Part):
@@ -319,7 +349,9 @@ class Declaration(Part):
     estimator: Estimator = Field(description="What learns")
     parameters: dict[str, ModelParameter] = Field(default={}, description="What people may change, by name")
     metrics: list[str] = Field(
-        min_length=1, description="scikit-learn's names of scores (neg_... are shown positive), or .module:function"
+        min_length=1,
+        description="scikit-learn's names of scores (neg_... are shown positive), or .module:function of (truth, "
+        "outputs): the larger the better, unless its `greater_is_better` is False",
     )
     baseline: Baseline = Field(description="What it has to be better than")
     search: Search | None = Field(default=None, description="A search for better parameters")
@@ -329,12 +361,16 @@ class Declaration(Part):
     _name: str = PrivateAttr(default="model")
     _folder: Path = PrivateAttr(default=Path())
 
-    @field_validator("target", mode="before")
+    @field_validator("target", mode="before", json_schema_input_type=str | Target)
     @classmethod
     def _a_column_alone(cls, target: Any) -> Any:
         return {"column": target} if isinstance(target, str) else target
 
-    @field_validator("baseline", mode="before")
+    @field_validator(
+        "baseline",
+        mode="before",
+        json_schema_input_type=Literal["mean", "median", "prior", "stratified", "persistence"] | Baseline,
+    )
     @classmethod
     def _a_kind_alone(cls, baseline: Any) -> Any:
         return {"kind": baseline} if isinstance(baseline, str) else baseline

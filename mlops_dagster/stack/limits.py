@@ -1,4 +1,4 @@
-"""How much is read at most of tables of prices: what a deployment says.
+"""How much is read at most of a table: what a deployment says.
 
 Files of others are untrusted: a few kilobytes can say that they hold gigabytes. Real ones are far below the limits.
 """
@@ -11,18 +11,21 @@ _CELL = 1_000  # characters
 
 
 class LimitSettings(BaseModel):
-    """How large a symbol's prices may be. A century of trading days has 25,000 rows and 2 MB."""
+    """How large a table may be. A century of trading days has 25,000 rows and 2 MB."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     rows: int = Field(
-        default=250_000, ge=1, le=2**31 - 1, description="Rows of a symbol's prices, all files together; also files"
+        default=250_000, ge=1, le=2**31 - 1, description="Rows of a table, all its files together; also files"
     )
     columns: int = Field(
-        default=100, ge=1, le=100_000, description="Columns of a price file, and thousands of characters of a line"
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Columns of a table, and thousands of characters of a CSV file's line",
     )
     mebibytes: int = Field(
-        default=64, ge=1, le=2**20, description="MiB of a symbol's price files, compressed and decompressed"
+        default=64, ge=1, le=2**20, description="MiB of a table's files, compressed and decompressed"
     )
 
     @property

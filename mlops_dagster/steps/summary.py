@@ -30,6 +30,7 @@ MEANINGS: Mapping[str, str] = {
     "best_score": "the larger the better; errors are negative",
 }
 _SHARES = ("coverage", "interval")
+OF_BASELINE = "_baseline"
 INLINE = 1000
 """From so many characters on Dagster's page hides markdown behind a click."""
 
@@ -46,7 +47,17 @@ def summary(metrics: Mapping[str, float]) -> str:
     |-|-:|-|
     | rmse | 17.377 | root mean squared error, in points or currency |
     | skill_vs_persistence_20 | +0.28 % | last 20 days: squared error below that of 'the price stays as it is' |
+
+    Metrics that the baseline has, too, stand beside it.
+
+    >>> print(summary({"roc_auc": 0.9218, "roc_auc_baseline": 0.5}))
+    | | model | baseline |
+    |-|-:|-:|
+    | roc_auc | 0.9218 | 0.5 |
     """
+    if both := [name for name in metrics if f"{name}{OF_BASELINE}" in metrics]:
+        lines = [f"| {name} | {metrics[name]:,.5g} | {metrics[name + OF_BASELINE]:,.5g} |" for name in both]
+        return "\n".join(["| | model | baseline |", "|-|-:|-:|", *lines])
     table = "| | | |\n|-|-:|-|"
     rows = []
     for name, value in metrics.items():

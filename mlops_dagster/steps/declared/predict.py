@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.functions import load_function, trusted_types
 from mlops_dagster.spec.model import Declaration, Predictions
 from mlops_dagster.stack.store import StoreError
 from mlops_dagster.steps.champion import Called, NoChampion, load_champion
@@ -72,7 +72,7 @@ def predictions(
 
     table, origin_of_rows = _table(declaration, partition, tables, limits)
     who = called(declaration, partition)
-    model, champion = load_champion(partition, tables, tracker.registry, who, declaration.estimator.trusted)
+    model, champion = load_champion(partition, tables, tracker.registry, who, trusted_types(declaration))
     try:
         learned = training_set_of(champion, tables)
     except (StoreError, ValueError) as error:
@@ -169,7 +169,7 @@ def prediction_quality(
     numbers, failed = measure(scored, metrics, classes, said.get("positive"))
     newest = made.drop_duplicates([*identity_of(declaration), *({"horizon"} & set(made))])
     waiting = len(newest) - len(scored)
-    table = store.write(names.PREDICTION_QUALITY, partition, scored)
+    table = store.write(names.PREDICTION_QUALITY, partition, scored, metadata={"metrics": json.dumps(numbers)})
     return StepReport(
         step=names.PREDICTION_QUALITY,
         symbol=partition,

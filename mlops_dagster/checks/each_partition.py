@@ -1,4 +1,4 @@
-"""How a check is declared here: once, answered for each symbol."""
+"""How a check is declared here: once, answered for each partition."""
 
 import inspect
 import warnings
@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_dagster.assets.partitions import SYMBOLS
+from mlops_dagster.assets.of_model import PRICES, OfModel
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.compute.report import readable
 from mlops_dagster.stack.registry import Registry
@@ -16,23 +16,24 @@ from mlops_dagster.steps import Inputs
 from mlops_dagster.steps.findings import Finding
 
 
-def check_of_each_symbol(
+def check_of_each_partition(
     asset: dg.AssetsDefinition,
     *,
     blocking: bool = False,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+    model: OfModel = PRICES,
 ) -> Callable[[Callable[[Inputs, Registry], Finding]], dg.AssetChecksDefinition]:
-    """Make a function from tables and registry to a finding a check, whose result is kept for each symbol.
+    """Make a function from tables and registry to a finding a check, whose result is kept for each partition.
 
     So one symbol's result can't hide another's. What can't be judged yet passes with a warning, which isn't a failure.
-    Numbers are shown as texts: of numbers Dagster draws one line through all symbols' results, as they come.
+    Numbers are shown as texts: of numbers Dagster draws one line through all partitions' results, as they come.
     """
 
     def decorate(ask: Callable[[Inputs, Registry], Finding]) -> dg.AssetChecksDefinition:
-        def of_one_symbol(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-            tools = context.resources
+        def of_one_partition(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            store, tracker = model.tools(context.resources)
             try:
-                found = ask(tables_of_run(context, tools.store), tools.tracker.registry)
+                found = ask(tables_of_run(context, store, model.declaration), tracker.registry)
             except TableNotFound as error:
                 found = Finding(None, str(error))
             return dg.AssetCheckResult(
@@ -50,9 +51,9 @@ def check_of_each_symbol(
                 name=ask.__name__,
                 description=inspect.getdoc(ask),
                 blocking=blocking,
-                partitions_def=SYMBOLS,
-                required_resource_keys={"store", "tracker"},
-            )(of_one_symbol)
+                partitions_def=model.partitions,
+                required_resource_keys=model.tool_keys,
+            )(of_one_partition)
 
     return decorate
 

@@ -1,0 +1,207 @@
+"""Declared models in Dagster: as a component of anybody's project, and merged into anybody's definitions."""
+
+import json
+import re
+import subprocess
+import sys
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from dagster.components.testing import create_defs_folder_sandbox
+
+import mlops_dagster
+from mlops_dagster.definitions import definitions_of
+from mlops_dagster.errors import ParameterError
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.stack.deployment_files import load_deployment
+from mlops_dagster_tests.test_build_model import failure
+from mlops_dagster_tests.test_definitions import HEAVY
+
+STEPS = {"data", "training_set", "trained_model", "champion_model", "predictions", "prediction_quality"}
+CHURN = """\
+type: mlops_dagster.SklearnModel
+attributes:
+  task: classification
+  data:
+    files: {path: customers.csv}
+  contract:
+    id: {type: integer, unique: true}
+    shop: {type: text}
+    age: {type: number, minimum: 0, maximum: 120, description: "[years]"}
+    churned: {type: text, nullable: true, allowed: ["no", "yes"]}
+  key: [id]
+  features: [age]
+  target: churned
+  split: {kind: stratified}
+  estimator:
+    class: sklearn.tree.DecisionTreeClassifier
+    arguments: {random_state: 0}
+  parameters:
+    max_depth: {default: 3, maximum: 20, description: How deep it grows.}
+    criterion: {default: gini, choices: [gini, entropy]}
+  metrics: [roc_auc, accuracy]
+  baseline: prior
+  predictions:
+    output: [class, probabilities]
+    schedule: "0 6 * * *"
+"""
+BY_SHOP = CHURN.replace("  features:", "  partitions: {name: shop}\n  features:")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with a model of all customers, and one of each shop's."""
+    draws = np.random.default_rng(0)
+    age = draws.uniform(18, 80, 300).round(1)
+    churned = np.where(draws.random(300) < 1 / (1 + np.exp((50 - age) / 5)), "yes", "no").astype(object)
+    churned[-30:] = None
+    shop = np.tile(["north", "south"], 150)
+    table = pd.DataFrame({"id": range(300), "shop": shop, "age": age, "churned": churned})
+    for name, declaration in (("churn", CHURN), ("churn_by_shop", BY_SHOP)):
+        folder = tmp_path / "defs" / name
+        folder.mkdir(parents=True)
+        (folder / "defs.yaml").write_text(declaration)
+        table.to_csv(folder / "customers.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def declared(home, project):
+    """The definitions of both models, beside those of somebody else."""
+    mine = dg.Definitions(
+        assets=[dg.asset(name="data")(lambda: None)],
+        resources={"compute": "mine", "store": "mine"},
+        jobs=[dg.define_asset_job("my_job", selection=["data"])],
+        executor=dg.multiprocess_executor,
+    )
+    return dg.Definitions.merge(mine, mlops_dagster.model_definitions("churn", "churn_by_shop"))
+
+
+def run(defs, job, config=None, **how):
+    ops = {
+        f"{job.split('_build')[0].split('_predict')[0]}__{step}": {"config": one}
+        for step, one in (config or {}).items()
+    }
+    return defs.resolve_job_def(job).execute_in_process({"ops": ops}, raise_on_error=False, **how)
+
+
+def test_models_stand_beside_each_other_and_beside_what_is_others(declared):
+    keys = {key.to_user_string() for asset in declared.assets for key in asset.keys}
+    assert keys == {"data"} | {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}
+    assert declared.resources["compute"] == "mine"
+    assert {"mlops_dagster_churn", "mlops_dagster_churn_by_shop"} <= set(declared.resources)
+    assert declared.resolve_job_def("my_job").executor_def is dg.multiprocess_executor
+    assert declared.resolve_job_def("churn_build_model_pipeline").executor_def.name == "in_process"
+    (link,) = [
+        link
+        for asset in declared.assets
+        for spec in asset.specs
+        if spec.key == dg.AssetKey(["churn", "data"])
+        for link in spec.metadata["dagster/code_references"].code_references
+        if "defs.yaml" in str(link.label)
+    ]
+    assert link.file_path.endswith("defs/churn/defs.yaml")
+
+
+def test_a_run_makes_every_table_and_its_checks(declared, home):
+    with dg.DagsterInstance.ephemeral() as instance:
+        built = run(declared, "churn_build_model_pipeline", {"trained_model": {"max_depth": 2}}, instance=instance)
+        assert built.success, failure(built)
+        checks = {one.check_name: one.passed for one in built.get_asset_check_evaluations()}
+        assert checks == dict.fromkeys(
+            (
+                "data_keep_the_contract",
+                "training_set_leaks_nothing",
+                "model_beats_baseline",
+                "champion_is_what_was_registered",
+            ),
+            True,
+        )
+        made = {
+            one.asset_key.path[-1]: one.materialization.metadata for one in built.get_asset_materialization_events()
+        }
+        assert "| roc_auc | 0." in made["trained_model"]["summary"].value
+        assert made["trained_model"]["parameters"].value["max_depth"] == 2
+        columns = {one.name: one.description for one in made["data"]["dagster/column_schema"].value.columns}
+        assert columns["age"] == "[years]"
+        assert columns["churned"] == "text, one of no, yes, may be missing"
+        assert all(one.description for one in made["training_set"]["dagster/column_schema"].value.columns)
+
+        predicted = run(declared, "churn_predict_pipeline", instance=instance)
+        assert predicted.success, failure(predicted)
+        (event,) = predicted.asset_materializations_for_node("churn__predictions")
+        assert event.metadata["rows_appended"].value == 30
+
+        refused = run(declared, "churn_build_model_pipeline", {"trained_model": {"max_depth": 0}}, instance=instance)
+        step, said = failure(refused)
+        assert step == "churn__data"
+        assert "max_depth=0 (int): give an integer from 1 to 20." in said
+
+
+def test_partitions_are_those_of_the_data(declared, instance):
+    sensor = next(one for one in declared.sensors if one.name == "churn_by_shop_partitions")
+    (request,) = sensor(dg.build_sensor_context(instance)).dynamic_partitions_requests
+    assert request.partition_keys == ["north", "south"]
+    instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+    assert isinstance(sensor(dg.build_sensor_context(instance)), dg.SkipReason)
+    schedule = next(one for one in declared.schedules if one.name == "churn_by_shop_predictions")
+    assert "no champion" in schedule(dg.build_schedule_context(instance)).skip_message
+    config = {"trained_model": {"criterion": "entropy"}}
+    built = run(declared, "churn_by_shop_build_model_pipeline", config, instance=instance, partition_key="south")
+    assert built.success, failure(built)
+    (data,) = built.asset_materializations_for_node("churn_by_shop__data")
+    assert (data.partition, data.metadata["dagster/row_count"].value) == ("south", 150)
+    due = pd.Timestamp("2026-01-05 06:00", tz="UTC").to_pydatetime()
+    (request,) = schedule(dg.build_schedule_context(instance, scheduled_execution_time=due))
+    assert request.partition_key == "south"
+
+
+def test_a_model_runs_here_only(declared, monkeypatch):
+    churn = find_model("churn")
+    there = load_deployment().model_copy(update={"compute": "databricks_pipes"})
+    defs = mlops_dagster.model_definitions(churn, deployment=there)
+    _, said = failure(run(defs, "churn_build_model_pipeline"))
+    assert "compute='databricks_pipes': the steps of a declared model (churn) run in Dagster's own process" in said
+
+
+def test_the_component_is_scaffolded_and_loaded(home):
+    with create_defs_folder_sandbox() as sandbox:
+        folder = sandbox.scaffold_component(mlops_dagster.SklearnModel, "churn")
+        file = folder / "defs.yaml"
+        file.write_text(re.sub(r"  search:\n(    .*\n)+", "", file.read_text()))  # its step follows
+        with sandbox.load_component_and_build_defs(folder) as (component, defs):
+            assert component.declaration.name == "churn"
+            assert defs.resolve_job_def("churn_build_model_pipeline")
+        file.write_text(file.read_text().replace("  task:", "  tusk:"))
+        with pytest.raises(Exception, match=r"churn") as wrong, sandbox.load_component_and_build_defs(folder):
+            pass
+        assert f"{file}:4: tusk: there is no such setting; did you mean task?" in str(
+            wrong.value.__cause__ or wrong.value
+        )
+
+
+def test_the_schema_takes_what_a_declaration_may_say():
+    schema = mlops_dagster.SklearnModel.get_model_cls().model_json_schema()
+    assert {one.get("type") for one in schema["properties"]["target"]["anyOf"]} >= {"string"}
+    assert "split" in schema["required"]
+
+
+def test_the_code_location_has_the_projects_models_and_imports_nothing_heavy(home, project):
+    code = (
+        "import json, sys; from mlops_dagster.definitions import defs;"
+        "print(json.dumps([[job.name for job in defs.jobs], sorted(sys.modules)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    jobs, modules = json.loads(done.stdout)
+    assert {"build_model_pipeline", "churn_build_model_pipeline", "churn_by_shop_predict_pipeline"} <= set(jobs)
+    assert {name.split(".")[0] for name in modules}.isdisjoint(HEAVY)
+
+
+def test_a_wrong_declaration_is_said_with_its_line(home, project):
+    file = project / "defs" / "churn" / "defs.yaml"
+    file.write_text(CHURN.replace("max_depth: {default: 3", "max_depth: {defalt: 3"))
+    with pytest.raises(ParameterError, match=rf"{file}:19: parameters.max_depth.defalt: there is no such setting"):
+        definitions_of(load_deployment())
