@@ -17,7 +17,6 @@ from mlops_dagster.shell.options import as_options, parse_grid, takes
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
 from mlops_dagster.shell.running import Reports, called, open_session, run_pipeline, say_step
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.parameters import Pipeline, explain
 from mlops_dagster.spec.project import find_model, model_names
@@ -239,8 +238,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
                     store=session.store,
                     tracker=session.tracker,
                     origin=session.origin,
-                    trusted=trusted_types(declaration),
-                    model=declaration.name,
+                    model=declaration,
                 )
 
             _decide(declaration, which, roll_back, deployment, as_json)

@@ -57,8 +57,8 @@ def champion_model(
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
         return _judge(declaration, rules, history, tables, registry)
 
-    report = write_decision(partition, decide_on, store=store, tracker=tracker, origin=origin)
-    return replace(report, inputs=tables.used, model=declaration.name)
+    report = write_decision(partition, decide_on, store=store, tracker=tracker, origin=origin, model=declaration)
+    return replace(report, inputs=tables.used)
 
 
 def _judge(
@@ -75,7 +75,7 @@ def _judge(
 
     said = rules["metric"]
     metric = metric_of(said, declaration, load_function(declaration, said) if ":" in said else None)
-    model, registered, frame, table = challenger_of(tables, registry, trusted_types(declaration))
+    model, registered, frame, table = challenger_of(tables, registry, declaration)
     data = TrainingSet.from_table(frame, table.metadata)
     key, answers, problem = champion_in(history), None, None
     version = None if key is None else key.version
