@@ -104,6 +104,7 @@ class Models:
         return Path(urlparse(uri).path) / "model.skops"
 
 
+@pytest.mark.slow
 def test_from_the_first_champion_to_a_rollback(models):
     models.prepare()
     assert models.train(depth=1, trees=1) == "1"
@@ -123,7 +124,8 @@ def test_from_the_first_champion_to_a_rollback(models):
     assert (last["metric"], last["baseline_score"], last["rows"]) == ("roc_auc", 0.5, 171)
     assert json.loads(last["rules"])["slices"] == ["ward"]
 
-    back = steps.rollback("all", store=models.store, tracker=models.tracker, origin=TEST)
+    back = steps.rollback("all", store=models.store, tracker=models.tracker, origin=TEST, model=models.declaration)
+    assert back.model == "cancer"
     assert (back.facts["outcome"], back.facts["champion"]) == ("rolled_back", "1")
     assert models.alias.version == "1"
     assert models.history["metric"].tolist()[-2:] == ["roc_auc", None]
@@ -147,6 +149,7 @@ def test_modes(models):
     assert models.alias.version == "2"
 
 
+@pytest.mark.slow
 def test_rows_and_features_that_have_changed_since_the_champion(models):
     """The champion has learned from rows that are tested on now, and a feature of its is gone."""
     models.prepare(rows=400)
