@@ -205,3 +205,23 @@ def test_a_wrong_declaration_is_said_with_its_line(home, project):
     file.write_text(CHURN.replace("max_depth: {default: 3", "max_depth: {defalt: 3"))
     with pytest.raises(ParameterError, match=rf"{file}:19: parameters.max_depth.defalt: there is no such setting"):
         definitions_of(load_deployment())
+
+
+def test_the_rows_may_be_another_assets_value(home, project, tmp_path):
+    rows = pd.read_csv(project / "defs" / "churn" / "customers.csv")
+    file = project / "defs" / "churn" / "defs.yaml"
+    file.write_text(CHURN.replace("files: {path: customers.csv}", "asset: raw/customers"))
+    mine = dg.Definitions(
+        assets=[dg.asset(key=["raw", "customers"])(lambda: rows)],
+        jobs=[dg.define_asset_job("up_to_data", selection="raw/customers,churn/data".split(","))],
+        resources={"io_manager": dg.FilesystemIOManager(base_dir=str(tmp_path / "values"))},
+    )
+    defs = dg.Definitions.merge(mine, mlops_dagster.model_definitions("churn"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        alone = run(defs, "churn_build_model_pipeline", instance=instance)
+        assert "asset raw/customers can't be loaded" in failure(alone)[1]
+        both = run(defs, "up_to_data", instance=instance)
+        assert both.success, failure(both)
+        (data,) = both.asset_materializations_for_node("churn__data")
+        assert data.metadata["origin"].value == "asset raw/customers"
+        assert data.metadata["dagster/row_count"].value == len(rows)
