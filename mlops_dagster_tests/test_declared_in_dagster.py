@@ -213,7 +213,7 @@ def test_the_rows_may_be_another_assets_value(home, project, tmp_path):
     file.write_text(CHURN.replace("files: {path: customers.csv}", "asset: raw/customers"))
     mine = dg.Definitions(
         assets=[dg.asset(key=["raw", "customers"])(lambda: rows)],
-        jobs=[dg.define_asset_job("up_to_data", selection="raw/customers,churn/data".split(","))],
+        jobs=[dg.define_asset_job("up_to_data", selection=["raw/customers", "churn/data"])],
         resources={"io_manager": dg.FilesystemIOManager(base_dir=str(tmp_path / "values"))},
     )
     defs = dg.Definitions.merge(mine, mlops_dagster.model_definitions("churn"))

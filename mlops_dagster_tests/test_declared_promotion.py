@@ -124,7 +124,8 @@ def test_from_the_first_champion_to_a_rollback(models):
     assert (last["metric"], last["baseline_score"], last["rows"]) == ("roc_auc", 0.5, 171)
     assert json.loads(last["rules"])["slices"] == ["ward"]
 
-    back = steps.rollback("all", store=models.store, tracker=models.tracker, origin=TEST)
+    back = steps.rollback("all", store=models.store, tracker=models.tracker, origin=TEST, model=models.declaration)
+    assert back.model == "cancer"
     assert (back.facts["outcome"], back.facts["champion"]) == ("rolled_back", "1")
     assert models.alias.version == "1"
     assert models.history["metric"].tolist()[-2:] == ["roc_auc", None]

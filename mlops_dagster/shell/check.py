@@ -58,7 +58,7 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     from mlops_dagster.modeling.leaks import find_leaks
     from mlops_dagster.modeling.metrics import check_metrics
     from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
-    from mlops_dagster.spec.functions import load_function
+    from mlops_dagster.spec.functions import load_function, trusted_types
     from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.table_sources import partitions_of, read_table
     from mlops_dagster.stack.trusted_types import check_types
@@ -102,7 +102,7 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
         model = fit(estimator, few)
         model_digest(model)
     with _at(declaration, "estimator"):
-        check_types(model, declaration.estimator.trusted)
+        check_types(model, trusted_types(declaration))
     with _at(declaration, "metrics"), progress.status("evaluation"):
         check_metrics(metrics, estimator, few)
         measured = evaluate(model, few, declaration, metrics, baseline).metrics

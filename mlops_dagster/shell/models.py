@@ -238,7 +238,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
                     store=session.store,
                     tracker=session.tracker,
                     origin=session.origin,
-                    trusted=declaration.estimator.trusted,
+                    model=declaration,
                 )
 
             _decide(declaration, which, roll_back, deployment, as_json)

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,6 +96,11 @@ def _beside(declaration: Declaration, where: str, said: str, place: str) -> Modu
     except Exception as error:
         del sys.modules[name]
         raise UserCodeError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
+    # The processes of a search can't import it by its name: what it defines travels to them as it is.
+    with suppress(ModuleNotFoundError):
+        from joblib.externals.cloudpickle import register_pickle_by_value
+
+        register_pickle_by_value(module)
     return module
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -219,20 +220,23 @@ class TrackedRun:
             status: Literal["READY", "FAILED"] = "FAILED"
             try:
                 folder = Path(scratch, "model")
-                mlflow.sklearn.save_model(
-                    model,
-                    str(folder),
-                    mlflow_model=Model(
-                        artifact_path=logged.artifact_location,
-                        run_id=self.run_id,
-                        model_uuid=logged.model_id,
-                        model_id=logged.model_id,
-                    ),
-                    serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-                    skops_trusted_types=[*TRUSTED, *trusted],
-                    input_example=input_example,
-                    pip_requirements=_requirements(trusted),
-                )
+                with warnings.catch_warnings():
+                    # The contract says which columns may have missing values, and refuses rows that break it.
+                    warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
+                    mlflow.sklearn.save_model(
+                        model,
+                        str(folder),
+                        mlflow_model=Model(
+                            artifact_path=logged.artifact_location,
+                            run_id=self.run_id,
+                            model_uuid=logged.model_id,
+                            model_id=logged.model_id,
+                        ),
+                        serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
+                        skops_trusted_types=[*TRUSTED, *trusted],
+                        input_example=input_example,
+                        pip_requirements=_requirements(trusted),
+                    )
                 file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
                 self._client.log_model_artifacts(logged.model_id, str(folder))
                 self._client.set_logged_model_tags(logged.model_id, {"model_file_sha256": file_sha256})

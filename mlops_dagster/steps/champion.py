@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec.functions import trusted_types
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing_tables import what_is_there
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.registry import RegisteredVersion, Registry
     from mlops_dagster.stack.store import Store
     from mlops_dagster.steps.inputs import Inputs
@@ -60,13 +63,23 @@ class Called(NamedTuple):
     pipeline: str
 
 
-def named_champion(symbol: str, tables: Inputs, registry: Registry, called: Called | None = None) -> VersionKey:
+def called(symbol: str, model: Declaration | None) -> Called:
+    """Return how people call a symbol's model, or a declared model's of one partition."""
+    if model is None:
+        return Called(symbol, f"--symbol {symbol}", "build_model_pipeline")
+    pipeline = pipelines_of(model)[0].name
+    if model.partitions is None:
+        return Called(model.name, model.name, pipeline)
+    return Called(f"{model.name} of {symbol}", f"{model.name} --partition {symbol}", pipeline)
+
+
+def named_champion(symbol: str, tables: Inputs, registry: Registry, model: Declaration | None = None) -> VersionKey:
     """Return whom both the table and the registry's alias call champion.
 
     Parameters
     ----------
-    called : Called, optional
-        How people call the model, for messages. Not given: as a symbol's.
+    model : Declaration, optional
+        Whose champion. Not given: a symbol's.
 
     Raises
     ------
@@ -76,7 +89,7 @@ def named_champion(symbol: str, tables: Inputs, registry: Registry, called: Call
     ModelRefused
         If the champion isn't in this registry.
     """
-    name, options, pipeline = called or Called(symbol, f"--symbol {symbol}", "build_model_pipeline")
+    name, options, pipeline = called(symbol, model)
     history = tables.newest(TABLE)
     champion = champion_in(history)
     if history is None:
@@ -103,16 +116,14 @@ def named_champion(symbol: str, tables: Inputs, registry: Registry, called: Call
 
 
 def load_champion(
-    symbol: str, tables: Inputs, registry: Registry, called: Called | None = None, trusted: Sequence[str] = ()
+    symbol: str, tables: Inputs, registry: Registry, model: Declaration | None = None
 ) -> tuple[Any, RegisteredVersion]:
     """Load the champion.
 
     Parameters
     ----------
-    called : Called, optional
-        As of :func:`named_champion`.
-    trusted : sequence of str
-        Types that it may hold, as of :meth:`Registry.load`.
+    model : Declaration, optional
+        Whose champion. Not given: a symbol's.
 
     Returns
     -------
@@ -127,6 +138,11 @@ def load_champion(
         If it can't be loaded, or isn't what was registered.
     """
     try:
-        return registry.load(symbol, *named_champion(symbol, tables, registry, called), trusted=trusted)
+        return registry.load(symbol, *named_champion(symbol, tables, registry, model), trusted=trusted_by(model))
     except ModelRefused as error:
-        raise ModelRefused(f"the champion of {called.name if called else symbol} can't be used: {error.why}") from None
+        raise ModelRefused(f"the champion of {called(symbol, model).name} can't be used: {error.why}") from None
+
+
+def trusted_by(model: Declaration | None) -> Sequence[str]:
+    """Return the types that a model may hold beside scikit-learn's own."""
+    return () if model is None else trusted_types(model)

@@ -9,14 +9,14 @@ it mends one that somebody moved by hand.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.steps.champion import TABLE, champion_in, champions_in
+from mlops_dagster.steps.champion import TABLE, called, champion_in, champions_in, trusted_by
 from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
@@ -24,6 +24,7 @@ from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.registry import RegisteredVersion, Registry, VersionKey
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
@@ -36,7 +37,7 @@ def rollback(
     store: Store,
     tracker: Tracker,
     origin: Origin,
-    trusted: Sequence[str] = (),
+    model: Declaration | None = None,
 ) -> StepReport:
     """Make the champion before the present one the champion again, or any version that once was.
 
@@ -44,8 +45,8 @@ def rollback(
     ----------
     version : str, optional
         Which version. Not given: the champion before.
-    trusted : sequence of str
-        Types that the model may hold, as of :meth:`Registry.load`.
+    model : Declaration, optional
+        Whose champion. Not given: a symbol's.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def rollback(
         # Of several that had this number the one that has it now.
         there = None if version is None else registry.get(symbol, version).key
         chosen, digest = there if there in named else named[-1]
-        registry.load(symbol, chosen, digest, trusted=trusted)
+        registry.load(symbol, chosen, digest, trusted=trusted_by(model))
         return {
             "challenger": chosen,
             "champion_before": champion and champion.version,
@@ -81,7 +82,7 @@ def rollback(
             "model_digest": digest,
         }
 
-    return write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin)
+    return write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin, model=model)
 
 
 # ---------------------------------------------------------------------------------------------------------- judging
@@ -101,7 +102,7 @@ class Decision(Protocol):
 
 
 def challenger_of(
-    tables: Inputs, registry: Registry, trusted: Sequence[str] = ()
+    tables: Inputs, registry: Registry, declared: Declaration | None = None
 ) -> tuple[Any, RegisteredVersion, pd.DataFrame, TableVersion]:
     """Load the model that the table `trained_model` names, with the training set that it has learned from.
 
@@ -111,7 +112,7 @@ def challenger_of(
         If it can't be loaded, or isn't the model that the table names.
     """
     _, trained = tables.read("trained_model")
-    model, registered = registry.load(tables.symbol, trained.metadata["model_version"], trusted=trusted)
+    model, registered = registry.load(tables.symbol, trained.metadata["model_version"], trusted=trusted_by(declared))
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
         raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names.")
@@ -170,6 +171,7 @@ def write_decision(
     store: Store,
     tracker: Tracker,
     origin: Origin,
+    model: Declaration | None = None,
 ) -> StepReport:
     """Decide on the history so far, and write the decision unless somebody else has written one meanwhile.
 
@@ -178,6 +180,8 @@ def write_decision(
     decide_on : callable
         From the history so far, None if there is none, to the row that comes next, as :func:`decision_row` makes it.
         Called again if somebody else has decided meanwhile.
+    model : Declaration, optional
+        Whose champion. Not given: a symbol's.
     """
 
     def with_decision(history: pd.DataFrame | None) -> tuple[pd.DataFrame, None]:
@@ -194,7 +198,7 @@ def write_decision(
             # It isn't in this registry, so nobody here is champion.
             if holder is not None:
                 tracker.registry.set_alias(symbol, CHAMPION, None)
-    return _report(symbol, whole, table, tracker)
+    return _report(symbol, whole, table, tracker, model)
 
 
 _DTYPES = {datetime: "datetime64[us]", bool: "bool", float: "float64"}
@@ -221,7 +225,9 @@ def _with_row(history: pd.DataFrame | None, row: dict[str, Any]) -> pd.DataFrame
     )
 
 
-def _report(symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tracker) -> StepReport:
+def _report(
+    symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tracker, model: Declaration | None
+) -> StepReport:
     from mlops_dagster.ml.champion_plot import champion_plot, to_png
 
     last = history.iloc[-1]
@@ -247,6 +253,8 @@ def _report(symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tr
             for name in history.columns[(history.dtypes == "float64").to_numpy()]
             if name != "rows" and last[name] == last[name]
         },
+        model=None if model is None else model.name,
     )
     key = champion or (last["challenger"], last["model_digest"])
-    return with_pictures(report, key, tracker, {"champion_history": to_png(champion_plot(symbol, history))})
+    picture = to_png(champion_plot(called(symbol, model).name, history))
+    return with_pictures(report, key, tracker, {"champion_history": picture})

@@ -12,6 +12,8 @@ from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, step_code_version, table_summary
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mlops_dagster.ml.grid_search import SearchPlan
     from mlops_dagster.ml.recipes import TrainingSet
     from mlops_dagster.ml.search import SearchResults
@@ -155,7 +157,9 @@ def _search(
     }
     # The run is begun before the first tree grows: a tracking server that is down costs seconds, not a search.
     with tracker.run(f"{symbol}-{data.recipe}-search", origin=origin, tags=tags) as run:
-        run.log_params({**about, **_grid_params(search)})
+        fixed = {f"fixed_{name}": value for name, value in search.forest.items()}
+        how = {"preset": search.preset or "none", "folds": search.folds}
+        run.log_params({**about, **how, **grid_params(search.grid), **fixed})
         run.log_input(table, table_summary(data.frame)["columns"])
         run.log_json("grid.json", search.grid)
         estimator.fit(data.X_train, data.y_train)
@@ -182,7 +186,6 @@ def _search(
                 "training_set_digest": table.digest,
             },
         )
-    best_first = results.table[results.table["mean_test_score"].notna()].sort_values("rank_test_score", kind="stable")
     return StepReport(
         step=step,
         symbol=symbol,
@@ -191,7 +194,7 @@ def _search(
         **table_summary(results.table),
         facts={
             "best_parameters": results.best_parameters,
-            "best_candidates": [_candidate(row) for _, row in best_first.head(_BEST_SHOWN).iterrows()],
+            "best_candidates": best_candidates(results.table),
             "candidates": len(results.table),
             "failed_candidates": results.failed,
             "trees_grown": work["trees_grown"],
@@ -209,18 +212,19 @@ def _search(
     )
 
 
-def _grid_params(search: grids.Search) -> dict[str, Any]:
-    texts = {name: ", ".join(map(str, values)) for name, values in search.grid.items()}
-    short = {
-        name: text if len(text) <= _PARAM_CHARACTERS else f"{text[:_PARAM_CHARACTERS]}... ({len(search.grid[name])})"
+def grid_params(grid: Mapping[str, list[Any]]) -> dict[str, str]:
+    """Return a grid as MLflow's list of parameters shows it; of long lists of values the first ones."""
+    texts = {name: ", ".join(map(str, values)) for name, values in grid.items()}
+    return {
+        f"grid_{name}": text if len(text) <= _PARAM_CHARACTERS else f"{text[:_PARAM_CHARACTERS]}... ({len(grid[name])})"
         for name, text in texts.items()
     }
-    return {
-        "preset": search.preset or "none",
-        "folds": search.folds,
-        **{f"grid_{name}": text for name, text in short.items()},
-        **{f"fixed_{name}": value for name, value in search.forest.items()},
-    }
+
+
+def best_candidates(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what people want to know of the best candidates, the best first."""
+    best_first = table[table["mean_test_score"].notna()].sort_values("rank_test_score", kind="stable")
+    return [_candidate(row) for _, row in best_first.head(_BEST_SHOWN).iterrows()]
 
 
 def _candidate(row: Any) -> dict[str, Any]:

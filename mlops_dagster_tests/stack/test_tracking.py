@@ -11,13 +11,22 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from sklearn.cluster import Birch
 
+from mlops_dagster.errors import MlopsError, ParameterError
+from mlops_dagster.modeling.digest import model_digest
+from mlops_dagster.modeling.estimators import make_estimator
+from mlops_dagster.modeling.features import plain
+from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.stack.mlflow_connection import safe_uri, sqlite_file
-from mlops_dagster.stack.registry import Registry
+from mlops_dagster.stack.registry import ModelRefused, Registry
 from mlops_dagster.stack.tracking import MlflowTracker, Origin, TrackingError, reap_abandoned_runs
 from mlops_dagster_tests.contracts.servers import free_port, mlflow_server
+from mlops_dagster_tests.modeling.conftest import declare
 
 ORIGIN = Origin("shell", "run-1")
 
@@ -131,6 +140,47 @@ def test_the_artifact_location_is_the_one_given(tmp_path, empty_mlflow):
     with tracker.run("r", origin=ORIGIN, tags={}) as run:
         run.log_png("a.png", b"png")
     assert (tmp_path / "elsewhere" / run.run_id / "artifacts" / "a.png").exists()
+
+
+def test_types_of_ones_own_are_stored_if_the_declaration_trusts_them(tracker, tmp_path):
+    (tmp_path / "model.py").write_text(
+        "from sklearn.base import BaseEstimator, TransformerMixin\n\n"
+        "class Halves(TransformerMixin, BaseEstimator):\n"
+        "    def fit(self, X, y=None):\n        self.seen_ = len(X)\n        return self\n\n"
+        "    def transform(self, X):\n        return X / 2\n"
+    )
+    table = pd.DataFrame({"kind": ["a", None, "b"] * 4, "x": np.arange(12.0), "y": np.arange(12.0)})
+    encode = {"class": "sklearn.preprocessing.OneHotEncoder"}
+    steps = [["kind", encode, ["kind"]], ["x", {"class": ".model.Halves"}, ["x"]]]
+    columns = {"class": "sklearn.compose.ColumnTransformer", "arguments": {"transformers": steps}}
+    boosting = {"class": "sklearn.ensemble.GradientBoostingRegressor", "arguments": {"n_estimators": 2}}
+    pipeline = {"class": "sklearn.pipeline.Pipeline", "arguments": {"steps": [["columns", columns], ["b", boosting]]}}
+    declaration = declare(table, "y", estimator={**pipeline, "trusted": [".model.Halves"]}).at(tmp_path, "own")
+    X = pd.DataFrame({name: plain(table[name]) for name in ("kind", "x")})
+    model = make_estimator(declaration, {}).fit(X, table["y"])
+    digest, trusted = model_digest(model), trusted_types(declaration)
+
+    with tracker.run("r", origin=ORIGIN, tags={}) as run:
+        with pytest.raises(ParameterError, match=r"Pipeline holds \.model\.Halves; if you trust them, add them to"):
+            run.log_model(model, input_example=X.head(2), digest=digest)
+        logged = run.log_model(model, input_example=X.head(2), digest=digest, trusted=trusted)
+        tags = {"model_digest": digest, "model_file_sha256": logged.file_sha256}
+        tracker.registry.register("ACME", logged, run.run_id, tags)
+    with pytest.raises(ModelRefused, match=r"types that aren't trusted: \.model\.Halves"):
+        tracker.registry.load("ACME", "1")
+    loaded, version = tracker.registry.load("ACME", "1", trusted=trusted)
+    assert np.array_equal(loaded.predict(X), model.predict(X))
+    # What was trusted can be read there, but only the declaration is believed.
+    assert version.tags["trusted_types"] == "mlops_dagster_models.own.model.Halves"
+
+
+def test_what_skops_cannot_store_is_refused_before_anything_is_logged(tracker):
+    model = Birch().fit([[0.0], [1.0], [2.0]])
+    with (
+        pytest.raises(MlopsError, match=r"Birch can't be stored: .* not supported yet\. Use another estimator"),
+        tracker.run("r", origin=ORIGIN, tags={}) as run,
+    ):
+        run.log_model(model, input_example=pd.DataFrame({"x": [0.0]}), digest="d")
 
 
 def test_two_runs_open_at_once_keep_apart(tracker):

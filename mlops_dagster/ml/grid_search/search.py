@@ -138,6 +138,10 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         self.cache = cache
         self.progress = progress
 
+    def __getstate__(self) -> dict[str, Any]:
+        # joblib's processes get a copy of the search where callbacks want to see each fit: it has nobody to tell.
+        return {**super().__getstate__(), "progress": None}
+
     def plan(self, X: Any, y: Any = None, *, measure_seconds: bool = True, **params: Any) -> SearchPlan:
         """Return what ``fit`` with the same arguments would do, without doing it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.errors import refuse
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import load_function
 from mlops_dagster.spec.model import Declaration
@@ -27,6 +28,14 @@ def resolve(declaration: Declaration, step: str, given: Mapping[str, object]) ->
         from mlops_dagster.modeling.estimators import narrowed_parameters
 
         check_parameters(narrowed_parameters(declaration), {**found, **given})
+    if step == names.GRID_SEARCH_RESULTS:
+        from mlops_dagster.modeling.search import grid_of
+
+        if found.get("grid") is not None:
+            if given.get("preset") is not None:
+                raise refuse("preset", given["preset"], "give a preset or a grid, not both.")
+            del found["preset"]
+        found["grid"] = grid_of(declaration, found.get("preset"), found.get("grid"))
     return found
 
 

@@ -17,7 +17,7 @@ from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import load_function
 from mlops_dagster.spec.model import Declaration, Predictions
 from mlops_dagster.stack.store import StoreError
-from mlops_dagster.steps.champion import Called, NoChampion, load_champion
+from mlops_dagster.steps.champion import NoChampion, called, load_champion
 from mlops_dagster.steps.declared.promote import answers_of, training_set_of
 from mlops_dagster.steps.growing_tables import add_rows, append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
 _DRIFT_ROWS = 20
 """Of fewer rows nothing is said about drift: their shares would be chance."""
 _DRIFT_SHOWN = 5
-
-
-def called(declaration: Declaration, partition: str) -> Called:
-    """Return how people call a declared model, or one of its partitions."""
-    pipeline = names.pipelines_of(declaration)[0].name
-    if partition == names.ALL:
-        return Called(declaration.name, declaration.name, pipeline)
-    return Called(f"{declaration.name} of {partition}", f"{declaration.name} --partition {partition}", pipeline)
 
 
 def predictions(
@@ -72,11 +64,11 @@ def predictions(
     from mlops_dagster.modeling.quality import HORIZON, identity_of
 
     table, origin_of_rows = _table(declaration, partition, tables, limits, read_asset)
-    who = called(declaration, partition)
-    model, champion = load_champion(partition, tables, tracker.registry, who, declaration.estimator.trusted)
+    model, champion = load_champion(partition, tables, tracker.registry, declaration)
     try:
         learned = training_set_of(champion, tables)
     except (StoreError, ValueError) as error:
+        who = called(partition, declaration)
         raise NoChampion(
             f"{who.name}: what champion version {champion.version} has learned from can't be read: {error} Bring that "
             f"table back, or train again: mlops build-model {who.options}."

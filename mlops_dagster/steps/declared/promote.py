@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.functions import load_function, trusted_types
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.registry import ModelRefused
 from mlops_dagster.stack.store import StoreError
@@ -57,8 +57,8 @@ def champion_model(
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
         return _judge(declaration, rules, history, tables, registry)
 
-    report = write_decision(partition, decide_on, store=store, tracker=tracker, origin=origin)
-    return replace(report, inputs=tables.used, model=declaration.name)
+    report = write_decision(partition, decide_on, store=store, tracker=tracker, origin=origin, model=declaration)
+    return replace(report, inputs=tables.used)
 
 
 def _judge(
@@ -75,7 +75,7 @@ def _judge(
 
     said = rules["metric"]
     metric = metric_of(said, declaration, load_function(declaration, said) if ":" in said else None)
-    model, registered, frame, table = challenger_of(tables, registry, declaration.estimator.trusted)
+    model, registered, frame, table = challenger_of(tables, registry, declaration)
     data = TrainingSet.from_table(frame, table.metadata)
     key, answers, problem = champion_in(history), None, None
     version = None if key is None else key.version
@@ -123,7 +123,7 @@ def _load(
 ) -> tuple[tuple[Any, RegisteredVersion] | None, str | None]:
     """Load the champion, or say why it can't be used."""
     try:
-        return registry.load(tables.symbol, *key, trusted=declaration.estimator.trusted), None
+        return registry.load(tables.symbol, *key, trusted=trusted_types(declaration)), None
     except ModelRefused as error:
         return None, error.why
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.declared.checking import baseline_of, metrics_of, resolve
@@ -76,7 +77,7 @@ def trained_model(
         run.log_text("profile.md", data_profile(data))
         run.log_text("estimator.html", estimator_diagram(model))
         logged = run.log_model(
-            model, input_example=data.X_train.head(5), digest=digest, trusted=declaration.estimator.trusted
+            model, input_example=data.X_train.head(5), digest=digest, trusted=trusted_types(declaration)
         )
         card = model_card(
             declaration,
