@@ -110,6 +110,8 @@ def test_from_the_first_champion_to_a_rollback(models):
     assert models.train(depth=1, trees=1) == "1"
     assert models.judge(confidence=0.95) == ("first", "1", "There was no champion before.")
     assert models.judge()[:2] == ("already_champion", "1")
+    with pytest.raises(ParameterError, match=r"^model='cancer' \(str\): there is no champion before 1\."):
+        steps.rollback("all", store=models.store, tracker=models.tracker, origin=TEST, model=models.declaration)
     models.train(depth=6, trees=20)
     outcome, champion, reason = models.judge(confidence=0.95)
     assert (outcome, champion) == ("better", "2")

@@ -240,11 +240,11 @@ def _read_dates(cells: pd.Series[Any]) -> tuple[Any, Problems]:
     if isinstance(cells.dtype, pd.DatetimeTZDtype):
         return cells.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]"), {}
     values, problems = _each(cells, _date)
-    aware = [value is not None and value.tzinfo is not None for value in values]
-    for row, value in enumerate(values):
-        if value is not None and aware[row]:
+    zoned = any(value is not None and value.tzinfo is not None for value in values)
+    for row, value in enumerate(values if zoned else []):
+        if value is not None and value.tzinfo is not None:
             values[row] = value.astimezone(dt.timezone.utc).replace(tzinfo=None)
-        elif value is not None and any(aware):
+        elif value is not None:
             problems[row] = ("has no time zone, but other rows have one", "give all rows one, or none")
     return np.array([np.datetime64("NaT") if one is None else one for one in values], dtype="datetime64[us]"), problems
 

@@ -63,7 +63,8 @@ def rollback(
         earlier = [one for one in champions_in(history) if one != champion]
         if version is None and not earlier:
             before = "the first" if champion is None else champion.version
-            raise refuse("symbol", symbol, f"there is no champion before {before}.")
+            whose = "symbol" if model is None else "model"
+            raise refuse(whose, called(symbol, model).name, f"there is no champion before {before}.")
         named = [one for one in earlier if version in (None, one.version)]
         if not named:
             known = ", ".join(dict.fromkeys(one.version for one in earlier)) or "none"
