@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class Session:
     model : Declaration, optional
         Whose steps are run, with tables, an experiment and registered models of its own. Not given: the models of
         daily prices.
+    read_asset : callable, optional
+        From the key of another Dagster asset to its value, where Dagster is calling.
     """
 
     def __init__(
@@ -48,13 +50,14 @@ class Session:
         store: Store | None = None,
         tracker: Tracker | None = None,
         model: Declaration | None = None,
+        read_asset: Callable[[str], object] | None = None,
     ) -> None:
         from mlops_dagster.stack.store import store_of
         from mlops_dagster.stack.tracking import MlflowTracker
 
         self.deployment = deployment
         self.origin = origin
-        self.model = model
+        self.model, self.read_asset = model, read_asset
         self.store = store or store_of(deployment, model)
         self.tracker = tracker or MlflowTracker(**deployment.tracker_settings(model))
         self._opened = ExitStack()
@@ -146,6 +149,7 @@ class Session:
             "origin": self.origin,
             "inputs": inputs,
             "limits": self.deployment.limits,
+            "read_asset": self.read_asset,
             "cache": self.deployment.state_dir / steps.SEARCH_CACHE,
             "progress": progress,
         }

@@ -1,7 +1,6 @@
 """Declared models in Dagster: as a component of anybody's project, and merged into anybody's definitions."""
 
 import json
-import re
 import subprocess
 import sys
 
@@ -128,7 +127,8 @@ def test_a_run_makes_every_table_and_its_checks(declared, home):
         columns = {one.name: one.description for one in made["data"]["dagster/column_schema"].value.columns}
         assert columns["age"] == "[years]"
         assert columns["churned"] == "text, one of no, yes, may be missing"
-        assert all(one.description for one in made["training_set"]["dagster/column_schema"].value.columns)
+        for step in ("training_set", "trained_model"):
+            assert all(one.description for one in made[step]["dagster/column_schema"].value.columns)
 
         predicted = run(declared, "churn_predict_pipeline", instance=instance)
         assert predicted.success, failure(predicted)
@@ -171,7 +171,6 @@ def test_the_component_is_scaffolded_and_loaded(home):
     with create_defs_folder_sandbox() as sandbox:
         folder = sandbox.scaffold_component(mlops_dagster.SklearnModel, "churn")
         file = folder / "defs.yaml"
-        file.write_text(re.sub(r"  search:\n(    .*\n)+", "", file.read_text()))  # its step follows
         with sandbox.load_component_and_build_defs(folder) as (component, defs):
             assert component.declaration.name == "churn"
             assert defs.resolve_job_def("churn_build_model_pipeline")
@@ -205,3 +204,23 @@ def test_a_wrong_declaration_is_said_with_its_line(home, project):
     file.write_text(CHURN.replace("max_depth: {default: 3", "max_depth: {defalt: 3"))
     with pytest.raises(ParameterError, match=rf"{file}:19: parameters.max_depth.defalt: there is no such setting"):
         definitions_of(load_deployment())
+
+
+def test_the_rows_may_be_another_assets_value(home, project, tmp_path):
+    rows = pd.read_csv(project / "defs" / "churn" / "customers.csv")
+    file = project / "defs" / "churn" / "defs.yaml"
+    file.write_text(CHURN.replace("files: {path: customers.csv}", "asset: raw/customers"))
+    mine = dg.Definitions(
+        assets=[dg.asset(key=["raw", "customers"])(lambda: rows)],
+        jobs=[dg.define_asset_job("up_to_data", selection=["raw/customers", "churn/data"])],
+        resources={"io_manager": dg.FilesystemIOManager(base_dir=str(tmp_path / "values"))},
+    )
+    defs = dg.Definitions.merge(mine, mlops_dagster.model_definitions("churn"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        alone = run(defs, "churn_build_model_pipeline", instance=instance)
+        assert "asset raw/customers can't be loaded" in failure(alone)[1]
+        both = run(defs, "up_to_data", instance=instance)
+        assert both.success, failure(both)
+        (data,) = both.asset_materializations_for_node("churn__data")
+        assert data.metadata["origin"].value == "asset raw/customers"
+        assert data.metadata["dagster/row_count"].value == len(rows)

@@ -1,6 +1,7 @@
 """Where an asset's step runs, and the nearest place of all: this process."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 import dagster as dg
@@ -58,7 +59,14 @@ class LocalCompute:
         step_context = context.get_step_execution_context()
         origin = dagster_origin(context, self.deployment)
         try:
-            with Session(self.deployment, origin, store=self.store, tracker=self.tracker, model=self.model) as session:
+            with Session(
+                self.deployment,
+                origin,
+                store=self.store,
+                tracker=self.tracker,
+                model=self.model,
+                read_asset=partial(_value_of, context),
+            ) as session:
                 inside = self.deployment.inside
                 inputs = handed_on(context.run) if inside else inputs_of(step_context, self.store.root, self.model)
                 told = ProgressLines(context.log.info)
@@ -69,6 +77,16 @@ class LocalCompute:
         if report.metrics:
             context.log.info(f"{step}: {report.metrics}")
         return to_result(report, self.model)
+
+
+def _value_of(context: dg.AssetExecutionContext, name: str) -> object:
+    """Return the value of another asset, of the same partition if it has any, by its own IO manager."""
+    import pandas as pd
+
+    key = dg.AssetKey.from_user_string(name)
+    partitioned = context.get_step_execution_context().job_def.asset_layer.get(key).partitions_def is not None
+    partition = context.partition_key if partitioned and context.has_partition_key else None
+    return context.load_asset_value(key, python_type=pd.DataFrame, partition_key=partition)
 
 
 def dagster_origin(context: dg.AssetExecutionContext, deployment: Deployment) -> Origin:

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -86,7 +86,7 @@ def to_result(report: StepReport, model: Declaration | None = None) -> dg.Materi
     """Turn a report into the result of an asset, of a declared model or of daily prices."""
     from mlops_dagster.ml.lineage import sources_of
 
-    columns = describe_columns(report.table.table) if model is None else _columns_of(model)
+    columns = describe_columns(report.table.table) if model is None else _columns_of(model, report.columns)
     sources = {} if model else sources_of(report.table.table, report.columns, report.facts.get("recipe"))
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
     # Dagster plots, and at the end, behind a click, everything to the last digit.
@@ -144,7 +144,7 @@ def describe_columns(table: str) -> dict[str, str]:
     return said
 
 
-def _columns_of(model: Declaration) -> dict[str, str]:
+def _columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
     """Return what the columns of a declared model's tables hold, in the words of its contract where it has some."""
     target = f"`{model.target.column}`" + (f", {model.target.horizon} rows ahead" if model.target.horizon else "")
     said = {
@@ -154,6 +154,17 @@ def _columns_of(model: Declaration) -> dict[str, str]:
         "truth": f"{target}, as it is; unknown for rows whose target isn't known yet",
         "current": f"`{model.target.column}` of the row itself",
         "split": "train, gap (in neither, so that nothing leaks), test, or unknown (the target isn't known yet)",
+        "prediction": "What the model says",
+        "baseline": f"What the baseline says ({model.baseline.kind})",
+        "value": "What the champion says",
+        "class": "The class that the champion finds likeliest",
+        "horizon": "How many rows ahead the prediction is for",
+        "model_digest": "Identifies the model: a SHA-256 of its parameters and of all that it has learned",
+        **{
+            name: f"How likely {name.removeprefix('probability_')} is"
+            for name in there
+            if name.startswith("probability_")
+        },
         **{f"param_{name}": one.description for name, one in model.parameters.items()},
     }
     contract = {} if isinstance(model.contract, str) else model.contract

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from mlops_dagster.modeling.typed_cells import by_form
 from mlops_dagster.spec.contradictions import by_path
 from mlops_dagster.spec.functions import calling, load_function
 from mlops_dagster.spec.model import Data, Declaration, Files
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.binary_files import read_delta
 from mlops_dagster.stack.file_finding import SourceError, find_files
 from mlops_dagster.stack.limits import LimitSettings
@@ -42,6 +43,7 @@ def read_table(
     data: Data | None = None,
     limits: LimitSettings | None = None,
     overrides: Mapping[str, Any] | None = None,
+    read_asset: Callable[[str], object] | None = None,
 ) -> tuple[pd.DataFrame, str]:
     """Read the rows of a model, not yet checked against its contract.
 
@@ -57,6 +59,8 @@ def read_table(
         How much is read at most. Not given: what a deployment allows that says nothing of it.
     overrides : mapping, optional
         ``path``: other files of the same form.
+    read_asset : callable, optional
+        From an asset's key to its value, where Dagster is calling.
 
     Returns
     -------
@@ -72,7 +76,10 @@ def read_table(
         If there are no rows to be had.
     """
     data, limits = data or declaration.data, limits or LimitSettings()
-    frame, origin = _read(declaration, partition, data, limits, overrides or {})
+    if data.asset is not None:
+        frame, origin = _read_asset(declaration, data.asset, read_asset)
+    else:
+        frame, origin = _read(declaration, partition, data, limits, overrides or {})
     if frame.columns.nlevels > 1:
         raise SourceError(f"{origin}: its columns have {frame.columns.nlevels} levels; give them one name each.")
     frame.columns = [str(name) for name in frame.columns]
@@ -97,6 +104,9 @@ def partitions_of(declaration: Declaration, limits: LimitSettings | None = None)
         return None
     if partitions.keys is not None:
         return list(partitions.keys)
+    if declaration.data.asset is not None:
+        cure = "nobody knows which there are before a run has read the asset. Give partitions.keys."
+        raise SourceError(f"partitions.name={partitions.name!r}: {cure}")
     if not by_path(declaration):
         frame, origin = read_table(declaration, None, limits=limits)
         if partitions.name not in frame:
@@ -130,12 +140,26 @@ def _read(
         return read_query(data.sql, bound, limits)
     if data.function is not None:
         return _read_function(declaration, data.function, partition)
-    kind = "table" if data.table is not None else "asset"
-    cure = {
-        "table": "Spark's tables can't be read yet: export it to Parquet or Delta and use data.files, or data.sql.",
-        "asset": "Other assets can't be read yet: have it write files and use data.files, or data.function.",
-    }[kind]
-    raise SourceError(f"data.{kind}={getattr(data, kind)!r}: {cure}")
+    cure = "Spark's tables can't be read yet: export it to Parquet or Delta and use data.files, or data.sql."
+    raise SourceError(f"data.table={data.table!r}: {cure}")
+
+
+def _read_asset(
+    declaration: Declaration, key: str, read_asset: Callable[[str], object] | None
+) -> tuple[pd.DataFrame, str]:
+    import pandas as pd
+
+    origin = f"asset {key}"
+    if read_asset is None:
+        job = pipelines_of(declaration)[0].name
+        raise SourceError(f"data.asset={key!r}: only Dagster can read it; run {job} there, or mlops launch {job}.")
+    try:
+        value = read_asset(key)
+    except Exception as error:
+        raise SourceError(f"{origin} can't be loaded: {type(error).__name__}: {redacted(str(error))}") from error
+    if not isinstance(value, pd.DataFrame):
+        raise SourceError(f"{origin} is a {type(value).__name__}; a pandas DataFrame is needed.")
+    return value.reset_index(drop=True), origin
 
 
 # -------------------------------------------------------------------------------------------------------------- files

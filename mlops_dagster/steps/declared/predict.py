@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ def predictions(
     origin: Origin,
     inputs: Pins | None = None,
     limits: LimitSettings | None = None,
+    read_asset: Callable[[str], object] | None = None,
 ) -> StepReport:
     """Predict with the champion the rows whose target isn't known yet, or those of `predictions.data`.
 
@@ -62,7 +63,7 @@ def predictions(
     from mlops_dagster.modeling.drift import MIDDLE, share_outside
     from mlops_dagster.modeling.quality import HORIZON, identity_of
 
-    table, origin_of_rows = _table(declaration, partition, tables, limits)
+    table, origin_of_rows = _table(declaration, partition, tables, limits, read_asset)
     model, champion = load_champion(partition, tables, tracker.registry, declaration)
     try:
         learned = training_set_of(champion, tables)
@@ -183,7 +184,11 @@ def prediction_quality(
 
 
 def _table(
-    declaration: Declaration, partition: str, tables: Inputs, limits: LimitSettings | None
+    declaration: Declaration,
+    partition: str,
+    tables: Inputs,
+    limits: LimitSettings | None,
+    read_asset: Callable[[str], object] | None,
 ) -> tuple[pd.DataFrame, str]:
     """Return the rows among which are those to predict, and where they are from."""
     data = declaration.predictions.data if declaration.predictions else None
@@ -194,7 +199,7 @@ def _table(
     from mlops_dagster.stack.table_sources import read_table
 
     only = None if declaration.partitions is None else partition
-    raw, source = read_table(declaration, only, data=data, limits=limits)
+    raw, source = read_table(declaration, only, data=data, limits=limits, read_asset=read_asset)
     return check_contract(_without_target(declaration, raw), raw, source=source), source
 
 
