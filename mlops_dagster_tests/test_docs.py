@@ -11,6 +11,8 @@ import yaml
 
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import prepare_instance
+from mlops_dagster.modeling.estimators import make_estimator
+from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster_tests.contracts.documents import (
@@ -159,6 +161,23 @@ def test_the_python_runs_as_it_is_written(document, reader):
     assert run_python(document, reader(document), GIVEN.get(name_of(document), ""))
 
 
+def _declared(said):
+    """Read what a document says of an estimator, in a declaration that has all the rest."""
+    rest = {
+        "task": "regression",
+        "data": {"function": ".data:load"},
+        "contract": {"x": {"type": "number"}, "y": {"type": "number"}},
+        "features": ["x"],
+        "target": "y",
+        "split": {"kind": "random"},
+        "metrics": ["r2"],
+        "baseline": "mean",
+    }
+    parameters = said.get("parameters", {})
+    rest |= {"estimator": said["estimator"], "parameters": parameters}
+    make_estimator(Declaration.model_validate(rest), {name: one["default"] for name, one in parameters.items()})
+
+
 @pytest.mark.parametrize(
     "document", [file for file in DOCUMENTS if any(block.language == "yaml" for block in blocks(file))], ids=name_of
 )
@@ -169,6 +188,8 @@ def test_the_yaml_is_accepted(document, no_settings, tmp_path):
             if set(said) <= {"ops", "resources"}:
                 problems = [_refused_run_config(said, name) for name in ("local", "databricks_pipes")]
                 assert None in problems, f"line {block.line}: {problems}"
+            elif set(said) <= {"estimator", "parameters"}:
+                _declared(said)
             else:
                 assert set(said) <= set(Deployment.model_fields), f"line {block.line}: neither run config nor settings"
                 base = yaml.safe_load((ROOT / "deployments" / "databricks_pipes.yaml").read_text())
