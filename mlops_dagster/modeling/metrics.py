@@ -27,6 +27,7 @@ from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.spec.functions import UserCodeError, calling
 from mlops_dagster.spec.model import Declaration
 
+_OF_ALL_LABELS = ("neg_log_loss", "d2_log_loss_score")
 _OF_REGRESSION = "sklearn.metrics._regression"
 
 
@@ -126,8 +127,18 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
     lower = name.startswith("neg_")
 
     def score(truth: Array, outputs: Outputs) -> float:
-        value = float(scorer(*_asked(truth, outputs)))
-        return -value if lower else value
+        asked = _asked(truth, outputs)
+        if (
+            name in _OF_ALL_LABELS
+            and outputs.probabilities is not None
+            and len(np.unique(asked[2])) < len(outputs.labels)
+        ):
+            # scikit-learn's scorers don't say which classes there are, if these rows have none of one.
+            every = asked[0].classes_
+            value = scorer._sign * scorer._score_func(asked[2], asked[0].predict_proba(asked[1]), labels=every)
+        else:
+            value = scorer(*asked)
+        return -float(value) if lower else float(value)
 
     perfect = None if name == "positive_likelihood_ratio" else 0.0 if lower else 1.0
     return Metric(name.removeprefix("neg_"), name, not lower, perfect, score)

@@ -1,13 +1,14 @@
 """Every score of scikit-learn by its name, measured of stored answers, is what scikit-learn measures of the model."""
 
 import contextlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, RidgeClassifier
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -153,3 +154,13 @@ def test_rows_of_one_class_have_no_area_under_a_curve(cancer):
     assert np.isnan(area.measure(outputs, truth, benign))
     with pytest.raises(MlopsError, match=r"roc_auc is nan on these .* rows of every class"):
         area.measure(outputs.take(benign), truth[benign])
+
+
+def test_log_loss_of_rows_that_have_none_of_a_class():
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
+    truth = np.array(["a", "b", "b"], dtype=object)
+    outputs = Outputs(classes=truth, probabilities=probabilities, labels=("a", "b", "c"))
+
+    measured = metric_of("neg_log_loss", SimpleNamespace(task="classification")).measure(outputs, truth)
+
+    assert measured == log_loss(truth, probabilities, labels=["a", "b", "c"])
