@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.modeling.metrics import check_metrics, metric_of, outputs_of, scores_of
+from mlops_dagster.modeling.outputs import Outputs
 from mlops_dagster.modeling.training_set import make_training_set
 from mlops_dagster_tests.modeling.conftest import declare, lagged
 
