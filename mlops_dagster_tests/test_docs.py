@@ -38,6 +38,9 @@ LEFT_OUT_HERE = {
         r"airflow/\.venv/bin/|TOKEN=|curl ": "Airflow's own environment and server: airflow/tests run them",
         r"pip wheel|mlops databricks-bundle": "for Databricks: airflow/tests do it on the stand-in",
     },
+    "README.md": {
+        r"mlops (new|check|build-model) churn": "bring_your_model.md does the same with a file that is there"
+    },
     "docs/parity.md": {r"mlops (parity|search-model|cluster-search-model)": "shell/test_parity.py makes two stacks"},
     "docs/performance.md": {r"\.venv/bin/python (-m benchmarks\.|benchmarks/)": "benchmarks, minutes to hours"},
     "docs/spark.md": {
