@@ -73,6 +73,17 @@ def refuse(name: str, value: object, cure: str) -> ParameterError:
     return ParameterError(f"{_short(name)}={_shown(value)} ({type(value).__name__}): {cure}")
 
 
+def written(value: Any) -> str:
+    """Write a value as its users do: a number of NumPy's as a number.
+
+    Examples
+    --------
+    >>> written("no"), written(8)
+    ("'no'", '8')
+    """
+    return repr(value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value)
+
+
 def _shown(value: object) -> str:
     try:
         return _short(repr(value))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, written
 from mlops_dagster.modeling.targets import Label
 from mlops_dagster.modeling.training_set import TrainingSet
 
@@ -97,7 +97,9 @@ def outputs_of(model: Model, training_set: TrainingSet, rows: pd.DataFrame) -> O
     known = list(getattr(model, "classes_", labels))
     absent = [label for label in labels if label not in known]
     if absent:
-        raise MlopsError(f"{type(model).__name__} has never seen class {absent[0]!r}; train it on this training set.")
+        raise MlopsError(
+            f"{type(model).__name__} has never seen class {written(absent[0])}; train it on this training set."
+        )
     order = [known.index(label) for label in labels]
     probabilities, scores = None, None
     if hasattr(model, "predict_proba"):

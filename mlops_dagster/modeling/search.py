@@ -16,7 +16,7 @@ from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import GroupKFold, KFold, ParameterGrid, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 
-from mlops_dagster.errors import MlopsError, refuse
+from mlops_dagster.errors import MlopsError, refuse, written
 from mlops_dagster.grids import check_grid
 from mlops_dagster.ml.grid_search import SharedGridSearchCV
 from mlops_dagster.ml.search import Folds, SearchResults, to_search_results
@@ -219,7 +219,7 @@ def cv_of(declaration: Declaration, training_set: TrainingSet, folds: int | None
         enough, of = len(rows), "training rows"
         if cv.kind == "stratified":
             sizes = targets.value_counts()
-            enough, of = int(sizes.iloc[-1]), f"rows of class {sizes.index[-1]!r}"
+            enough, of = int(sizes.iloc[-1]), f"rows of class {written(sizes.index[-1])}"
         elif cv.kind == "group":
             enough, of = rows[training_set.group].nunique(), f"groups ({training_set.group})"
         elif cv.kind == "chronological":
@@ -302,5 +302,5 @@ def _check_classes(found: Folds, targets: npt.NDArray[Any], cv: CrossValidation)
             there = pd.unique(targets[part])
             if len(there) < 2:
                 cure = "use kind: stratified, or fewer folds."
-                why = f"fold {number} has only rows of class {there[0]!r} {what}; {cure}"
+                why = f"fold {number} has only rows of class {written(there[0])} {what}; {cure}"
                 raise refuse("search.cv.kind", cv.kind, why)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_dagster.errors import refuse
+from mlops_dagster.errors import refuse, written
 from mlops_dagster.ml.splits import Split
 from mlops_dagster.spec.model import Split as Declared
 
@@ -69,7 +69,7 @@ def split_rows(
         rare = counts[counts < 2]
         if len(rare):
             cure = "one part would have none; leave it out, join it to another class, or use split: random."
-            raise refuse("split.kind", declared.kind, f"class {rare.index[0]!r} has a single row, and {cure}")
+            raise refuse("split.kind", declared.kind, f"class {written(rare.index[0])} has a single row, and {cure}")
         parts = math.floor(len(known) * test_size), math.floor(len(known) * (1 - test_size))
         if min(parts) < len(counts):
             cure = f"fewer than there are classes, {len(counts):,}; give more rows, or join rare classes."

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_dagster.errors import refuse
+from mlops_dagster.errors import refuse, written
 from mlops_dagster.ml.splits import Split
 from mlops_dagster.modeling.features import (
     Features,
@@ -289,12 +289,14 @@ def _check_classes(made: TrainingSet) -> None:
         there = made.targets(made.rows(part)).unique()
         if len(there) < 2:
             cure = f"nothing can be learned or measured from one class; {other}, or more rows."
-            raise refuse("split.kind", made.split, f"all {part} rows are of class {there[0]!r}: {cure}")
+            raise refuse("split.kind", made.split, f"all {part} rows are of class {written(there[0])}: {cure}")
     trained = set(made.targets(made.rows("train")).unique())
     unseen = [one for one in made.targets(made.rows("test")).unique() if one not in trained]
     if unseen:
         cure = f"{other}, leave its rows out, or join rare classes to one."
-        raise refuse("split.kind", made.split, f"no training row is of class {unseen[0]!r}, which is tested on; {cure}")
+        raise refuse(
+            "split.kind", made.split, f"no training row is of class {written(unseen[0])}, which is tested on; {cure}"
+        )
 
 
 def _in_order(declaration: Declaration, table: pd.DataFrame) -> pd.DataFrame:

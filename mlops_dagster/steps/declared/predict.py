@@ -109,6 +109,8 @@ def predictions(
         facts["drift_summary"] = (
             f"{name} has drifted most: {most:.0%} of its last {len(recent):,} values are none of the usual "
             f"{MIDDLE:.0%} of those in training."
+            if most
+            else f"No feature has drifted: all of the last {len(recent):,} values are as usual in training."
         )
     return StepReport(
         step=names.PREDICTIONS,
