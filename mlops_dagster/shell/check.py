@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,5 +123,9 @@ def _at(declaration: Declaration, *place: str) -> Iterator[None]:
         file = declaration.folder / FILE
         if str(error).startswith(str(file)):
             raise
-        line = line_of(limited_yaml.compose(limited_yaml.text_of(file)), ["attributes", *place])
+        # Most sentences begin with what they are about, which is nearer than what was looked at.
+        named = re.match(r"(\w+(?:\.\w+)*)[=: ]", str(error))
+        parts = named[1].split(".") if named else []
+        at = parts if parts and parts[0] in Declaration.model_fields else place
+        line = line_of(limited_yaml.compose(limited_yaml.text_of(file)), ["attributes", *at])
         raise ParameterError(f"{file}:{line}: {error}") from error
