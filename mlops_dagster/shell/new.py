@@ -103,10 +103,12 @@ def _refuse_name(name: str, folder: Path) -> None:
 
 def _path_from(folder: Path, data: str) -> str:
     """Return the path as the declaration says it: within the project from where it stands, else from the root."""
+    from mlops_dagster.spec.project import project_of
+
     if "://" in data:
         return data
     path = Path(os.path.normpath(Path(data).expanduser().absolute()))
-    project = folder.parent.parent
+    project = project_of(folder)
     inside = path.is_relative_to(project) and Path(glob.escape(str(path))).parent.resolve().is_relative_to(
         project.resolve()
     )

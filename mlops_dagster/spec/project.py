@@ -31,6 +31,19 @@ def defs_folder(start: Path | None = None) -> Path:
     return here / "defs"
 
 
+def project_of(folder: Path) -> Path:
+    """Return the project of a declaration's folder: where its ``pyproject.toml`` is, else what holds ``defs``.
+
+    A declaration that isn't below ``defs`` is a project of its own.
+    """
+    folder = folder.absolute()
+    holder = next((one.parent for one in folder.parents if one.name == "defs"), None)
+    if holder is None:
+        return folder
+    # acme/defs, acme/acme/defs or acme/src/acme/defs
+    return next((one for one in (holder, *holder.parents[:2]) if (one / "pyproject.toml").is_file()), holder)
+
+
 def _root_module(project: Path) -> str | None:
     # Python 3.10 has no parser of TOML; the name stands on a line of its own.
     found = re.search(

@@ -19,7 +19,7 @@ _WORDS: Mapping[str, str] = {
     "target": "What it learns to say.",
     "split": "The rows that it is tested on, and never learns from.",
     "estimator": "What learns.",
-    "parameters": "What people may change, in every tool: --max-depth in the shell, a field in Dagster and Airflow.",
+    "parameters": "What people may change, in every tool: --max-depth in the shell, a field in Dagster's launchpad.",
     "metrics": "How good it is, on the test rows; the first counts.",
     "baseline": "What it has to be better than.",
     "search": "Other parameters to try.",

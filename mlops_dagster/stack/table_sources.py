@@ -21,6 +21,7 @@ from mlops_dagster.modeling.typed_cells import by_form
 from mlops_dagster.spec.contradictions import by_path
 from mlops_dagster.spec.functions import calling, load_function
 from mlops_dagster.spec.model import Data, Declaration, Files
+from mlops_dagster.spec.project import project_of
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.binary_files import read_delta
 from mlops_dagster.stack.file_finding import SourceError, find_files
@@ -207,19 +208,13 @@ def _filled_in(declaration: Declaration, path: str, partition: str | None) -> st
 def _stay_inside(declaration: Declaration, said: str, found: list[Path]) -> None:
     if Path(said).expanduser().is_absolute():
         return
-    project = project_of(declaration).resolve()
+    project = project_of(declaration.folder).resolve()
     outside = next((one for one in found if not one.resolve().is_relative_to(project)), None)
     if outside is not None:
         raise SourceError(
             f"data.files.path={said!r} leaves the project {project}: it leads to {outside.resolve()}. "
             "Copy the file into the project, or give its absolute path."
         )
-
-
-def project_of(declaration: Declaration) -> Path:
-    """Return the folder that holds `defs`; of a declaration that isn't below one, the folder in which it stands."""
-    folder = declaration.folder.absolute()
-    return next((one.parent for one in folder.parents if one.name == "defs"), folder)
 
 
 def look_at(path: str, limits: LimitSettings) -> tuple[pd.DataFrame, dict[str, Any], bool]:
