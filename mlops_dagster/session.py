@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines, steps
@@ -102,61 +103,33 @@ class Session:
         MlopsError
             If the step fails, as its own function says.
         """
-        deployment, store = self.deployment, self.store
-        if self.model is not None:
-            return self._run_declared(self.model, step, symbol, given, inputs, progress)
-        if step == pipelines.PRICES.name:
-            return steps.prices(symbol, deployment.price_parameters(dict(given)), store=store, limits=deployment.limits)
-        if step == pipelines.TRAINING_SET.name:
-            return steps.training_set(symbol, given, store=store, inputs=inputs)
-        if step == pipelines.FORECAST_QUALITY.name:
-            return steps.forecast_quality(symbol, given, store=store, tracker=self.tracker, inputs=inputs)
-        tracked: dict[str, Any] = {"store": store, "tracker": self.tracker, "origin": self.origin, "inputs": inputs}
-        if step == pipelines.TRAINED_MODEL.name:
-            return steps.trained_model(
-                symbol, given, **tracked, engine=self.spark() if deployment.spark.train else None
-            )
-        if step == pipelines.CHAMPION_MODEL.name:
-            return steps.champion_model(symbol, given, **tracked)
-        if step == pipelines.PRICE_FORECAST.name:
-            return steps.price_forecast(symbol, given, **tracked, exchange=deployment.schedules.exchange)
-        searching: dict[str, Any] = {
-            **tracked,
-            "cache": deployment.state_dir / steps.SEARCH_CACHE,
-            "progress": progress,
-        }
-        if step == pipelines.GRID_SEARCH_RESULTS.name:
-            return steps.grid_search_results(symbol, given, **searching)
-        if step == pipelines.SPARK_GRID_SEARCH_RESULTS.name:
-            return steps.spark_grid_search_results(symbol, given, **searching, engine=self.spark())
-        raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
-
-    def _run_declared(
-        self,
-        model: Declaration,
-        step: str,
-        partition: str,
-        given: Mapping[str, object],
-        inputs: Pins | None,
-        progress: Any,
-    ) -> steps.StepReport:
-        from mlops_dagster.steps.declared import step_function
-
-        function = step_function(model, step)
-        tools = {
+        function: Callable[..., steps.StepReport]
+        tools: dict[str, Any] = {
             "store": self.store,
             "tracker": self.tracker,
             "origin": self.origin,
             "inputs": inputs,
             "limits": self.deployment.limits,
+            "exchange": self.deployment.schedules.exchange,
             "read_asset": self.read_asset,
             "cache": self.deployment.state_dir / steps.SEARCH_CACHE,
             "progress": progress,
         }
+        if self.model is not None:
+            from mlops_dagster.steps.declared import step_function
+
+            function = partial(step_function(self.model, step), self.model)
+        elif step in pipelines.STEPS:
+            function = getattr(steps, step)
+            if step == pipelines.PRICES.name:
+                given = self.deployment.price_parameters(dict(given))
+            on_spark = self.deployment.spark.train and step == pipelines.TRAINED_MODEL.name
+            if on_spark or step == pipelines.SPARK_GRID_SEARCH_RESULTS.name:
+                tools["engine"] = self.spark()
+        else:
+            raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
         wanted = inspect.signature(function).parameters
-        given_tools = {name: tool for name, tool in tools.items() if name in wanted}
-        report: steps.StepReport = function(model, partition, given, **given_tools)
-        return report
+        return function(symbol, given, **{name: tool for name, tool in tools.items() if name in wanted})
 
     def spark(self) -> Any:
         """Return the engine that grows trees on the deployment's Spark."""
