@@ -125,11 +125,6 @@ class TrainingSet:
         """The target of the test rows."""
         return self.targets(self.rows("test"))
 
-    @property
-    def groups_train(self) -> pd.Series[Any] | None:
-        """The group of the training rows, if rows belong to groups."""
-        return None if self.group is None else self.rows("train")[self.group]
-
     def truth_times(self) -> pd.Series[Any] | None:
         """Return, of forecasts, when the truth of each row of the frame is; missing where that hasn't come yet."""
         if self.horizon is None or self.time is None:

@@ -116,15 +116,13 @@ def is_left_out(line: str, also: Mapping[str, str]) -> bool:
     return any(re.match(pattern, line) for pattern in (*LEFT_OUT, *also))
 
 
-def checkout(folder: Path, *, changeable: bool) -> Path:
-    """Make what a reader has: the repository's files. The package is a copy if commands change it."""
+def checkout(folder: Path) -> Path:
+    """Make what a reader has: the repository's files."""
     folder.mkdir()
     for file in ROOT.iterdir():
         if file.name.startswith(".") or file.name.endswith(".egg-info"):
             continue
-        if changeable and file.name == "mlops_dagster":
-            shutil.copytree(file, folder / file.name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif file.is_dir():
+        if file.is_dir():
             (folder / file.name).symlink_to(file)
         else:
             shutil.copy(file, folder / file.name)
@@ -181,7 +179,7 @@ def run_as_story(document: Path, where: Path, left_out: Mapping[str, str]) -> in
         done = subprocess.run(
             ["bash", file],
             cwd=where,
-            env=_environment(where),
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=printing,
             stderr=subprocess.STDOUT,
@@ -205,7 +203,7 @@ def run_python(document: Path, where: Path, given: str) -> int:
     file = where / "story.py"
     file.write_text("\n".join([given, *(f"# line {block.line}\n{block.text}" for block in its_blocks)]))
     done = subprocess.run(
-        [sys.executable, file], cwd=where, env=_environment(where), capture_output=True, text=True, check=False
+        [sys.executable, file], cwd=where, env=_environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{name_of(document)}\n{file.read_text()}\n{done.stdout}\n{done.stderr}"
     return len(its_blocks)
@@ -232,15 +230,13 @@ def _with_ports(text: str, ports: Mapping[str, str]) -> str:
     return text
 
 
-def _environment(where: Path) -> dict[str, str]:
-    """Return a reader's environment: nothing set of ours, .venv activated; in a changed checkout that one counts."""
+def _environment() -> dict[str, str]:
+    """Return a reader's environment: nothing set of ours, .venv activated."""
     ours = ("MLOPS_", "MLFLOW_", "DAGSTER_", "DATABRICKS_", "SPARK_", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    changed = {} if (where / "mlops_dagster").is_symlink() else {"PYTHONPATH": str(where)}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     plain = {"COLUMNS": "100", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    # git apply leaves out, without a word, what lies outside of the repository that it finds itself in.
-    return {**kept, **changed, **plain, "PATH": path, "GIT_CEILING_DIRECTORIES": str(where.parent)}
+    return {**kept, **plain, "PATH": path}
 
 
 def what_differs(shown: str, printed: str, *, share: float = 2e-3) -> str | None:

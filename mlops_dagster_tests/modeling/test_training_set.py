@@ -28,7 +28,7 @@ def test_rows_are_split_and_seen_as_scikit_learn_does_it(cancer, diabetes):
     made = make_training_set(declare(ages, "outcome", group="decade", split={"kind": "group", "seed": 1}), ages)
     train, test = next(GroupShuffleSplit(1, test_size=0.25, random_state=1).split(ages, groups=ages["decade"]))
     assert (made.X_train.index.tolist(), made.X_test.index.tolist()) == (train.tolist(), test.tolist())
-    assert made.groups_train.tolist() == ages["decade"].iloc[train].tolist()
+    assert made.rows("train")["decade"].tolist() == ages["decade"].iloc[train].tolist()
 
 
 def test_a_column_says_which_rows_are_tested_on_and_isnt_kept(iris):
