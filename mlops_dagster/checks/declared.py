@@ -10,7 +10,7 @@ from mlops_dagster.checks.build_model import as_registered
 from mlops_dagster.checks.each_partition import check_of_each_partition
 from mlops_dagster.checks.search import search_checks
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.steps import Inputs
@@ -81,7 +81,7 @@ def _beats_baseline(declaration: Declaration, measured: Mapping[str, float]) -> 
     from mlops_dagster.modeling.metrics import metric_of
 
     said = declaration.gate.metric or declaration.metrics[0]
-    metric = metric_of(said, declaration, load_function(declaration, said) if ":" in said else None)
+    metric = metric_of(said, declaration, function_of(declaration, said))
     ours, theirs = measured[metric.name], measured[f"{metric.name}_baseline"]
     better = metric.better(ours, theirs)
     return Finding(

@@ -57,7 +57,7 @@ def read_dates(cells: pd.Series[Any]) -> tuple[Any, dict[int, str]]:
         if _is_missing(cell):
             continue
         try:
-            moment = _read_date(cell)
+            moment = read_date(cell)
         except ValueError:
             problems[row] = "is not a date"
             continue
@@ -68,7 +68,14 @@ def read_dates(cells: pd.Series[Any]) -> tuple[Any, dict[int, str]]:
     return values, problems
 
 
-def _read_date(cell: object) -> dt.datetime:
+def read_date(cell: object) -> dt.datetime:
+    """Return the moment that a cell says; a text has to be an ISO date.
+
+    Raises
+    ------
+    ValueError
+        If it says none.
+    """
     if isinstance(cell, np.datetime64):
         cell = pd.Timestamp(cell)
     if isinstance(cell, pd.Timestamp):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,16 +58,16 @@ def evaluate(
     training_set: TrainingSet,
     declaration: Declaration,
     metrics: Sequence[Metric],
-    baseline: Guess | None = None,
+    baseline: tuple[Outputs, Mapping[str, float]],
 ) -> Evaluation:
-    """Let a model and the baseline answer the test rows, and measure both.
+    """Let a model answer the test rows, and measure it beside the baseline.
 
     Parameters
     ----------
     metrics : sequence of Metric
         The declared ones.
-    baseline : callable, optional
-        The function that the declaration names.
+    baseline : tuple of Outputs and mapping
+        As :func:`measure_baseline` returns them.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def evaluate(
     """
     rows = training_set.rows("test").sort_index()
     outputs, truth = outputs_of(model, training_set, rows), training_set.truth(rows)
-    guessed, measured = measure_baseline(training_set, declaration, metrics, baseline)
+    guessed, measured = baseline
     numbers: dict[str, float] = {}
     for metric in metrics:
         numbers[metric.name] = metric.measure(outputs, truth)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_dagster.errors import printable
+from mlops_dagster.ml.cells import read_date
 from mlops_dagster.spec.model import Files
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -250,22 +251,10 @@ def _read_dates(cells: pd.Series[Any]) -> tuple[Any, Problems]:
 
 
 def _date(cell: Any) -> dt.datetime:
-    if isinstance(cell, np.datetime64):
-        cell = pd.Timestamp(cell)
-    if isinstance(cell, pd.Timestamp):
-        return cell.to_pydatetime(warn=False)
-    if isinstance(cell, dt.datetime):
-        return cell
-    if isinstance(cell, dt.date):
-        return dt.datetime.combine(cell, dt.time())
-    if isinstance(cell, str):
-        text = cell.strip()
-        # ISO dates only: of 03/04/2020 nobody can say whether it is in March or in April.
-        if text[4:5] == text[7:8] == "-":
-            try:
-                return dt.datetime.fromisoformat(text[:-1] + "+00:00" if text[-1] in "zZ" else text)
-            except ValueError:
-                pass
+    try:
+        return read_date(cell)
+    except ValueError:
+        pass
     cure = "write it as YYYY-MM-DD, or say how it is written: data.files.dates"
     raise _Bad("is not a date", _said_missing(cell) or cure)
 

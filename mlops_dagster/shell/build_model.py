@@ -31,13 +31,15 @@ def build_model(
 
 def _show(reports: dict[str, Reports], session: "Session") -> None:
     for made in reports.values():
-        _print_model(made[pipelines.TRAINED_MODEL.name])
+        model = made[pipelines.TRAINED_MODEL.name]
+        print_model(model, f"{model['symbol']}: {model['recipe']} recipe")
         say_decision(made[pipelines.CHAMPION_MODEL.name])
     say_what_follows([made[pipelines.CHAMPION_MODEL.name] for made in reports.values()])
 
 
-def _print_model(model: dict[str, Any]) -> None:
-    table = Table(title=f"{model['symbol']}: {model['recipe']} recipe", title_justify="left", show_header=False)
+def print_model(model: dict[str, Any], title: str) -> None:
+    """Print what the report of a trained model says of it."""
+    table = Table(title=title, title_justify="left", show_header=False)
     for name, value in model["metrics"].items():
         table.add_row(name, f"{value:,.6g}")
     table.add_row("model", model["model_uri"])

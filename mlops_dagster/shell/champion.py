@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,13 +58,13 @@ def rollback(
         _decide(symbol, roll_back, "champion_model", deployment, as_json)
 
 
-def say_decision(report: dict[str, Any]) -> None:
-    """Print who is champion, and why."""
+def say_decision(report: Mapping[str, Any], of: str | None = None) -> None:
+    """Print who is champion, and why; of a declared model with what people call it."""
     champion = report["champion"]
     who = f"version {champion} is champion" if champion else "there is no champion"
     if not report["promoted"] and report["challenger"] != champion:
         who += f", version {report['challenger']} is kept out"
-    out.print(f"{report['symbol']}: {who}. {report['reason']}", markup=False)
+    out.print(f"{of or report['symbol']}: {who}. {report['reason']}", markup=False)
 
 
 def say_what_follows(decisions: list[dict[str, Any]]) -> None:

@@ -55,15 +55,15 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     from mlops_dagster.modeling.contract import check_contract
     from mlops_dagster.modeling.digest import model_digest
     from mlops_dagster.modeling.estimators import make_estimator
-    from mlops_dagster.modeling.evaluation import evaluate
+    from mlops_dagster.modeling.evaluation import evaluate, measure_baseline
     from mlops_dagster.modeling.leaks import find_leaks
     from mlops_dagster.modeling.metrics import check_metrics
     from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
-    from mlops_dagster.spec.functions import load_function, trusted_types
+    from mlops_dagster.spec.functions import function_of, trusted_types
     from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.table_sources import partitions_of, read_table
     from mlops_dagster.stack.trusted_types import check_types
-    from mlops_dagster.steps.declared.checking import baseline_of, metrics_of, resolve
+    from mlops_dagster.steps.declared.checking import metrics_of, resolve
     from mlops_dagster.steps.declared.train import fit
 
     with _at(declaration, "parameters"):
@@ -73,7 +73,7 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     with _at(declaration, "metrics"):
         metrics = metrics_of(declaration)
     with _at(declaration, "baseline"):
-        baseline = baseline_of(declaration)
+        guess = function_of(declaration, declaration.baseline.function)
     if declaration.search:
         for preset in declaration.search.presets:
             with _at(declaration, "search", "presets", preset):
@@ -89,7 +89,7 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
         frame = check_contract(declaration, raw, source=origin)
     say("data", f"{len(frame):,} rows of {origin} keep the contract")
     with _at(declaration, "features"):
-        function = load_function(declaration, declaration.features) if isinstance(declaration.features, str) else None
+        function = function_of(declaration, declaration.features)
     with _at(declaration, "split"):
         data = make_training_set(declaration, frame, features=function)
     rows = data.frame["split"].value_counts()
@@ -106,6 +106,7 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
         check_types(model, trusted_types(declaration))
     with _at(declaration, "metrics"), progress.status("evaluation"):
         check_metrics(metrics, estimator, few)
+        baseline = measure_baseline(few, declaration, metrics, guess)
         measured = evaluate(model, few, declaration, metrics, baseline).metrics
     shown = ", ".join(f"{name} {value:.4g}" for name, value in measured.items() if not name.endswith("rows"))
     say("fit", f"{len(few.X_train):,} rows in {time.monotonic() - began:.1f} s; {shown}")

@@ -13,6 +13,8 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from mlops_dagster.errors import refuse
+from mlops_dagster.shell.build_model import print_model
+from mlops_dagster.shell.champion import say_decision
 from mlops_dagster.shell.options import as_options, parse_grid, takes
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
 from mlops_dagster.shell.running import Reports, called, open_session, run_pipeline, say_step
@@ -142,27 +144,13 @@ def _option(partition: str) -> str:
 
 def _show_model(declaration: Declaration, reports: dict[str, Reports], session: Session) -> None:
     for partition, made in reports.items():
-        report = made[names.TRAINED_MODEL]
-        table = Table(title=called(declaration, partition), title_justify="left", show_header=False)
-        for name, value in report["metrics"].items():
-            table.add_row(name, f"{value:,.6g}")
-        table.add_row("model", report["model_uri"])
-        table.add_row("MLflow run", report["mlflow_run_id"])
-        out.print(table)
-        _say_decision(declaration, partition, made[names.CHAMPION_MODEL])
+        print_model(made[names.TRAINED_MODEL], called(declaration, partition))
+        say_decision(made[names.CHAMPION_MODEL], called(declaration, partition))
     for partition, made in list(reports.items())[:1]:
         champion = made[names.CHAMPION_MODEL]["champion"]
         what = "predict" if champion and declaration.predictions else "search-model" if declaration.search else None
         if what:
             say_next(f"mlops {what} {declaration.name}{_option(partition)}")
-
-
-def _say_decision(declaration: Declaration, partition: str, report: Mapping[str, Any]) -> None:
-    champion = report["champion"]
-    who = f"version {champion} is champion" if champion else "there is no champion"
-    if not report["promoted"] and report["challenger"] != champion:
-        who += f", version {report['challenger']} is kept out"
-    out.print(f"{called(declaration, partition)}: {who}. {report['reason']}", markup=False)
 
 
 def _show_search(declaration: Declaration, reports: dict[str, Reports], session: Session) -> None:
@@ -262,7 +250,7 @@ def _decide(
 
     def show() -> None:
         for partition, report in reports.items():
-            _say_decision(declaration, partition, report)
+            say_decision(report, called(declaration, partition))
 
     each.say(as_json, reports, show)
 

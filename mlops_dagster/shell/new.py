@@ -131,7 +131,7 @@ def _tried(folder: Path, text: str, proposal: Proposal, limits: LimitSettings) -
     from mlops_dagster.modeling.contract import check_contract
     from mlops_dagster.modeling.training_set import make_training_set
     from mlops_dagster.spec import limited_yaml
-    from mlops_dagster.spec.functions import load_function
+    from mlops_dagster.spec.functions import function_of
     from mlops_dagster.spec.reading import declared
     from mlops_dagster.stack.table_sources import partitions_of, read_table
 
@@ -144,9 +144,7 @@ def _tried(folder: Path, text: str, proposal: Proposal, limits: LimitSettings) -
         keys = partitions_of(declaration, limits)
         rows, source = read_table(declaration, keys[0] if keys else None, limits=limits)
         table = check_contract(declaration, rows, source=source)
-        features = None
-        if isinstance(declaration.features, str):
-            features = load_function(declaration.at(Path(other), declaration.name), declaration.features)
+        features = function_of(declaration.at(Path(other), declaration.name), declaration.features)
         try:
             make_training_set(declaration, table, features=features)
         except ParameterError as error:

@@ -50,6 +50,11 @@ def load_class(declaration: Declaration, path: str, place: str = "class") -> Any
     return _named(declaration, where, name, path, place)
 
 
+def function_of(declaration: Declaration, said: object) -> Any:
+    """Return the function that a part of a declaration names, or None where it says something else, or nothing."""
+    return load_function(declaration, said) if isinstance(said, str) and ":" in said else None
+
+
 def trusted_types(declaration: Declaration) -> list[str]:
     """Return the types that a stored model may hold, by their full names; those of files beside it are imported.
 

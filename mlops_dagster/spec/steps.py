@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops_dagster.spec.model import Declaration, ModelParameter
-from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step
+from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step, check_parameters
 
 ALL = "all"
 """The partition of a model that has none."""
@@ -205,7 +205,5 @@ def resolve(declaration: Declaration, step: str, given: Mapping[str, object]) ->
     ParameterError
         For an unknown name or a bad value.
     """
-    from mlops_dagster.spec.parameters import check_parameters
-
     one = steps_of(declaration)[step]
     return {**one.defaults, **check_parameters(one.parameters, given)}

@@ -25,7 +25,8 @@ def evaluated(table, target, model, *, function=None, guess=None, **said):
     declaration = declare(table, target, **said)
     made = make_training_set(declaration, table, features=function)
     model.fit(made.X_train, made.y_train)
-    return made, evaluate(model, made, declaration, judged(declaration), guess)
+    metrics = judged(declaration)
+    return made, evaluate(model, made, declaration, metrics, measure_baseline(made, declaration, metrics, guess))
 
 
 def test_a_classifier_beside_its_prior(cancer):
@@ -168,7 +169,7 @@ SCRIPT = """
 import warnings; warnings.simplefilter("ignore")
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
-from mlops_dagster.modeling.evaluation import evaluate, importance_of
+from mlops_dagster.modeling.evaluation import evaluate, importance_of, measure_baseline
 from mlops_dagster.modeling.metrics import metric_of
 from mlops_dagster.modeling.training_set import make_training_set
 from mlops_dagster_tests.modeling.conftest import declare
@@ -177,7 +178,8 @@ said = declare(table, "outcome", metrics=["roc_auc"], baseline="stratified")
 made = make_training_set(said, table)
 model = RandomForestClassifier(5, random_state=0).fit(made.X_train, made.y_train)
 metric = metric_of("roc_auc", said)
-print(evaluate(model, made, said, [metric]).metrics, importance_of(model, made, metric).to_json(double_precision=15))
+result = evaluate(model, made, said, [metric], measure_baseline(made, said, [metric]))
+print(result.metrics, importance_of(model, made, metric).to_json(double_precision=15))
 """
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 
 from mlops_dagster.modeling.card import LONGEST, data_profile, estimator_diagram, model_card
-from mlops_dagster.modeling.evaluation import evaluate, importance_of
+from mlops_dagster.modeling.evaluation import evaluate, importance_of, measure_baseline
 from mlops_dagster.modeling.metrics import metric_of
 from mlops_dagster.modeling.plots import confusion_plot, forecast_plot, pngs_of
 from mlops_dagster.modeling.training_set import make_training_set
@@ -25,7 +25,7 @@ def trained(table, target, model, function=None, **said):
     made = make_training_set(declaration, table, features=function)
     model = make_pipeline(SimpleImputer(), model).fit(made.X_train, made.y_train)
     metrics = [metric_of(name, declaration) for name in declaration.metrics]
-    result = evaluate(model, made, declaration, metrics)
+    result = evaluate(model, made, declaration, metrics, measure_baseline(made, declaration, metrics))
     return declaration, made, result, model, importance_of(model, made, metrics[0])
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.parameters import check_parameters
 
@@ -43,13 +43,4 @@ def metrics_of(declaration: Declaration) -> list[Metric]:
     """Return the declared metrics, the first of which is what matters most."""
     from mlops_dagster.modeling.metrics import metric_of
 
-    return [
-        metric_of(said, declaration, load_function(declaration, said) if ":" in said else None)
-        for said in declaration.metrics
-    ]
-
-
-def baseline_of(declaration: Declaration) -> Any:
-    """Return the user's function that is the baseline, or None if it is another."""
-    said = declaration.baseline.function
-    return None if said is None else load_function(declaration, said)
+    return [metric_of(said, declaration, function_of(declaration, said)) for said in declaration.metrics]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
@@ -74,7 +74,7 @@ def training_set(
     from mlops_dagster.modeling.leaks import find_leaks
     from mlops_dagster.modeling.training_set import make_training_set
 
-    function = load_function(declaration, declaration.features) if isinstance(declaration.features, str) else None
+    function = function_of(declaration, declaration.features)
     frame, source = tables.read(names.DATA)
     made = make_training_set(declaration, frame, features=function, **parameters)
     metadata = {**made.metadata(), "data_digest": source.digest, "origin": source.metadata["origin"]}

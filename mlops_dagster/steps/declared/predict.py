@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration, Predictions
 from mlops_dagster.stack.store import StoreError
 from mlops_dagster.steps.champion import NoChampion, called, load_champion
+from mlops_dagster.steps.declared.checking import metrics_of
 from mlops_dagster.steps.declared.promote import answers_of, training_set_of
 from mlops_dagster.steps.growing_tables import add_rows, append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
@@ -148,13 +149,9 @@ def prediction_quality(
     names.resolve(declaration, names.PREDICTION_QUALITY, given)
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
-    from mlops_dagster.modeling.metrics import metric_of
     from mlops_dagster.modeling.quality import identity_of, measure, score
 
-    metrics = [
-        metric_of(one, declaration, load_function(declaration, one) if ":" in one else None)
-        for one in declaration.metrics
-    ]
+    metrics = metrics_of(declaration)
     made, _ = tables.read(names.PREDICTIONS)
     frame, _ = tables.read(names.DATA)
     scored = score(declaration, made, frame)
@@ -223,8 +220,7 @@ def _rows_to_predict(
     from mlops_dagster.modeling.features import features_of, plain, reached_by_look_back
     from mlops_dagster.modeling.quality import identity_of
 
-    said = declaration.features
-    function = load_function(declaration, said) if isinstance(said, str) else None
+    function = function_of(declaration, declaration.features)
     frame = features_of(declaration, table, function)
     if absent := [name for name in learned.features if name not in frame]:
         raise MlopsError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import load_function, trusted_types
+from mlops_dagster.spec.functions import function_of, trusted_types
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.registry import ModelRefused
 from mlops_dagster.stack.store import StoreError
@@ -74,7 +74,7 @@ def _judge(
     from mlops_dagster.modeling.training_set import TrainingSet
 
     said = rules["metric"]
-    metric = metric_of(said, declaration, load_function(declaration, said) if ":" in said else None)
+    metric = metric_of(said, declaration, function_of(declaration, said))
     model, registered, frame, table = challenger_of(tables, registry, declaration)
     data = TrainingSet.from_table(frame, table.metadata)
     key, answers, problem = champion_in(history), None, None
@@ -152,13 +152,12 @@ def _answers(
             champion = answers_of(rival[0], replace(theirs, classes=data.classes, positive=data.positive), its_rows)
         except CannotPredict as error:
             problem = str(error)
-    guess = declaration.baseline.function
     answers = gate.Answers(
         rows=rows,
         truth=data.truth(rows),
         units=units_of(data, rows),
         challenger=answers_of(model, data, rows),
-        baseline=baseline_outputs(declaration, data, rows, load_function(declaration, guess) if guess else None),
+        baseline=baseline_outputs(declaration, data, rows, function_of(declaration, declaration.baseline.function)),
         champion=champion,
     )
     return answers, problem

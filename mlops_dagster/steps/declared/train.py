@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import trusted_types
+from mlops_dagster.spec.functions import function_of, trusted_types
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.provenance import git_commit
-from mlops_dagster.steps.declared.checking import baseline_of, metrics_of, resolve
+from mlops_dagster.steps.declared.checking import metrics_of, resolve
 from mlops_dagster.steps.declared.versions import declared_code_version
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
@@ -56,11 +56,11 @@ def trained_model(
 
     parameters = resolve(declaration, names.TRAINED_MODEL, given)
     estimator = make_estimator(declaration, parameters)
-    metrics, baseline = metrics_of(declaration), baseline_of(declaration)
+    metrics, guess = metrics_of(declaration), function_of(declaration, declaration.baseline.function)
     frame, table = tables.read(names.TRAINING_SET)
     data = TrainingSet.from_table(frame, table.metadata)
     check_metrics(metrics, estimator, data)
-    measure_baseline(data, declaration, metrics, baseline)  # what it can't answer is said before a training
+    baseline = measure_baseline(data, declaration, metrics, guess)  # what it can't answer is said before a training
     tags = tags_of(declaration, partition, names.TRAINED_MODEL, table)
     # The run is begun before anything is fitted: a tracking server that is down costs seconds, not a training.
     with tracker.run(run_name(declaration, partition), origin=origin, tags=tags) as run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,15 +15,22 @@ from mlops_dagster.stack.provenance import code_version
 # Of each step: the modules whose code decides what it makes, and the parts of the declaration that do.
 _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
     names.DATA: (
-        ("modeling/contract.py", "stack/table_sources.py"),
+        (
+            *("modeling/contract.py", "modeling/typed_cells.py", "modeling/pandera_schema.py"),
+            *("stack/table_sources.py", "stack/table_files.py", "stack/csv_files.py", "stack/binary_files.py"),
+            *("stack/url_files.py", "stack/queries.py"),
+        ),
         {"data", "contract", "key", "time", "group", "partitions"},
     ),
     names.TRAINING_SET: (
-        ("modeling/training_set.py",),
+        ("modeling/training_set.py", "modeling/features.py", "modeling/targets.py", "modeling/splits.py"),
         {"task", "features", "target", "split", "time", "group", "key"},
     ),
     names.TRAINED_MODEL: (
-        ("modeling/estimators.py", "modeling/evaluation.py", "modeling/metrics.py"),
+        (
+            *("modeling/estimators.py", "modeling/evaluation.py", "modeling/metrics.py", "modeling/outputs.py"),
+            "modeling/baselines.py",
+        ),
         {"task", "estimator", "parameters", "metrics", "baseline"},
     ),
     names.CHAMPION_MODEL: (
@@ -46,10 +54,14 @@ _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
 
 def declared_code_version(declaration: Declaration, step: str) -> str:
     """Return a digest that changes if, and only if, what a step would make of the same input may change."""
-    modules, parts = _DECIDES[step]
-    said = declaration.model_dump(mode="json", by_alias=True, include=parts)
-    digest = hashlib.sha256(json.dumps([code_version(*modules), said], sort_keys=True).encode())
+    said = declaration.model_dump(mode="json", by_alias=True, include=_DECIDES[step][1])
+    digest = hashlib.sha256(json.dumps([_our_code(step), said], sort_keys=True).encode())
     for file in sources_of(declaration):
         if file.suffix == ".py":
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@functools.cache  # the same for all models: each file is parsed for it
+def _our_code(step: str) -> str:
+    return code_version(*_DECIDES[step][0])
