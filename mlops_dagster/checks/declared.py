@@ -24,18 +24,9 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
     declaration = model.declaration
     assert declaration is not None
 
-    @check_of_each_partition(assets[names.DATA], blocking=True, severity=dg.AssetCheckSeverity.ERROR, model=model)
-    def data_keep_the_contract(tables: Inputs, registry: Registry) -> Finding:
-        """The stored rows satisfy the contract that they were written under, read back from the table."""
-        from mlops_dagster.modeling.contract import check_contract
-        from mlops_dagster.modeling.violations import ContractError
-
-        frame, table = tables.read(names.DATA)
-        try:
-            check_contract(declaration, frame, source=f"table {table.uri}, version {table.version}")
-        except ContractError as error:
-            return Finding(False, str(error))
-        return Finding(True, "They do.", {"rows": table.rows, "table_version": table.version})
+    checks = [_of_data(model, data)] if (data := assets.get(names.DATA)) else []
+    if model.dataset:
+        return checks
 
     @check_of_each_partition(assets[names.TRAINING_SET], model=model)
     def training_set_leaks_nothing(tables: Inputs, registry: Registry) -> Finding:
@@ -58,7 +49,7 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
         """The champion has the alias, can be loaded, and is the very model that was registered."""
         return as_registered(tables, registry, declaration.estimator.trusted)
 
-    checks = [data_keep_the_contract, training_set_leaks_nothing, model_beats_baseline, champion_is_what_was_registered]
+    checks += [training_set_leaks_nothing, model_beats_baseline, champion_is_what_was_registered]
     if search := assets.get(names.GRID_SEARCH_RESULTS):
         checks += search_checks(search, model)
     if quality := assets.get(names.PREDICTION_QUALITY):
@@ -75,6 +66,26 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
 
         checks.append(predictions_beat_baseline)
     return checks
+
+
+def _of_data(model: OfModel, data: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    declaration = model.declaration
+    assert declaration is not None
+
+    @check_of_each_partition(data, blocking=True, severity=dg.AssetCheckSeverity.ERROR, model=model)
+    def data_keep_the_contract(tables: Inputs, registry: Registry) -> Finding:
+        """The stored rows satisfy the contract that they were written under, read back from the table."""
+        from mlops_dagster.modeling.contract import check_contract
+        from mlops_dagster.modeling.violations import ContractError
+
+        frame, table = tables.read(names.DATA)
+        try:
+            check_contract(declaration, frame, source=f"table {table.uri}, version {table.version}")
+        except ContractError as error:
+            return Finding(False, str(error))
+        return Finding(True, "They do.", {"rows": table.rows, "table_version": table.version})
+
+    return data_keep_the_contract
 
 
 def _beats_baseline(declaration: Declaration, measured: Mapping[str, float]) -> Finding:
