@@ -120,9 +120,9 @@ def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
     assert "is below the day's Open, Low or Close; correct it" in str(refused.value)
     assert "is earlier than a row above it; sort the rows by Date" in str(refused.value)
     assert "there are fewer than 250 rows" in str(refused.value)
-    with pytest.raises(ParameterError, match="path=.*it belongs to source 'files'"):
+    with pytest.raises(ParameterError, match=r"path=.*it belongs to source 'files'"):
         session.run("data", "GSPC", {"source": "bundled", "path": "x.csv"})
-    with pytest.raises(ParameterError, match="source='web'.*bundled, files, yahoo"):
+    with pytest.raises(ParameterError, match=r"source='web'.*bundled, files, yahoo"):
         session.run("data", "GSPC", {"source": "web"})
 
 
@@ -177,5 +177,6 @@ def test_the_components_of_a_project_are_one_code_location(home):
             shutil.copytree(DEFS / model, sandbox.defs_folder_path / model)
         with sandbox.build_all_defs() as defs:
             keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
-            assert "prices/data" in keys and "article/data" not in keys
+            assert "prices/data" in keys
+            assert "article/data" not in keys
             assert "article_build_model_pipeline" in {job.name for job in defs.resolve_all_job_defs()}
