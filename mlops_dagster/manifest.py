@@ -71,8 +71,9 @@ def _pipeline(pipeline: Pipeline, partition: dict[str, Any] | None, of: str = ""
 def _partition(partitions: Partitions | None) -> dict[str, Any] | None:
     if partitions is None:
         return None
-    said = {"title": "partition", "type": "string", "description": f"Which {partitions.name}. One per run."}
-    return said | ({"enum": partitions.keys} if partitions.keys else {"minLength": 1})
+    rule = {"enum": partitions.keys} if partitions.keys else {"minLength": 1}
+    said = f"Which {partitions.name}. One per run."
+    return {"title": "partition", "type": "string", **rule, "description": said, "examples": partitions.keys or []}
 
 
 def _step_of(model: Declaration, step: Step) -> dict[str, Any]:
