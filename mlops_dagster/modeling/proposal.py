@@ -114,7 +114,7 @@ class _Proposing(Roles):
         if values.isna().any():
             rule["nullable"] = True
         known = values.dropna()
-        if name in self.key or name in (self.time, self.wishes.partition):
+        if self.key == [name] or name in (self.time, self.wishes.partition):
             return rule
         few = known.nunique()
         is_class = name == self.wishes.target and bool(self.classes)
