@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import grids, pipelines
+from mlops_dagster.spec.steps import HERE, SPARK
 from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, step_code_version, table_summary
@@ -161,6 +162,7 @@ def _search(
         preset=search.preset,
         grid=search.grid,
         candidates=search.candidates,
+        engine=HERE if pipeline is pipelines.SEARCH_MODEL else SPARK,
         logged={"folds": search.folds, **{f"fixed_{name}": value for name, value in search.forest.items()}},
     )
     return run_search(
@@ -185,10 +187,10 @@ class Searched:
         The values to try of each parameter.
     candidates : {"table", "children"}
         Whether MLflow has the candidates as a table of the run, or as child runs.
+    engine : {"here", "spark"}
+        Where they are fitted.
     logged : mapping
         Parameters of the MLflow run besides these.
-    facts : mapping
-        Facts of the report besides these.
     """
 
     step: str
@@ -199,8 +201,8 @@ class Searched:
     preset: str | None
     grid: Mapping[str, list[Any]]
     candidates: str
+    engine: str
     logged: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
 
 
@@ -259,6 +261,7 @@ def run_search(
                 "failed": str(results.failed),
                 "preset": searched.preset or "",
                 "work": json.dumps(work),
+                "engine": searched.engine,
                 "mlflow_run_id": run.run_id,
                 "training_set_digest": table.digest,
             },
@@ -279,7 +282,7 @@ def run_search(
             "work": work,
             **about,
             "shared": str(estimator.plan_),
-            **searched.facts,
+            "engine": searched.engine,
             "forest": results.forest,
             "code_version": searched.tags["code_version"],
         },

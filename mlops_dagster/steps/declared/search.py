@@ -59,13 +59,12 @@ def grid_search_results(
         step=names.GRID_SEARCH_RESULTS,
         partition=partition,
         run_name=f"{run_name(declaration, partition)}-search",
-        tags=tags_of(declaration, partition, names.GRID_SEARCH_RESULTS, table),
+        tags={**tags_of(declaration, partition, names.GRID_SEARCH_RESULTS, table), "engine": where},
         about={**said_of(data), "cv": describe_cv(declaration, folds), "scoring": scoring},
         preset=wanted.get("preset"),
         grid=grid,
         candidates=wanted["candidates"],
-        logged={"engine": where},
-        facts={"engine": where},
+        engine=where,
         model=declaration.name,
     )
     return run_search(
