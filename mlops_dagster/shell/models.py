@@ -177,7 +177,10 @@ def _show_predictions(declaration: Declaration, reports: dict[str, Reports], ses
         out.print(f"{called(declaration, partition)}: {said}", markup=False)
         if drift := report.get("drift_summary"):
             out.print(drift, markup=False)
-        if summary := made[names.PREDICTION_QUALITY].get("summary"):
+        if names.PREDICTION_QUALITY not in made:
+            cure = "give key, the columns that identify a row, in the declaration."
+            out.print(f"How good they are can't be told, since nothing says which row is which: {cure}", markup=False)
+        elif summary := made[names.PREDICTION_QUALITY].get("summary"):
             out.print(summary, markup=False)
 
 

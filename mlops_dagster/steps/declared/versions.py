@@ -38,11 +38,14 @@ _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
         {"gate", "metrics", "baseline"},
     ),
     names.GRID_SEARCH_RESULTS: (
-        ("modeling/search.py", "modeling/estimators.py", "ml/grid_search"),
+        ("modeling/search.py", "modeling/estimators.py", "search"),
         {"search", "estimator", "parameters"},
     ),
     names.PREDICTIONS: (
-        ("steps/declared/predict.py", "modeling/intervals.py", "modeling/outputs.py"),
+        (
+            *("steps/declared/predict.py", "steps/declared/rows.py", "modeling/intervals.py"),
+            *("modeling/features.py", "modeling/outputs.py"),
+        ),
         {"predictions", "features"},
     ),
     names.PREDICTION_QUALITY: (
