@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import dagster as dg
 
 from mlops_dagster.assets.of_model import OfModel
@@ -13,7 +11,11 @@ from mlops_dagster.checks.declared import checks_of
 from mlops_dagster.jobs import jobs_of
 from mlops_dagster.resources import compute_of
 from mlops_dagster.schedules import prediction_schedule
+from mlops_dagster.sensors.conditions import keep_current
+from mlops_dagster.sensors.failures import run_failed
+from mlops_dagster.sensors.mlflow_runs import mlflow_runs
 from mlops_dagster.sensors.partitions import partitions_sensor
+from mlops_dagster.sensors.poor_predictions import poor_predictions
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
@@ -25,7 +27,8 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
 
     All names begin with the model's: the keys of its assets (``churn/data``), its jobs (``churn_build_model_pipeline``)
     and its resource (``mlops_dagster_churn``), so that several models, and whatever else a code location has, stand
-    side by side. The jobs have their executor with them; nobody else's get it.
+    side by side. The jobs have their executor with them; nobody else's get it. The sensors look at the model's own runs
+    and experiment only; people are told of failed runs where the deployment says whom (``notify``).
 
     Parameters
     ----------
@@ -46,18 +49,27 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
     >>> defs = dg.Definitions.merge(mine, mlops_dagster.model_definitions())
     """
     settings = deployment if isinstance(deployment, Deployment) else load_deployment(deployment)
-    declared: Iterable[Declaration] = (one if isinstance(one, Declaration) else find_model(one) for one in models)
-    return dg.Definitions.merge(*(_definitions_of(OfModel(one), one, settings) for one in declared))
+    declared = [OfModel(one if isinstance(one, Declaration) else find_model(one)) for one in models]
+    told = [run_failed(settings, only=one) for one in declared if settings.notify.channels]
+    return dg.Definitions.merge(
+        dg.Definitions(sensors=told), *(definitions_of_model(one, settings) for one in declared)
+    )
 
 
-def _definitions_of(model: OfModel, declaration: Declaration, deployment: Deployment) -> dg.Definitions:
+def definitions_of_model(model: OfModel, deployment: Deployment) -> dg.Definitions:
+    """Return what belongs to one model, without what tells people of runs that have failed."""
+    declaration = model.declaration
+    assert declaration is not None
     assets = assets_of(declaration)
     schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model)
+    sensors = [mlflow_runs(model), *([sensor] if sensor else [])]
+    if declaration.predictions:
+        sensors += [keep_current(model), poor_predictions(model, deployment)]
     return dg.Definitions(
         assets=with_code_and_tags(assets, model),
         asset_checks=checks_of(model, {asset.key.path[-1]: asset for asset in assets}),
         jobs=jobs_of(model),
         schedules=[schedule] if schedule else [],
-        sensors=[sensor] if sensor else [],
+        sensors=sensors,
         resources={model.compute: compute_of(deployment, declaration)},
     )
