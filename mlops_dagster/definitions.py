@@ -6,7 +6,7 @@ from mlops_dagster.assets.of_model import PRICES, OfModel
 from mlops_dagster.assets.step_assets import ASSETS
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks import CHECKS
-from mlops_dagster.declared import definitions_of_model
+from mlops_dagster.declared import definitions_of_models
 from mlops_dagster.jobs import JOBS
 from mlops_dagster.process_settings import collect_rarely, wait_quietly
 from mlops_dagster.resources import resources_of
@@ -26,11 +26,11 @@ from mlops_dagster.stack.deployment_files import load_deployment
 
 def definitions_of(deployment: Deployment) -> dg.Definitions:
     """Wire everything for one deployment; nothing is connected yet."""
-    models = [OfModel(find_model(name)) for name in model_names()]
+    models = [find_model(name) for name in model_names()]
     return dg.Definitions.merge(
         _prices(deployment),
-        dg.Definitions(sensors=[run_failed(deployment, models)]),
-        *(definitions_of_model(one, deployment) for one in models),
+        dg.Definitions(sensors=[run_failed(deployment, [OfModel(one) for one in models])]),
+        definitions_of_models(models, deployment, tell=False),
     )
 
 

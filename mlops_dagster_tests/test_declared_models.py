@@ -65,6 +65,34 @@ def test_an_examples_search_finds_a_candidate(mlops, project, model):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "estimator", "argument"),
+    [("xgboost", "XGBClassifier", "min_child_weight"), ("lightgbm", "LGBMClassifier", "min_child_samples")],
+)
+def test_two_lines_make_it_another_librarys(mlops, project, family, estimator, argument):
+    pytest.importorskip(family)
+    file = project / "defs" / "breast_cancer" / "defs.yaml"
+    said = file.read_text().replace("sklearn.ensemble.RandomForestClassifier", f"{family}.{estimator}")
+    file.write_text(said.replace("min_samples_leaf: {", f"min_samples_leaf: {{argument: {argument}, "))
+
+    assert mlops("check", "breast_cancer").returncode == 0
+    done = mlops("build-model", "breast_cancer", "--n-estimators", "10", "--min-samples-leaf", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = json.loads(done.stdout)["symbols"].values()
+    assert made["champion_model"]["promoted"], made["champion_model"]["reason"]
+    # The next gate opens what was stored, and finds no better one.
+    again = json.loads(
+        mlops("build-model", "breast_cancer", "--n-estimators", "10", "--min-samples-leaf", "2", "--json").stdout
+    )
+    (repeated,) = again["symbols"].values()
+    assert repeated["trained_model"]["model_digest"] == made["trained_model"]["model_digest"]
+    assert not repeated["champion_model"]["promoted"]
+
+    done = mlops("search-model", "breast_cancer", "--grid", "min_samples_leaf=1,3", "--folds", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_predictions_grow_and_meet_their_truth(mlops, project):
     mlops("build-model", "demand", "--partition", "shop_00")
 

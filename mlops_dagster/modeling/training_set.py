@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -111,6 +112,15 @@ class TrainingSet:
         return self.inputs(self.rows("train"))
 
     @property
+    def example(self) -> pd.DataFrame:
+        """A few training rows as the model sees them, each column with a value at least once.
+
+        Written down without one, as MLflow does with its examples, a column of texts comes back as one of numbers.
+        """
+        inputs = self.X_train
+        return inputs.loc[list(dict.fromkeys([*inputs.notna().idxmax(), *inputs.index[:5]]))]
+
+    @property
     def y_train(self) -> pd.Series[Any]:
         """The target of the training rows."""
         return self.targets(self.rows("train"))
@@ -203,7 +213,8 @@ def make_training_set(
     target = declaration.target
     if horizon is not None and target.horizon is None:
         raise refuse("horizon", horizon, f"{target.column} isn't forecast: give target.horizon in the declaration.")
-    horizon = target.horizon if horizon is None else horizon
+    if horizon is None and target.horizon is not None:
+        horizon = math.ceil(target.horizon * len(table)) if target.horizon < 1 else int(target.horizon)
     test_size = declaration.split.test_size if test_size is None else test_size
     if not 0.0 < test_size < 1.0:
         raise refuse("test_size", test_size, "give a number above 0 and below 1.")

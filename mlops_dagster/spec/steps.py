@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlops_dagster.spec.model import Declaration, ModelParameter
+from mlops_dagster.spec.model import Dataset, Declaration, ModelParameter
 from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step, check_parameters
 
 ALL = "all"
@@ -36,22 +36,19 @@ def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
         about = f"For {what}: its data, the training set, and a grid search on this machine."
         found.append(pipeline("search_model_pipeline", about, DATA, TRAINING_SET, GRID_SEARCH_RESULTS))
     if declaration.predictions:
-        about = f"With the champion of {what}: its data, predictions, and how good earlier ones were."
-        found.append(pipeline("predict_pipeline", about, DATA, PREDICTIONS, PREDICTION_QUALITY))
+        judged = [PREDICTION_QUALITY] if PREDICTION_QUALITY in steps else []
+        more = ", predictions, and how good earlier ones were." if judged else " and predictions."
+        about = f"With the champion of {what}: its data{more}"
+        found.append(pipeline("predict_pipeline", about, DATA, PREDICTIONS, *judged))
     return tuple(found)
 
 
 def steps_of(declaration: Declaration) -> dict[str, Step]:
     """Return the steps of a model by name, in an order in which they can run."""
     target = declaration.target
-    what = f"{target.column}" + (f", {target.horizon} rows ahead" if target.horizon else "")
+    what = f"{target.column}" + (f", {rows_ahead(target.horizon)} ahead" if target.horizon else "")
     steps = [
-        Step(
-            DATA,
-            f"The rows that {declaration.name} is made from, checked against the contract.\n\n"
-            "Rows that break the contract are refused as a whole; nothing is filled in.",
-            _data_parameters(declaration),
-        ),
+        data_step(declaration),
         Step(
             TRAINING_SET,
             f"Features, target ({what}) and split ({declaration.split.kind}) of each row.",
@@ -82,21 +79,34 @@ def steps_of(declaration: Declaration) -> dict[str, Step]:
             )
         )
     if declaration.predictions:
-        steps += [
+        steps.append(
             Step(
                 PREDICTIONS,
                 f"What the champion says of {what}, one row per prediction.\n\n"
                 "The table only grows: a prediction that was made is never rewritten, nor is the same one made twice.",
                 *_prediction_parameters(declaration),
-            ),
-            Step(
-                PREDICTION_QUALITY,
-                "Each prediction whose truth has come, with the truth, one row each. As long as none has come it has "
-                "no rows.",
-                (),
-            ),
-        ]
+            )
+        )
+    # Without a key, nothing says which row's truth is which prediction's.
+    if declaration.predictions and (declaration.key or declaration.time):
+        about = "Each prediction whose truth has come, with the truth, one row each. As long as none has come it has "
+        steps.append(Step(PREDICTION_QUALITY, about + "no rows.", ()))
     return {step.name: step for step in steps}
+
+
+def data_step(declaration: Dataset) -> Step:
+    """Return the step that makes the table of a model, or of a dataset that several share."""
+    parameters, defaults = _data_parameters(declaration)
+    about = (
+        f"The rows that {declaration.data_owner} is made from, checked against the contract.\n\n"
+        "Rows that break the contract are refused as a whole; nothing is filled in."
+    )
+    return Step(DATA, about, parameters, defaults)
+
+
+def rows_ahead(horizon: float) -> str:
+    """Say how far a forecast looks."""
+    return f"{horizon} rows" if horizon >= 1 else f"{100 * horizon:g} % of the rows"
 
 
 def parameters_of(declaration: Declaration) -> tuple[Parameter, ...]:
@@ -116,11 +126,13 @@ def _parameter(name: str, said: ModelParameter) -> Parameter:
     )
 
 
-def _data_parameters(declaration: Declaration) -> tuple[Parameter, ...]:
-    if declaration.data.files is None:
-        return ()
-    said = "Other files than the declaration's, of the same form: a path, a glob of several, or a URL."
-    return (Parameter("path", "text", said),)
+def _data_parameters(declaration: Dataset) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    if declaration.data.files is not None:
+        said = "Other files than the declaration's, of the same form: a path, a glob of several, or a URL."
+        return (Parameter("path", "text", said),), {}
+    named = declaration.data.parameters
+    defaults = {name: one.default for name, one in named.items() if one.default is not None}
+    return tuple(_parameter(name, one) for name, one in named.items()), defaults
 
 
 def _training_set_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
@@ -131,8 +143,11 @@ def _training_set_parameters(declaration: Declaration) -> tuple[tuple[Parameter,
         defaults["test_size"] = declaration.split.test_size
     if declaration.target.horizon is not None:
         said = "How many rows ahead the forecast looks."
+        if declaration.target.horizon < 1:
+            said += f" Default: {rows_ahead(declaration.target.horizon)}, rounded up."
+        else:
+            defaults["horizon"] = declaration.target.horizon
         parameters.append(Parameter("horizon", "integer", said, minimum=1, maximum=100_000))
-        defaults["horizon"] = declaration.target.horizon
     return tuple(parameters), defaults
 
 

@@ -139,7 +139,7 @@ def prediction_quality(
 
     Raises
     ------
-    ParameterError, NoIdentity, TableNotFound, StoreError
+    ParameterError, TableNotFound, StoreError
         The table keeps its last good version.
     """
     names.resolve(declaration, names.PREDICTION_QUALITY, given)
