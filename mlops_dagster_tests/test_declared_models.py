@@ -132,6 +132,20 @@ def test_predictions_grow_and_meet_their_truth(mlops, project):
     assert "model='demend' (str): nothing is kept of it; there are" in " ".join(nothing.stderr.split())
 
 
+def test_rows_that_an_estimator_refuses_would_be_refused_again(mlops, project):
+    folder = project / "defs" / "breast_cancer"
+    said = (folder / "defs.yaml").read_text().replace("RandomForest", "GradientBoosting")
+    (folder / "defs.yaml").write_text(said.replace("mean_radius: {", "mean_radius: {nullable: true, "))
+    with (folder / "data.py").open("a") as code:
+        code.write("\n\nwhole = load\n\n\ndef load():\n    return whole().replace({'mean_radius': {17.99: None}})\n")
+
+    done = mlops("build-model", "breast_cancer")
+
+    assert done.returncode == 2  # nobody tries that again
+    assert "GradientBoostingClassifier can't be fitted to 398 rows: ValueError: " in " ".join(done.stderr.split())
+    assert "missing values: mean_radius; encode or fill them" in " ".join(done.stderr.split())
+
+
 def test_help_and_refusals_are_the_models_own(mlops, project):
     said = mlops("build-model", "house_value", "--help").stdout
     assert "--max-leaf-nodes" in said
