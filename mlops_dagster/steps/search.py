@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import grids, pipelines
@@ -110,8 +109,22 @@ def grid_search_results(
     )
 
 
-spark_grid_search_results = partial(grid_search_results, pipeline=pipelines.CLUSTER_SEARCH_MODEL)
-"""The same on Spark, or whichever engine is given, kept as a table of its own."""
+def spark_grid_search_results(
+    symbol: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    tracker: Tracker,
+    origin: Origin,
+    engine: Any,
+    inputs: Pins | None = None,
+    cache: Any = None,
+    progress: Any = None,
+) -> StepReport:
+    """Do what :func:`grid_search_results` does on Spark, and keep it as the table `spark_grid_search_results`."""
+    tools: Any = {"store": store, "tracker": tracker, "origin": origin, "inputs": inputs, "engine": engine}
+    how: Any = {"cache": cache, "progress": progress, "pipeline": pipelines.CLUSTER_SEARCH_MODEL}
+    return grid_search_results(symbol, given, **tools, **how)
 
 
 def plan_search(symbol: str, given: Mapping[str, object], *, store: Store, inputs: Pins | None = None) -> SearchPlan:
