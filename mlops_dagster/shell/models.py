@@ -71,7 +71,6 @@ def _pipeline(declaration: Declaration, ending: str, part: str) -> Pipeline:
 def _explained(pipeline: Pipeline) -> Callable[[str], str]:
     known = {one.name: one for one in pipeline.parameters}
     defaults = {name: str(value) for step in pipeline.steps for name, value in step.defaults.items()}
-    defaults |= {name: str(value) for name, value in pipeline.chooses.items()}
     return lambda name: explain(known[name], defaults.get(name))
 
 

@@ -209,8 +209,8 @@ def _search_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...],
     parameters.append(Parameter("scoring", "text", scoring))
     defaults["scoring"] = search.scoring or declaration.metrics[0]
     engine = (
-        "Where candidates are fitted: in the step's own process, or on the deployment's Spark. Default: as the "
-        "deployment says (spark.search)."
+        "Where candidates are fitted: in the step's own process, or on the deployment's Spark. Default: as the job or "
+        "the deployment (spark.search) says."
     )
     parameters += [Parameter("engine", "text", engine, choices=(HERE, SPARK)), CANDIDATES]
     return tuple(parameters), {**defaults, "candidates": "table"}
