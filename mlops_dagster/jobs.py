@@ -33,7 +33,8 @@ def _job(pipeline: pipelines.Pipeline, model: OfModel) -> Any:
         said.append(f"For a grid of your own, replace `preset` by `grid: {lists}`{also}.")
     if model is PRICES:
         said.append(HOW_TO_CHANGE_THE_COMPUTE)
-    opens_with = {model.op(step.name): {"config": some} for step in pipeline.steps if (some := _opens_with(step))}
+    configs = {model.op(step.name): pipeline.chosen(step, _opens_with(step)) for step in pipeline.steps}
+    opens_with = {op: {"config": config} for op, config in configs.items() if config}
     return dg.define_asset_job(
         pipeline.name,
         selection=[model.key(step.name) for step in pipeline.steps],
@@ -53,6 +54,6 @@ def _opens_with(step: pipelines.Step) -> dict[str, Any]:
 JOBS = jobs_of(PRICES)
 
 
-def without_prices(pipeline: pipelines.Pipeline) -> list[dg.AssetKey]:
-    """Return a pipeline's assets but the prices, for a run on those that are there, wherever they came from."""
-    return [dg.AssetKey(step.name) for step in pipeline.steps if step is not pipelines.PRICES]
+def without_data(pipeline: pipelines.Pipeline, model: OfModel = PRICES) -> list[dg.AssetKey]:
+    """Return a pipeline's assets but the first, for a run on the rows that are there, wherever they came from."""
+    return [model.key(step.name) for step in pipeline.steps[1:]]
