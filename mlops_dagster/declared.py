@@ -11,7 +11,7 @@ from mlops_dagster.assets.step_assets import assets_of
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks.declared import checks_of
 from mlops_dagster.jobs import jobs_of
-from mlops_dagster.resources import compute_of
+from mlops_dagster.resources import resources_of
 from mlops_dagster.schedules import prediction_schedule
 from mlops_dagster.sensors.partitions import partitions_sensor
 from mlops_dagster.spec.model import Declaration
@@ -24,7 +24,7 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
     """Return the assets, checks, jobs, schedules and sensors of declared models. Nothing is connected yet.
 
     All names begin with the model's: the keys of its assets (``churn/data``), its jobs (``churn_build_model_pipeline``)
-    and its resource (``mlops_dagster_churn``), so that several models, and whatever else a code location has, stand
+    and its resources (``mlops_dagster_churn``), so that several models, and whatever else a code location has, stand
     side by side. The jobs have their executor with them; nobody else's get it.
 
     Parameters
@@ -59,5 +59,5 @@ def _definitions_of(model: OfModel, declaration: Declaration, deployment: Deploy
         jobs=jobs_of(model),
         schedules=[schedule] if schedule else [],
         sensors=[sensor] if sensor else [],
-        resources={model.compute: compute_of(deployment, declaration)},
+        resources=resources_of(deployment, model.refuse_bad_run, declaration),
     )

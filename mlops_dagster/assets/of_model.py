@@ -12,6 +12,7 @@ import yaml
 from mlops_dagster import grids, pipelines, steps
 from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.errors import ParameterError, refuse
+from mlops_dagster.resources import key_of
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.parameters import Parameter, Pipeline, Step
@@ -51,7 +52,7 @@ class OfModel:
     @property
     def compute(self) -> str:
         """The key of the resource that runs the steps; a declared model has its own, whatever else is there."""
-        return "compute" if self.declaration is None else f"mlops_dagster_{self.declaration.name}"
+        return key_of("compute", self.declaration)
 
     @cached_property
     def partitions(self) -> dg.PartitionsDefinition[str] | None:
@@ -113,15 +114,13 @@ class OfModel:
 
     def tools(self, resources: Any) -> tuple[Store, Tracker]:
         """Return where the model's tables and runs are kept."""
-        if self.declaration is None:
-            return resources.store, resources.tracker
-        compute = getattr(resources, self.compute)
-        return compute.store, compute.tracker
+        store, tracker = (getattr(resources, key_of(one, self.declaration)) for one in ("store", "tracker"))
+        return store, tracker
 
     @property
     def tool_keys(self) -> set[str]:
         """The keys of the resources that :meth:`tools` looks at."""
-        return {"store", "tracker"} if self.declaration is None else {self.compute}
+        return {key_of(one, self.declaration) for one in ("store", "tracker")}
 
     # ---------------------------------------------------------------------------------------------- refusing a run
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.spec import limited_yaml
 from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.reading import FILE, TYPE, read_declaration
 
+TRAVELLED = "mlops_dagster_project"
+"""The package, beside this one on a cluster, that holds the project whose steps run there."""
+
+
+def travelled() -> ModuleType | None:
+    """Return that package where there is one; its ``DEFS`` are the project's declarations."""
+    try:
+        return importlib.import_module(TRAVELLED)
+    except ModuleNotFoundError:
+        return None
+
 
 def defs_folder(start: Path | None = None) -> Path:
     """Return the folder of a project's declarations.
 
     It is ``defs`` of the working directory; if that isn't there, where a ``pyproject.toml`` with ``[tool.dg.project]``
-    says, here or in a folder above.
+    says, here or in a folder above. On a cluster it is what travelled there.
     """
+    if start is None and (there := travelled()) is not None:
+        return Path(there.DEFS)
     here = (start or Path.cwd()).absolute()
     if (here / "defs").is_dir():
         return here / "defs"

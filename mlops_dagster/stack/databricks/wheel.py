@@ -1,4 +1,4 @@
-"""The wheel of this package, made of what is installed here: no network, no build tools, nothing but the package.
+"""The wheel of this package and of a project's models, made of what is here: no network, no build tools.
 
 The version names the content (``0.1.0+0a1b2c3d4e5f``): two different codes never have the same name, and the same code
 has the same name and the same bytes wherever it is built.
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from mlops_dagster import __version__
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec.project import defs_folder
+from mlops_dagster.stack.databricks.project_files import project_files
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment
@@ -53,8 +55,8 @@ def _modules(folder: Path) -> Iterator[Path]:
             yield from _modules(path)
 
 
-def code_version(package: Path = PACKAGE) -> str:
-    """Return the version that names this code.
+def code_version(package: Path = PACKAGE, defs: Path | None = None) -> str:
+    """Return the version that names this code, and the declared models in `defs`. Not given: those of the project.
 
     Raises
     ------
@@ -63,18 +65,24 @@ def code_version(package: Path = PACKAGE) -> str:
     """
     if not package.is_dir():
         raise WheelError(f"{package} isn't a folder: install mlops_dagster with pip.")
+    return _version_of(package_files(package) | project_files(defs or defs_folder()))
+
+
+def _version_of(files: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
-    for name, content in package_files(package).items():
+    for name, content in sorted(files.items()):
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return f"{__version__.split('+')[0]}+{digest.hexdigest()[:12]}"
 
 
-def build_wheel(folder: Path, package: Path = PACKAGE) -> Path:
+def build_wheel(folder: Path, package: Path = PACKAGE, defs: Path | None = None) -> Path:
     """Write the wheel into a folder and return its path.
 
-    It names no requirements: what the cluster is to install is said in one place, by :func:`requirements`.
+    What it holds is what :func:`code_version` names. It names no requirements: what the cluster is to install
+    is said in one place, by :func:`requirements`.
     """
-    files, made = package_files(package), code_version(package)
+    files = dict(sorted((package_files(package) | project_files(defs or defs_folder())).items()))
+    made = _version_of(files)
     info = f"{NAME}-{made}.dist-info"
     commands = "".join(f"{name} = {target}\n" for name, target in ENTRY_POINTS.items())
     files[f"{info}/METADATA"] = (
