@@ -61,7 +61,7 @@ def forest(**parameters: Any) -> Any:
 
 
 def shared(grid: Any, **how: Any) -> Any:
-    from mlops_dagster.ml.grid_search import SharedGridSearchCV
+    from mlops_dagster.search import SharedGridSearchCV
 
     return SharedGridSearchCV(forest(), grid, cv=3, **how)
 

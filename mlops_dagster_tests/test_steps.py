@@ -318,7 +318,7 @@ def test_a_cached_search_grows_nothing_again_and_finds_the_same(prepared, tracke
 
 
 def test_both_names_find_the_same(prepared, tracker):
-    from mlops_dagster.ml.grid_search import LocalEngine
+    from mlops_dagster.search import LocalEngine
 
     here = search(prepared, tracker)
     there = steps.spark_grid_search_results(

@@ -11,7 +11,7 @@ from mlops_dagster.ml.recipes import TrainingSet
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
 
-    from mlops_dagster.ml.grid_search import Engine
+    from mlops_dagster.search import Engine
 
 
 def fit_forest(
@@ -31,7 +31,7 @@ def fit_forest(
     n_jobs : int, optional
         How many trees are grown at the same time; -1 means one per core. The model is the same for every number.
     engine : Engine, optional
-        Grows the trees instead, on a cluster for example, see :mod:`mlops_dagster.ml.grid_search`. The model is the
+        Grows the trees instead, on a cluster for example, see :mod:`mlops_dagster.search`. The model is the
         same.
 
     Returns
@@ -53,7 +53,7 @@ def fit_forest(
         # scikit-learn would quietly use all of them, and the run would be logged with a number that isn't true.
         raise refuse("max_features", max_features, f"the {training_set.recipe} recipe has {most} features.")
     if engine is not None:
-        from mlops_dagster.ml.grid_search import grow_forest
+        from mlops_dagster.search import grow_forest
 
         forest = RandomForestRegressor(**parameters, n_jobs=1)
         grow_forest(forest, training_set.X_train, training_set.y_train, engine=engine)

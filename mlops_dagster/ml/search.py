@@ -17,7 +17,7 @@ from mlops_dagster.ml.recipes import TrainingSet
 from mlops_dagster.pipelines import FOREST, Parameter
 
 if TYPE_CHECKING:
-    from mlops_dagster.ml.grid_search import SharedGridSearchCV
+    from mlops_dagster.search import SharedGridSearchCV
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
@@ -71,7 +71,7 @@ def make_search(
     data : TrainingSet
         What is searched on; only its training rows are looked at.
     engine, cache, progress
-        As :class:`mlops_dagster.ml.grid_search.SharedGridSearchCV` takes them. Without an engine: one thread per core.
+        As :class:`mlops_dagster.search.SharedGridSearchCV` takes them. Without an engine: one thread per core.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def make_search(
     """
     from sklearn.ensemble import RandomForestRegressor
 
-    from mlops_dagster.ml.grid_search import SharedGridSearchCV
+    from mlops_dagster.search import SharedGridSearchCV
 
     most = len(data.features)
     for max_features in search.grid.get("max_features", []):

@@ -18,12 +18,12 @@ from sklearn.pipeline import Pipeline
 
 from mlops_dagster.errors import MlopsError, refuse, written
 from mlops_dagster.grids import check_grid
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
 from mlops_dagster.ml.search import Folds, SearchResults, to_search_results
 from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.modeling.estimators import make_estimator, make_object, narrowed_parameters, translator
 from mlops_dagster.modeling.metrics import metric_of
 from mlops_dagster.modeling.training_set import TrainingSet
+from mlops_dagster.search import SharedGridSearchCV
 from mlops_dagster.spec.functions import MODULES, calling
 from mlops_dagster.spec.model import CrossValidation, Declaration, Search
 
@@ -81,7 +81,7 @@ def make_search(
     fixed : mapping, optional
         Parameters of all candidates that differ from the declared defaults.
     engine, cache, progress
-        As :class:`mlops_dagster.ml.grid_search.SharedGridSearchCV` takes them. Without an engine: one thread, or
+        As :class:`mlops_dagster.search.SharedGridSearchCV` takes them. Without an engine: one thread, or
         process, per core.
 
     Raises

@@ -24,7 +24,7 @@ def cache_folder(settings: Any) -> Path:
 def show(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
     """Show how much is kept."""
     with handle_errors(as_json):
-        from mlops_dagster.ml.grid_search import SearchCache
+        from mlops_dagster.search import SearchCache
         from mlops_dagster.stack.deployment_files import load_deployment
 
         folder = cache_folder(load_deployment(deployment))
@@ -57,7 +57,7 @@ def prune(
         if older_than_days is None and max_mb is None:
             cure = "say what to remove: --older-than-days 30, or --max-mb 500, or both."
             raise refuse("older_than_days", None, cure)
-        from mlops_dagster.ml.grid_search import SearchCache
+        from mlops_dagster.search import SearchCache
         from mlops_dagster.stack.deployment_files import load_deployment
 
         kept = SearchCache(cache_folder(load_deployment(deployment)))

@@ -18,7 +18,7 @@ from mlops_dagster.shell.output import EachSymbol, progress
 from mlops_dagster.shell.telling import tell_dagster
 
 if TYPE_CHECKING:
-    from mlops_dagster.ml.grid_search import Progress as SearchProgress
+    from mlops_dagster.search import Progress as SearchProgress
     from mlops_dagster.session import Session
     from mlops_dagster.spec.model import Declaration
     from mlops_dagster.steps import StepReport

@@ -41,7 +41,7 @@ def make_look() -> Callable[[], Facts]:
                 found[name] = f"missing ({error})"
         if not found["mlops_dagster"].startswith("missing"):
             try:
-                importlib.import_module("mlops_dagster.ml.grid_search")
+                importlib.import_module("mlops_dagster.search")
             except ImportError as error:
                 found["mlops_dagster"] = f"broken ({error})"
         return found

@@ -128,7 +128,7 @@ def trained_model(
     n_jobs : int, default=-1
         Threads to fit with; the model doesn't depend on it. -1 means all cores.
     engine : Engine, optional
-        Grows the trees elsewhere, as :class:`mlops_dagster.ml.grid_search.engine.Engine` says; the model doesn't
+        Grows the trees elsewhere, as :class:`mlops_dagster.search.engine.Engine` says; the model doesn't
         depend on it either.
 
     Raises

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlops_dagster.ml.grid_search import Progress
+    from mlops_dagster.search import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -39,7 +39,7 @@ def say(progress: "Progress") -> str:
 
     Examples
     --------
-    >>> from mlops_dagster.ml.grid_search import Progress
+    >>> from mlops_dagster.search import Progress
     >>> say(Progress(trees_done=900, trees_needed=3600, units_done=3, units=18, seconds=5.0))
     '900 of 3,600 trees (25 %), about 15 s left'
     """

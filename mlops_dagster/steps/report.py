@@ -147,8 +147,8 @@ STEP_SOURCES: Mapping[str, tuple[str, ...]] = {
     "champion_model": ("ml/gate.py", "steps/price_models.py", "steps/promotion.py", "steps/champion.py"),
     "price_forecast": ("ml/forecasting.py", "steps/forecast.py"),
     "forecast_quality": ("ml/forecast_quality.py",),
-    "grid_search_results": ("ml/search.py", "ml/grid_search", "grids.py"),
-    "spark_grid_search_results": ("ml/search.py", "ml/grid_search", "grids.py"),
+    "grid_search_results": ("ml/search.py", "search", "grids.py"),
+    "spark_grid_search_results": ("ml/search.py", "search", "grids.py"),
 }
 
 

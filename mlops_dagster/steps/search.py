@@ -14,9 +14,9 @@ from mlops_dagster.steps.report import StepReport, step_code_version, table_summ
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlops_dagster.ml.grid_search import SearchPlan
     from mlops_dagster.ml.recipes import TrainingSet
     from mlops_dagster.ml.search import SearchResults
+    from mlops_dagster.search import SearchPlan
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, TrackedRun, Tracker
 
@@ -55,7 +55,7 @@ def grid_search_results(
     cache : path or SearchCache, optional
         Keeps what was grown, so that a search that was stopped goes on where it was.
     progress : callable, optional
-        Is called with a :class:`mlops_dagster.ml.grid_search.Progress` now and then, from any thread.
+        Is called with a :class:`mlops_dagster.search.Progress` now and then, from any thread.
 
     Returns
     -------

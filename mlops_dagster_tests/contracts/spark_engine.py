@@ -21,8 +21,8 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV, grow_forest
 from mlops_dagster.modeling.digest import model_digest
+from mlops_dagster.search import SharedGridSearchCV, grow_forest
 from mlops_dagster.stack.spark import SparkEngine, SparkError
 from mlops_dagster_tests.contracts.servers import eventually
 

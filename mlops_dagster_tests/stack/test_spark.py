@@ -243,9 +243,9 @@ sys.meta_path.insert(0, NotInstalled)
 """
 
     def where(data):
-        import mlops_dagster.ml.grid_search
+        import mlops_dagster.search
 
-        yield mlops_dagster.ml.grid_search.__file__
+        yield mlops_dagster.search.__file__
 
     with spark_engine(local(python_with(tmp_path / "bare", startup))) as engine:
         ((file,),) = run(engine, [unit(where)]).values()

@@ -9,7 +9,7 @@ import threading
 import psutil
 import pytest
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV
 from mlops_dagster.stack.spark import SparkSettings, spark_engine
 from mlops_dagster.stack.spark_engine import _Jobs
 from mlops_dagster_tests.contracts.servers import eventually

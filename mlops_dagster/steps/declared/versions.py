@@ -38,7 +38,7 @@ _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
         {"gate", "metrics", "baseline"},
     ),
     names.GRID_SEARCH_RESULTS: (
-        ("modeling/search.py", "modeling/estimators.py", "ml/grid_search"),
+        ("modeling/search.py", "modeling/estimators.py", "search"),
         {"search", "estimator", "parameters"},
     ),
     names.PREDICTIONS: (

@@ -20,9 +20,9 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 
-from mlops_dagster.ml.grid_search import LocalEngine, SharedGridSearchCV, grow_forest
 from mlops_dagster.modeling.digest import model_digest
-from mlops_dagster_tests.ml.grid_search.comparing import TIMES, assert_equal_results
+from mlops_dagster.search import LocalEngine, SharedGridSearchCV, grow_forest
+from mlops_dagster_tests.search.comparing import TIMES, assert_equal_results
 
 FOREST = RandomForestRegressor(random_state=0)
 # 100 and 140 trees: more than one batch, and more than one block on the engines below.
@@ -146,7 +146,7 @@ def test_a_real_interrupt(tmp_path):
     script = """
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV
 X = np.random.RandomState(0).rand(2000, 5)
 search = SharedGridSearchCV(RandomForestRegressor(random_state=0), {"n_estimators": [5000], "max_features": [1, 2, 3]},
                             n_jobs=2, progress=lambda progress: print("going", flush=True))

@@ -5,7 +5,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestRegressor
 from sklearn.model_selection import GridSearchCV, KFold
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV
 
 ARTICLE = {
     "bootstrap": [True],

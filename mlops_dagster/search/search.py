@@ -19,15 +19,15 @@ from sklearn.model_selection._validation import (
 from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 
-from mlops_dagster.ml.grid_search.cache import open_cache
-from mlops_dagster.ml.grid_search.data import NotForTreesError, SearchData
-from mlops_dagster.ml.grid_search.engine import Engine, LocalEngine, Progress
-from mlops_dagster.ml.grid_search.forest import grow_forest
-from mlops_dagster.ml.grid_search.gather import Gathering, StopSharingError, Work
-from mlops_dagster.ml.grid_search.growing import FORESTS
-from mlops_dagster.ml.grid_search.plan import Group, SearchPlan, make_plan, measure
-from mlops_dagster.ml.grid_search.schedule import cut, entry_key, schedule
-from mlops_dagster.ml.grid_search.units import GrowUnit, PlainUnit
+from mlops_dagster.search.cache import open_cache
+from mlops_dagster.search.data import NotForTreesError, SearchData
+from mlops_dagster.search.engine import Engine, LocalEngine, Progress
+from mlops_dagster.search.forest import grow_forest
+from mlops_dagster.search.gather import Gathering, StopSharingError, Work
+from mlops_dagster.search.growing import FORESTS
+from mlops_dagster.search.plan import Group, SearchPlan, make_plan, measure
+from mlops_dagster.search.schedule import cut, entry_key, schedule
+from mlops_dagster.search.units import GrowUnit, PlainUnit
 
 _COUNTS = ("trees_asked", "trees_needed", "trees_grown", "trees_reused", "refit_trees_grown", "plain_fits")
 

@@ -9,10 +9,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlops_dagster.ml.grid_search.canonical import ForestReader
-from mlops_dagster.ml.grid_search.data import SearchData
-from mlops_dagster.ml.grid_search.growing import grow, tree_seeds
-from mlops_dagster.ml.grid_search.units import BATCH, predict
+from mlops_dagster.search.canonical import ForestReader
+from mlops_dagster.search.data import SearchData
+from mlops_dagster.search.growing import grow, tree_seeds
+from mlops_dagster.search.units import BATCH, predict
 
 _SAMPLE = 8  # trees
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV
 
 GRID = {"n_estimators": [2, 4]}
 

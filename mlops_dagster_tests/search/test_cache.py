@@ -19,8 +19,8 @@ from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import GridSearchCV
 
-from mlops_dagster.ml.grid_search import SearchCache, SharedGridSearchCV, grow_forest
-from mlops_dagster_tests.ml.grid_search.comparing import assert_equal_results
+from mlops_dagster.search import SearchCache, SharedGridSearchCV, grow_forest
+from mlops_dagster_tests.search.comparing import assert_equal_results
 
 FOREST = RandomForestRegressor(random_state=0)
 GRID = {"n_estimators": [5, 10, 40], "max_depth": [2, None], "max_features": [1, 3]}
@@ -342,7 +342,7 @@ def test_threads_on_one_folder(rows, tmp_path):
 SCRIPT = """
 import sys, json, numpy as np
 from sklearn.ensemble import RandomForestRegressor
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV
 folder, n_jobs, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 draws = np.random.default_rng(5)
 X = draws.random((300, 4))

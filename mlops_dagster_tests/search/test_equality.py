@@ -28,9 +28,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
-from mlops_dagster_tests.ml.grid_search.comparing import assert_same
-from mlops_dagster_tests.ml.grid_search.random_searches import searches
+from mlops_dagster.ml.recipes import make_training_set
+from mlops_dagster.search import SharedGridSearchCV
+from mlops_dagster_tests.ml.conftest import bundled
+from mlops_dagster_tests.search.comparing import assert_same
+from mlops_dagster_tests.search.random_searches import searches
 
 FOREST = RandomForestRegressor(n_estimators=4, random_state=0)
 GRID = {"n_estimators": [2, 5], "max_depth": [2, None]}
@@ -38,7 +40,8 @@ PIPELINE_GRID = {f"forest__{name}": values for name, values in GRID.items()}
 
 
 @pytest.mark.slow
-def test_the_articles_preset(article):
+def test_the_articles_preset():
+    article = make_training_set(bundled("GSPC"), recipe="article")
     # All 288 candidates, with 2, 4, 6 and 20 trees instead of 100, 200, 300 and 1000.
     grid = {
         "bootstrap": [True],

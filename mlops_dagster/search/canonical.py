@@ -22,7 +22,7 @@ from typing import Any
 import joblib
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
-from mlops_dagster.ml.grid_search.growing import NO_LIMIT
+from mlops_dagster.search.growing import NO_LIMIT
 
 _HOW_ONLY = {"n_jobs", "verbose"}
 _READ_APART = {"n_estimators", "max_depth", "min_samples_split", "min_samples_leaf", "warm_start", "oob_score"}

@@ -18,8 +18,8 @@ from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _Passthroug
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_feature_names
 
-from mlops_dagster.ml.grid_search.data import Fold, SearchData
-from mlops_dagster.ml.grid_search.units import Sums
+from mlops_dagster.search.data import Fold, SearchData
+from mlops_dagster.search.units import Sums
 
 
 class NeedsTheForest(BaseException):

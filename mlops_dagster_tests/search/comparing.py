@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV
 
 TIMES = ("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time")
 # Warnings that people act on. Others may be said once for what was done once.

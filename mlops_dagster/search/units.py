@@ -16,8 +16,8 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.model_selection._validation import _fit_and_score
 
-from mlops_dagster.ml.grid_search.data import Rows, SearchData
-from mlops_dagster.ml.grid_search.growing import NO_LIMIT, grow, tree_seeds
+from mlops_dagster.search.data import Rows, SearchData
+from mlops_dagster.search.growing import NO_LIMIT, grow, tree_seeds
 
 Sums = list[list[npt.NDArray[np.float64]]]
 """Sums over trees: for each set of rows, for each output, shape (rows,) or (rows, outputs) or (rows, classes)."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import sklearn
 
-from mlops_dagster.ml.grid_search.cache import Arrays, SearchCache
-from mlops_dagster.ml.grid_search.plan import Group
-from mlops_dagster.ml.grid_search.units import GrowUnit, Segment, Sums
+from mlops_dagster.search.cache import Arrays, SearchCache
+from mlops_dagster.search.plan import Group
+from mlops_dagster.search.units import GrowUnit, Segment, Sums
 
 _SMALLEST_BLOCK = 32  # trees
 

@@ -16,19 +16,19 @@ import numpy as np
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._validation import _check_method_params, _score
 
-from mlops_dagster.ml.grid_search.cache import SearchCache
-from mlops_dagster.ml.grid_search.data import SearchData
-from mlops_dagster.ml.grid_search.engine import Progress
-from mlops_dagster.ml.grid_search.plan import Group
-from mlops_dagster.ml.grid_search.schedule import add, save_segment
-from mlops_dagster.ml.grid_search.scoring import (
+from mlops_dagster.search.cache import SearchCache
+from mlops_dagster.search.data import SearchData
+from mlops_dagster.search.engine import Progress
+from mlops_dagster.search.plan import Group
+from mlops_dagster.search.schedule import add, save_segment
+from mlops_dagster.search.scoring import (
     NeedsTheForest,
     asked_in_vain,
     sees_predictions_only,
     stand_in,
     with_sums,
 )
-from mlops_dagster.ml.grid_search.units import (
+from mlops_dagster.search.units import (
     Done,
     Failed,
     Grown,

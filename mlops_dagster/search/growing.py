@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 from sklearn.utils import get_tags
 
-from mlops_dagster.ml.grid_search.data import NotForTreesError, Rows
+from mlops_dagster.search.data import NotForTreesError, Rows
 
 FORESTS = (RandomForestRegressor, RandomForestClassifier, ExtraTreesRegressor, ExtraTreesClassifier)
 

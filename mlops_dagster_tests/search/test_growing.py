@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
-from mlops_dagster.ml.grid_search.growing import FORESTS
+from mlops_dagster.search import SharedGridSearchCV
+from mlops_dagster.search.growing import FORESTS
 
 
 @pytest.mark.parametrize("forest", FORESTS, ids=lambda forest: forest.__name__)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mlops_dagster.ml.grid_search.cache import Arrays, SearchCache, open_cache
-from mlops_dagster.ml.grid_search.canonical import ForestReader
-from mlops_dagster.ml.grid_search.data import NotForTreesError, SearchData
-from mlops_dagster.ml.grid_search.engine import Engine, LocalEngine
-from mlops_dagster.ml.grid_search.growing import FORESTS, tree_seeds
-from mlops_dagster.ml.grid_search.schedule import entry_key
-from mlops_dagster.ml.grid_search.units import Failed, Trees, TreesUnit
+from mlops_dagster.search.cache import Arrays, SearchCache, open_cache
+from mlops_dagster.search.canonical import ForestReader
+from mlops_dagster.search.data import NotForTreesError, SearchData
+from mlops_dagster.search.engine import Engine, LocalEngine
+from mlops_dagster.search.growing import FORESTS, tree_seeds
+from mlops_dagster.search.schedule import entry_key
+from mlops_dagster.search.units import Failed, Trees, TreesUnit
 
 _BLOCK = 32  # trees
 

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from mlops_dagster.ml.grid_search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV
 
 FOREST = RandomForestRegressor(random_state=0)
 

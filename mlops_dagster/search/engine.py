@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from joblib import effective_n_jobs
 from sklearn import config_context, get_config
 
-from mlops_dagster.ml.grid_search.data import SearchData
+from mlops_dagster.search.data import SearchData
 
 Receive = Callable[[int, Any], None]
 
