@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
 from pathlib import Path
-from types import ModuleType
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.spec import limited_yaml
 from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.reading import FILE, TYPE, read_declaration
-
-TRAVELLED = "mlops_dagster_project"
-"""The package, beside this one on a cluster, that holds the project whose steps run there."""
-
-
-def travelled() -> ModuleType | None:
-    """Return that package where there is one; its ``DEFS`` are the project's declarations."""
-    try:
-        return importlib.import_module(TRAVELLED)
-    except ModuleNotFoundError:
-        return None
+from mlops_dagster.spec.travelled import travelled
 
 
 def defs_folder(start: Path | None = None) -> Path:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Data, Declaration
-from mlops_dagster.spec.project import TRAVELLED, model_names, project_of, travelled
+from mlops_dagster.spec.project import model_names, project_of
 from mlops_dagster.spec.reading import FILE, read_declaration
+from mlops_dagster.spec.travelled import TRAVELLED
 from mlops_dagster.stack.file_finding import find_files
 from mlops_dagster.stack.secrets import is_secret_name, token_in
 from mlops_dagster.stack.table_sources import placed
@@ -68,9 +69,6 @@ def project_files(defs: Path) -> dict[str, bytes]:
     StaysError
         If a file holds a secret.
     """
-    if (there := travelled()) is not None:
-        below = Path(str(there.__file__)).parent
-        return _placed_in_wheel({file: file.relative_to(below) for file in _files(below, below)})
     models = [defs / name for name in model_names(defs)]
     if not models:
         return {}
@@ -81,7 +79,7 @@ def project_files(defs: Path) -> dict[str, bytes]:
     above = len(defs.relative_to(package.parent if package else root).parts) - 1
     # Not the project's own, which may say more than a cluster should know, as a package index with its password.
     dg = _PYPROJECT.format(package.name) if package else ""
-    return _placed_in_wheel({file: file.relative_to(root) for file in found}) | {
+    return {f"{TRAVELLED}/{file.relative_to(root).as_posix()}": _content(file) for file in sorted(found)} | {
         f"{TRAVELLED}/__init__.py": _INIT.format(defs=defs.relative_to(root).as_posix(), above=above).encode(),
         f"{TRAVELLED}/pyproject.toml": dg.encode(),
     }
@@ -147,10 +145,11 @@ def _check_data(
     if (URL.match(said) and not said.startswith("file:")) or said.startswith(_MOUNTED):
         return
     root, found = project_of(declaration.folder), _named(declaration, said)
-    if not found:
+    elsewhere = Path(said).expanduser().is_absolute() or URL.match(said)
+    if not found and not elsewhere:
         find_files(placed(declaration, said), deployment.limits)
     stays = next((one for one in found if _name(one, root) not in travelling), None)
-    if stays is not None or Path(said).expanduser().is_absolute() or URL.match(said):
+    if stays is not None or elsewhere:
         raise StaysError(
             f"data.files.path={said!r}: {stays or said} stays on this machine, and the step runs on Databricks. With a "
             f"model travel what lies beside its declaration, and files of its project, named by a relative path, "
@@ -212,15 +211,11 @@ def _name(file: Path, root: Path) -> str:
     return f"{TRAVELLED}/{file.relative_to(root).as_posix()}" if file.is_relative_to(root) else ""
 
 
-def _placed_in_wheel(files: dict[Path, Path]) -> dict[str, bytes]:
-    """Return the content of files by where they lie below site-packages."""
-    placed_there = {f"{TRAVELLED}/{place.as_posix()}": file.read_bytes() for file, place in files.items()}
-    for file, place in files.items():
-        content = placed_there[f"{TRAVELLED}/{place.as_posix()}"]
-        if len(content) <= _LOOKED_AT and (kind := token_in(content.decode(errors="ignore"))):
-            raise StaysError(
-                f"{file} holds {kind}, and secrets aren't sent to a cluster. Take it out: name a secret of the "
-                "workspace in databricks.secrets, and read its environment variable."
-            )
-    # Python reads it before anything else, so that a code location of the project's own is found, too.
-    return {**placed_there, f"{TRAVELLED}.pth": f"import {TRAVELLED}\n".encode()}
+def _content(file: Path) -> bytes:
+    content = file.read_bytes()
+    if len(content) <= _LOOKED_AT and (kind := token_in(content.decode(errors="ignore"))):
+        raise StaysError(
+            f"{file} holds {kind}, and secrets aren't sent to a cluster. Take it out: name a secret of the workspace "
+            "in databricks.secrets, and read its environment variable."
+        )
+    return content

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from mlops_dagster import __version__
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.spec.project import defs_folder
-from mlops_dagster.stack.databricks.project_files import project_files
+from mlops_dagster.spec.travelled import TRAVELLED, travelled
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment
@@ -65,7 +64,24 @@ def code_version(package: Path = PACKAGE, defs: Path | None = None) -> str:
     """
     if not package.is_dir():
         raise WheelError(f"{package} isn't a folder: install mlops_dagster with pip.")
-    return _version_of(package_files(package) | project_files(defs or defs_folder()))
+    return _version_of(package_files(package) | _of_project(defs))
+
+
+def _of_project(defs: Path | None) -> dict[str, bytes]:
+    """Return what travels with the package, or has travelled with it."""
+    if (there := travelled()) is not None:
+        site = Path(str(there.__file__)).parents[1]
+        files = (one for one in (site / TRAVELLED).rglob("*") if one.is_file() and "__pycache__" not in one.parts)
+        found = {one.relative_to(site).as_posix(): one.read_bytes() for one in files}
+    else:
+        try:
+            from mlops_dagster.spec.project import defs_folder
+            from mlops_dagster.stack.databricks.project_files import project_files
+        except ModuleNotFoundError:  # on a cluster without pydantic, which its versions are about to say
+            return {}
+        found = project_files(defs or defs_folder())
+    # Python reads it before anything else, so that a code location of the project's own is found, too.
+    return {**found, f"{TRAVELLED}.pth": f"import {TRAVELLED}\n".encode()} if found else {}
 
 
 def _version_of(files: Mapping[str, bytes]) -> str:
@@ -81,7 +97,7 @@ def build_wheel(folder: Path, package: Path = PACKAGE, defs: Path | None = None)
     What it holds is what :func:`code_version` names. It names no requirements: what the cluster is to install
     is said in one place, by :func:`requirements`.
     """
-    files = dict(sorted((package_files(package) | project_files(defs or defs_folder())).items()))
+    files = dict(sorted((package_files(package) | _of_project(defs)).items()))
     made = _version_of(files)
     info = f"{NAME}-{made}.dist-info"
     commands = "".join(f"{name} = {target}\n" for name, target in ENTRY_POINTS.items())
