@@ -66,7 +66,7 @@ databricks-standin: setup  ## Run a local stand-in for a Databricks workspace (o
 reference: setup  ## Write docs/reference.md anew from the code
 	@$(BIN)/python docs/make_reference.py
 
-airflow: setup  ## Start Airflow with the three pipelines as DAGs (it gets an environment of its own, Python 3.11 to 3.14)
+airflow: setup  ## Start Airflow with the pipelines as DAGs (it gets an environment of its own, Python 3.11 to 3.14)
 	@MLOPS_BIN="$$PWD/$(BIN)/mlops" $(MAKE) --no-print-directory -C airflow start
 
 airflow-test: setup  ## Run Airflow's checks and tests

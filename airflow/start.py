@@ -132,8 +132,8 @@ def ready(url: str, home: Path) -> bool:
     """Whether every component is well and the DAGs are there, which are read only after that."""
     if not healthy(url):
         return False
-    there = {dag["dag_id"] for dag in _ask(f"{url}/api/v2/dags?limit=100", token=token_of(url, home))["dags"]}
-    return {file.stem for file in (PROJECT / "dags").glob("*.py")} <= there
+    there = {dag["relative_fileloc"] for dag in _ask(f"{url}/api/v2/dags?limit=100", token=token_of(url, home))["dags"]}
+    return {file.name for file in (PROJECT / "dags").glob("*.py")} <= there
 
 
 def password_of(home: Path) -> str:
@@ -181,7 +181,13 @@ def main() -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             sys.exit(f"{url} can't be listened on ({error}). Stop what is there, or: make airflow AIRFLOW_PORT=8081")
-    prepare(home, port=port, command=os.environ.get("MLOPS_BIN") or "mlops")
+    command = os.environ.get("MLOPS_BIN") or "mlops"
+    project, manifest = os.environ.get("AIRFLOW__MLOPS__PROJECT") or str(PROJECT.parent), home / "manifest.json"
+    prepare(home, port=port, command=command, mlops={"project": project, "manifest": str(manifest)})
+    with manifest.open("wb") as file:
+        made = subprocess.run([command, "manifest"], cwd=project, stdout=file, check=False)  # noqa: S603 - our own
+    if made.returncode:
+        sys.exit(made.returncode)  # it has said why
     # Started in the background by a shell, it would ignore Ctrl-C, and so would Airflow.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

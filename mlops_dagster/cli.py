@@ -74,6 +74,7 @@ app.command()(models.predict)
 app.command()(check.check)
 app.command("new-project")(new_project.new_project)
 app.command()(one_step.step)
+app.command()(one_step.manifest)
 app.command()(report.report)
 
 

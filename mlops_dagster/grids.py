@@ -25,6 +25,7 @@ from mlops_dagster.pipelines import (
     resolve_forest,
     share_or_count,
 )
+from mlops_dagster.spec.parameters import by_step
 
 MAX_CANDIDATES = 100_000
 RANGE_KEYS = ("start", "stop", "step")
@@ -140,15 +141,9 @@ def check_run(pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, dict
     >>> check_run(SEARCH_MODEL, {"recipe": "article", "folds": 2})["grid_search_results"]
     {'folds': 2}
     """
-    known = dict.fromkeys(parameter.name for step in pipeline.steps for parameter in step.parameters)
-    for name, value in given.items():
-        if name not in known:
-            raise refuse(name, value, f"{pipeline.name} has no such parameter; there are {', '.join(known)}.")
+    taken = by_step(pipeline, given)
     recipe = RECIPE.check(given.get(RECIPE.name) or RECIPES[0])
-    return {
-        step.name: check_step(step, {one.name: given.get(one.name) for one in step.parameters}, recipe)
-        for step in pipeline.steps
-    }
+    return {step.name: check_step(step, taken[step.name], recipe) for step in pipeline.steps}
 
 
 def resolve_search(recipe: str, given: Mapping[str, object]) -> Search:

@@ -1,27 +1,18 @@
 """The pipelines as data, for programs that can't import this package: a manifest, its parameters in JSON Schema.
 
-    python -m mlops_dagster.manifest
-
-prints it. What no schema can say, `mlops step --pipeline` says before a run's first step works.
+`mlops manifest` prints it. What no schema can say, `mlops step --pipeline` says before a run's first step works.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mlops_dagster import pipelines as prices
 from mlops_dagster.grids import RANGE_KEYS
-from mlops_dagster.pipelines import (
-    BUNDLED_SYMBOLS,
-    FOREST,
-    PIPELINES,
-    STEPS,
-    SYMBOL,
-    defaults_of,
-    explain,
-)
-from mlops_dagster.spec.parameters import Kind, Parameter
+from mlops_dagster.spec.model import Declaration, Partitions
+from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step, explain
+from mlops_dagster.spec.steps import TRAINED_MODEL, pipelines_of, steps_of
 
 TYPES: Mapping[Kind, str] = {
     "integer": "integer",
@@ -32,10 +23,17 @@ TYPES: Mapping[Kind, str] = {
 }
 
 
-def manifest() -> dict[str, Any]:
+def manifest(models: Iterable[Declaration] = ()) -> dict[str, Any]:
     """Return what there is to run: pipelines with their steps in order, and what each step may be given.
 
     A parameter that isn't given is left out, or null; its ``default`` is there if it is the same in every recipe.
+
+    Parameters
+    ----------
+    models : iterable of Declaration
+        Whose pipelines it has besides those of daily prices. Their steps are called as Dagster's assets are,
+        ``churn/trained_model``. A pipeline's ``partition`` is null if there are none; otherwise a run is told which,
+        by a parameter of the name that its ``title`` says.
 
     Examples
     --------
@@ -43,40 +41,70 @@ def manifest() -> dict[str, Any]:
     ['prices', 'training_set', 'grid_search_results']
     """
     symbol = {
+        "title": "symbol",
         "type": "string",
-        "pattern": f"^{SYMBOL.pattern}$",
-        "description": f"Which symbol, for example {' or '.join(BUNDLED_SYMBOLS)}. One per run.",
-        "examples": list(BUNDLED_SYMBOLS),
+        "pattern": f"^{prices.SYMBOL.pattern}$",
+        "description": f"Which symbol, for example {' or '.join(prices.BUNDLED_SYMBOLS)}. One per run.",
+        "examples": list(prices.BUNDLED_SYMBOLS),
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "symbol": symbol,
-        "pipelines": {
-            one.name: {"description": one.description, "steps": [step.name for step in one.steps]} for one in PIPELINES
-        },
-        "steps": {
-            step.name: {
-                "description": step.description,
-                "parameters": _object({one.name: _parameter(one) for one in step.parameters}),
-            }
-            for step in STEPS.values()
-        },
+    pipelines = {one.name: _pipeline(one, symbol) for one in prices.PIPELINES}
+    by_recipe = {name: list(prices.defaults_of(name).values()) for name in prices.PARAMETERS}
+    defaults = {
+        name: values[0] for name, values in by_recipe.items() if values and values.count(values[0]) == len(values)
     }
+    steps = {
+        step.name: _step(step, step.parameters, prices.FOREST, lambda one: prices.explain(one.name), defaults)
+        for step in prices.STEPS.values()
+    }
+    for model in models:
+        of, partition = f"{model.name}/", _partition(model.partitions)
+        pipelines |= {one.name: _pipeline(one, partition, of) for one in pipelines_of(model)}
+        steps |= {f"{of}{name}": _step_of(model, step) for name, step in steps_of(model).items()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "pipelines": pipelines, "steps": steps}
+
+
+def _pipeline(pipeline: Pipeline, partition: dict[str, Any] | None, of: str = "") -> dict[str, Any]:
+    steps = [f"{of}{step.name}" for step in pipeline.steps]
+    return {"description": pipeline.description, "partition": partition, "steps": steps}
+
+
+def _partition(partitions: Partitions | None) -> dict[str, Any] | None:
+    if partitions is None:
+        return None
+    rule = {"enum": partitions.keys} if partitions.keys else {"minLength": 1}
+    said = f"Which {partitions.name}. One per run."
+    return {"title": "partition", "type": "string", **rule, "description": said, "examples": partitions.keys or []}
+
+
+def _step_of(model: Declaration, step: Step) -> dict[str, Any]:
+    from mlops_dagster.modeling.estimators import narrowed_parameters
+
+    def explained(one: Parameter) -> str:
+        return explain(one, str(step.defaults[one.name]) if one.name in step.defaults else None)
+
+    narrowed = narrowed_parameters(model)
+    parameters = narrowed if step.name == TRAINED_MODEL else step.parameters
+    return _step(step, parameters, narrowed, explained, step.defaults)
+
+
+def _step(
+    step: Step,
+    parameters: Iterable[Parameter],
+    of_grid: Iterable[Parameter],
+    explained: Callable[[Parameter], str],
+    defaults: Mapping[str, Any],
+) -> dict[str, Any]:
+    def said(one: Parameter) -> dict[str, Any]:
+        value = _object({each.name: _values(each) for each in of_grid}) if one.kind == "grid" else _value(one)
+        default = {"default": defaults[one.name]} if one.name in defaults else {}
+        return {**value, "description": explained(one), **default}
+
+    return {"description": step.description, "parameters": _object({one.name: said(one) for one in parameters})}
 
 
 def _object(properties: Mapping[str, Any], required: Iterable[str] = ()) -> dict[str, Any]:
     named = {"required": list(required)} if required else {}
     return {"type": "object", "properties": dict(properties), **named, "additionalProperties": False}
-
-
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    of_grid = _object({one.name: _values(one) for one in FOREST})
-    said = of_grid if parameter.kind == "grid" else _value(parameter)
-    said["description"] = explain(parameter.name)
-    defaults = list(defaults_of(parameter.name).values())
-    if defaults and defaults.count(defaults[0]) == len(defaults):
-        said["default"] = defaults[0]
-    return said
 
 
 def _value(parameter: Parameter) -> dict[str, Any]:
@@ -85,12 +113,16 @@ def _value(parameter: Parameter) -> dict[str, Any]:
     if parameter.choices is not None:
         said["enum"] = list(parameter.choices)
     if parameter.minimum is not None:
-        said["minimum"] = parameter.minimum
+        said["exclusiveMinimum" if parameter.above else "minimum"] = _bound(parameter.minimum)
     if parameter.maximum is not None:
-        said["maximum"] = parameter.maximum
+        said["exclusiveMaximum" if parameter.below else "maximum"] = _bound(parameter.maximum)
     if parameter.whole_above is not None:
-        said["anyOf"] = [{"maximum": parameter.whole_above}, {"multipleOf": 1}]
+        said["anyOf"] = [{"maximum": _bound(parameter.whole_above)}, {"multipleOf": 1}]
     return said
+
+
+def _bound(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def _values(parameter: Parameter) -> dict[str, Any]:
@@ -103,7 +135,3 @@ def _values(parameter: Parameter) -> dict[str, Any]:
     a_range = _object({**ends, "step": {"type": value["type"], "exclusiveMinimum": 0}}, required=RANGE_KEYS)
     # Each keyword is of lists or of objects, so both can stand side by side; anyOf would hide which value is wrong.
     return {**a_list, **a_range, "type": ["array", "object"]}
-
-
-if __name__ == "__main__":
-    print(json.dumps(manifest(), indent=2))

@@ -133,6 +133,18 @@ def test_a_run_makes_every_table_and_its_checks(declared, home):
         assert predicted.success, failure(predicted)
         (event,) = predicted.asset_materializations_for_node("churn__predictions")
         assert event.metadata["rows_appended"].value == 30
+        (event,) = predicted.asset_materializations_for_node("churn__prediction_quality")
+        assert "| Are the predictions up to date? yes |" in event.metadata["state"].value
+        asked = {one.check_name: one.passed for one in predicted.get_asset_check_evaluations()}
+        assert asked == dict.fromkeys(
+            (
+                "data_keep_the_contract",
+                "predictions_are_current",
+                "features_have_not_drifted",
+                "predictions_beat_baseline",
+            ),
+            True,
+        )
 
         refused = run(declared, "churn_build_model_pipeline", {"trained_model": {"max_depth": 0}}, instance=instance)
         step, said = failure(refused)

@@ -75,6 +75,20 @@ def test_predictions_grow_and_meet_their_truth(mlops, project):
     again = mlops("predict", "demand", "--partition", "shop_00", "--json")
     assert json.loads(again.stdout)["symbols"]["shop_00"]["predictions"]["rows_appended"] == 0
 
+    in_brief = " ".join(mlops("report").stdout.replace("│", " ").split())
+    assert "version 1 since" in in_brief
+    assert "Are the predictions up to date?" not in in_brief
+    named = " ".join(mlops("report", "shop_00").stdout.replace("│", " ").split())
+    assert "version 1 became champion: root_mean_squared_error 16.75, baseline 19.85" in named
+    assert "Are the predictions up to date? yes" in named
+    (reported,) = json.loads(mlops("report", "demand", "--json").stdout)["predictions"]
+    assert (reported["symbol"], reported["rows"], reported["quality"]) == ("shop_00", 14, {"rows_scored": 0.0})
+    mlops("report", "--html", "state.html")
+    assert "<span>demand of shop_00</span>" in (project / "state.html").read_text()
+    nothing = mlops("report", "demend")
+    assert nothing.returncode == 2
+    assert "model='demend' (str): nothing is kept of it; there are" in " ".join(nothing.stderr.split())
+
 
 def test_help_and_refusals_are_the_models_own(mlops, project):
     said = mlops("build-model", "house_value", "--help").stdout

@@ -6,9 +6,11 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.modeling.quality import NoIdentity
+from mlops_dagster.spec.steps import pipelines_of, steps_of
 from mlops_dagster.steps.champion import NoChampion
+from mlops_dagster.steps.declared.findings import questions_of
 from mlops_dagster.steps.declared.predict import prediction_quality, predictions
+from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster_tests.modeling.conftest import demand, lagged  # noqa: F401 a fixture
 from mlops_dagster_tests.test_declared_promotion import TEST, Models, table  # noqa: F401 a fixture
 
@@ -33,6 +35,10 @@ class Predicting(Models):
 
     def predict(self, **given):
         return predictions(self.declaration, "all", given, store=self.store, tracker=self.tracker, origin=TEST)
+
+    def answer(self, question):
+        tables = Inputs("all", self.store, known=steps_of(self.declaration))
+        return questions_of(self.declaration)[question](tables, self.tracker.registry)
 
     def quality(self):
         return prediction_quality(self.declaration, "all", {}, store=self.store)
@@ -60,6 +66,7 @@ def test_predictions_are_made_once_and_scored_when_the_truth_comes(models, table
     assert made["probability_benign"].add(made["probability_malignant"]).to_numpy() == pytest.approx(1)
     again = models.predict()
     assert again.table.version == version.version
+    assert models.answer("Are the predictions up to date?").good
     assert again.facts["summary"] == "0 predictions made, 69 were there already."
 
     waiting = models.quality()
@@ -68,6 +75,7 @@ def test_predictions_are_made_once_and_scored_when_the_truth_comes(models, table
     # A row whose input has changed is predicted anew, and the newest counts; truth comes for all but nine.
     models.table.loc[568, models.table.columns[0]] += 1.0
     models.prepare()
+    assert models.answer("Are the predictions up to date?").numbers["rows_waiting"] == 1
     assert models.predict().facts["rows_appended"] == 1
     truth = np.where(models.tracker.registry.get("all", "1") and np.arange(500, 560) % 7 == 0, "malignant", "benign")
     models.table.loc[500:559, "outcome"] = truth
@@ -92,8 +100,8 @@ def test_what_cant_be_predicted_or_scored_is_said(models):
     models.declare(key=[])
     assert models.predict().facts["rows_appended"] == 69
     assert models.predict().facts["rows_appended"] == 0
-    with pytest.raises(NoIdentity, match="give key, the columns that identify a row"):
-        models.quality()
+    pipeline = next(one for one in pipelines_of(models.declaration) if one.name == "cancer_predict_pipeline")
+    assert [step.name for step in pipeline.steps] == ["data", "predictions"]  # which row's the truth is nobody knows
     models.declare(metrics=["roc_auc"], predictions={"output": ["class"]})
     models.table["outcome"] = models.table["outcome"].fillna("benign")
     models.prepare()

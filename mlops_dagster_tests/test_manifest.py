@@ -10,8 +10,13 @@ from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.grids import check_step
 from mlops_dagster.manifest import manifest
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import steps_of
+from mlops_dagster.steps.declared.checking import resolve
 
-COPY = Path(__file__).parents[1] / "airflow" / "include" / "manifest.json"
+ROOT = Path(__file__).parents[1]
+COPY = ROOT / "airflow" / "include" / "manifest.json"
+DECLARED = ("breast_cancer", "house_value", "demand")
 PLAIN = (
     True,
     False,
@@ -54,16 +59,11 @@ def test_airflow_has_a_copy():
     assert json.loads(COPY.read_text()) == manifest(), "renew it: make -C airflow manifest"
 
 
-@pytest.mark.parametrize("name", pipelines.STEPS)
-def test_a_schema_refuses_what_the_check_refuses(name):
-    step, schema = pipelines.STEPS[name], manifest()["steps"][name]["parameters"]
+def _agree(schema, check, given):
     Draft202012Validator.check_schema(schema)
-    given = [{one.name: value} for one in step.parameters for value in PLAIN]
-    if step.parameters is pipelines.SEARCH:
-        given += [{"grid": {one.name: value}} for one in (*pipelines.FOREST, pipelines.HORIZON) for value in VALUES]
     for parameters in ({}, {"max_deph": 80}, *given):
         try:
-            check_step(step, parameters)
+            check(parameters)
             refused = ""
         except ParameterError as error:
             refused = str(error)
@@ -71,11 +71,32 @@ def test_a_schema_refuses_what_the_check_refuses(name):
         assert Draft202012Validator(schema).is_valid(parameters) == (not refused or beyond), (parameters, refused)
 
 
+@pytest.mark.parametrize("name", pipelines.STEPS)
+def test_a_schema_refuses_what_the_check_refuses(name):
+    step = pipelines.STEPS[name]
+    given = [{one.name: value} for one in step.parameters for value in PLAIN]
+    if step.parameters is pipelines.SEARCH:
+        given += [{"grid": {one.name: value}} for one in (*pipelines.FOREST, pipelines.HORIZON) for value in VALUES]
+    _agree(manifest()["steps"][name]["parameters"], lambda parameters: check_step(step, parameters), given)
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_so_do_those_of_a_declared_model(name):
+    model = find_model(name, ROOT / "examples" / "defs")
+    made = manifest([model])["steps"]
+    for step in steps_of(model).values():
+        given = [{one.name: value} for one in step.parameters for value in PLAIN]
+        if any(one.kind == "grid" for one in step.parameters):
+            given += [{"grid": {one: value}} for one in (*model.parameters, "folds") for value in VALUES]
+        schema = made[f"{name}/{step.name}"]["parameters"]
+        _agree(schema, lambda parameters, of=step.name: resolve(model, of, parameters), given)
+
+
 @pytest.mark.parametrize(
     "symbol", ["GSPC", "^GSPC", "BRK-B", "0700.HK", "A" * 33, "a..b", "../x", ".a", "", "é", "a b", 7]
 )
 def test_so_does_that_of_a_symbol(symbol):
-    valid = Draft202012Validator(manifest()["symbol"]).is_valid(symbol)
+    valid = Draft202012Validator(manifest()["pipelines"]["forecast_pipeline"]["partition"]).is_valid(symbol)
     try:
         assert valid == (pipelines.check_symbol(symbol) == symbol)
     except ParameterError:

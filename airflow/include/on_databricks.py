@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from airflow.providers.databricks.operators.databricks import (
@@ -14,11 +13,11 @@ from airflow.providers.databricks.operators.databricks import (
 )
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from include.orders import SECTION, MlflowLink, failure, hand_on, orders, refuse
+from include.orders import MlflowLink, failure, hand_on, orders
+from include.parameters import SECTION, given_in, read_file, refuse, task_of
 
-BUNDLE = Path(__file__).with_name("databricks.yml")
 _WHEEL = "./dist/*.whl"
 
 
@@ -60,7 +59,7 @@ class DatabricksStep(DatabricksSubmitRunOperator):
         attempt = f"{ti.dag_id} {ti.run_id} {ti.task_id} {ti.try_number}"
         return {
             **submit_body(self.pipeline, self.step, origin, command),
-            "run_name": f"{self.step} {context['params']['symbol']} {ti.run_id}",
+            "run_name": f"{task_of(self.step)} {given_in(self.pipeline, context['params'])[0]} {ti.run_id}",
             # An answer that got lost is asked for again: one run all the same.
             "idempotency_token": hashlib.sha256(attempt.encode()).hexdigest(),
         }
@@ -131,10 +130,14 @@ def submit_body(pipeline: str, step: str, origin: str, command: list[str]) -> di
     Raises
     ------
     AirflowFailException
-        If the bundle isn't there, isn't one, or no wheel was named.
+        If the bundle isn't there, isn't one or has no such job, or no wheel was named.
     """
     bundle = _bundle()
-    job = bundle["resources"]["jobs"][pipeline]
+    jobs = bundle["resources"]["jobs"]
+    if pipeline not in jobs:
+        cure = "declared models run on this machine only, [mlops] run_on = local, or on Databricks with Dagster."
+        raise AirflowFailException(f"{pipeline} is no job of the bundle (it has {', '.join(jobs)}): {cure}")
+    job = jobs[pipeline]
     (task,) = job["tasks"]
     values = {f"${{var.{name}}}": variable["default"] for name, variable in bundle["variables"].items()}
     settings = [
@@ -145,7 +148,7 @@ def submit_body(pipeline: str, step: str, origin: str, command: list[str]) -> di
     ]
     sent = {
         **{name: value for name, value in task.items() if name != "job_cluster_key"},
-        "task_key": step,
+        "task_key": task_of(step),
         "python_wheel_task": {**task["python_wheel_task"], "parameters": [*settings, origin, *command]},
         "timeout_seconds": job["timeout_seconds"],
     }
@@ -166,17 +169,11 @@ def submit_body(pipeline: str, step: str, origin: str, command: list[str]) -> di
 def _bundle() -> dict[str, Any]:
     import yaml
 
-    file = Path(conf.get(SECTION, "databricks_bundle", fallback=str(BUNDLE)))
-    try:
-        read = yaml.safe_load(file.read_text())
-        read["resources"]["jobs"], read["variables"]["environment"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        cure = (
-            f"no bundle can be read there ({type(error).__name__}: {error}). "
-            f"Write one: mlops databricks-bundle --deployment NAME --output {file}"
-        )
-        raise refuse("databricks_bundle", str(file), cure) from None
-    return read
+    command = "mlops databricks-bundle --deployment NAME --output"
+    bundle: dict[str, Any] = read_file(
+        "databricks_bundle", "databricks.yml", yaml.safe_load, ("resources", "variables"), command
+    )
+    return bundle
 
 
 def _wheel() -> str:

@@ -10,12 +10,14 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowException
 
-from include.orders import SECTION, MlflowLink, failure, hand_on, orders, refuse
+from include.orders import MlflowLink, failure, hand_on, orders
+from include.parameters import SECTION, refuse
 
 
 class LocalStep(BaseOperator):
@@ -57,6 +59,7 @@ class LocalStep(BaseOperator):
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
+                cwd=_project(),
                 env=_environment(os.environ),
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
@@ -94,6 +97,14 @@ def _program() -> str:
         cure = "there is no such command; give the path of `mlops` in the environment of mlops_dagster."
         raise refuse("command", given, cure)
     return found
+
+
+def _project() -> str | None:
+    """Return where a step runs, as if somebody had typed the command there: the folder with the models of `defs`."""
+    folder: str | None = conf.get(SECTION, "project", fallback="") or None
+    if folder and not Path(folder).is_dir():
+        raise refuse("project", folder, "there is no such folder; give the one that has the models' `defs`.")
+    return folder
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,6 @@ from airflow.sdk.execution_time.xcom import XCom
 
 from include.parameters import given_in
 
-SECTION = "mlops"
 _REFUSED = 2  # of `mlops`: what was given was refused; trying again wouldn't help
 SHOWN = ("data_version", "model_digest", "metrics", "best_parameters", "mlflow_url")
 
@@ -22,7 +21,6 @@ def orders(pipeline: str, step: str, context: Any) -> tuple[str, list[str]]:
 
     Each step is told what the whole run was given, so that the first refuses what is wrong with any.
     """
-    params = context["params"]
     run_id = context["dag_run"].run_id
     ti = context["ti"]
     # A task that is cleared begins anew: its attempts before were no failures, and `max_tries` has grown by them.
@@ -30,8 +28,8 @@ def orders(pipeline: str, step: str, context: Any) -> tuple[str, list[str]]:
     origin = {"orchestrator": "airflow", "run_id": run_id, "attempt": max(1, attempt)}
     if base := conf.get("api", "base_url", fallback=""):
         origin["url"] = f"{base.rstrip('/')}/dags/{context['dag_run'].dag_id}/runs/{quote(run_id, safe='')}"
-    given = json.dumps(given_in(params))
-    command = ["step", step, f"--pipeline={pipeline}", f"--symbol={params['symbol']}", f"--given={given}"]
+    partition, given = given_in(pipeline, context["params"])
+    command = ["step", step, f"--pipeline={pipeline}", f"--partition={partition}", f"--given={json.dumps(given)}"]
     if made := made_by_run(context):
         command.append(f"--inputs={json.dumps(made)}")
     return f"--origin={json.dumps(origin)}", [*command, "--json"]
@@ -42,11 +40,6 @@ def made_by_run(context: Any) -> dict[str, Any]:
     earlier = sorted(context["task"].get_flat_relative_ids(upstream=True))
     reports = context["ti"].xcom_pull(task_ids=earlier) if earlier else []
     return {table: version for report in reports for table, version in (report or {}).get("outputs", {}).items()}
-
-
-def refuse(option: str, value: str, cure: str) -> AirflowFailException:
-    """Say what is wrong with an option of Airflow's configuration, in the form of `mlops`: name, value, cure."""
-    return AirflowFailException(f"[{SECTION}] {option}={value!r}: {cure}")
 
 
 def failure(step: str, said: dict[str, Any], more: str = "") -> AirflowException:

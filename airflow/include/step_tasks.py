@@ -5,17 +5,24 @@ Airflow's configuration says where, in a section of its own: `[mlops] run_on` is
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, chain, conf
 
 from include.on_this_machine import LocalStep
-from include.orders import SECTION, refuse
-from include.parameters import PIPELINES, SEARCHES, STEPS, params_of
+from include.parameters import PIPELINES, SEARCHES, SECTION, STEPS, example_of, params_of, refuse, task_of
 
 RUN_ON = ("local", "databricks")
 DEFAULTS: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=30)}
+DOC = """{description}
+
+Each task is one step; its XCom shows the versions, digests and metrics of what it made. Trigger it in the browser
+(**Trigger**), in a shell or over the REST API; a parameter that is left out is as the form says:
+
+    airflow dags trigger {dag_id} --conf '{example}'
+"""
 
 
 def dag_of(pipeline: str, **options: Any) -> DAG:
@@ -26,11 +33,15 @@ def dag_of(pipeline: str, **options: Any) -> DAG:
     pipeline : str
         Which of the manifest's pipelines.
     **options
-        Of `airflow.sdk.DAG`, for example ``doc_md``, ``schedule``, or a ``dag_id`` of its own.
+        Of `airflow.sdk.DAG`, for example ``schedule``, or a ``dag_id`` of its own.
     """
+    said, dag_id = PIPELINES[pipeline], options.get("dag_id", pipeline)
+    model = said["steps"][0].rpartition("/")[0]
     how: dict[str, Any] = {
         "dag_id": pipeline,
-        "description": PIPELINES[pipeline]["description"],
+        "description": said["description"],
+        "doc_md": DOC.format(description=said["description"], dag_id=dag_id, example=json.dumps(example_of(pipeline))),
+        "tags": ["mlops", *filter(None, [model])],
         "schedule": None,
         "params": params_of(pipeline),
         "default_args": DEFAULTS,
@@ -39,11 +50,11 @@ def dag_of(pipeline: str, **options: Any) -> DAG:
         "is_paused_upon_creation": False,
     }
     with DAG(**(how | options)) as dag:
-        chain(*(task_of(pipeline, step) for step in PIPELINES[pipeline]["steps"]))
+        chain(*(make_task(pipeline, step) for step in said["steps"]))
     return dag
 
 
-def task_of(pipeline: str, step: str) -> BaseOperator:
+def make_task(pipeline: str, step: str) -> BaseOperator:
     """Return the task of a step, in the DAG that is being made.
 
     Raises
@@ -57,12 +68,12 @@ def task_of(pipeline: str, step: str) -> BaseOperator:
     how: dict[str, Any] = {
         "pipeline": pipeline,
         "step": step,
-        "task_id": step,
+        "task_id": task_of(step),
         "doc": STEPS[step]["description"],
-        "execution_timeout": timedelta(hours=6 if step in SEARCHES else 1),
+        "execution_timeout": timedelta(hours=6 if task_of(step) in SEARCHES else 1),
     }
     if where == "databricks":
         from include.on_databricks import DatabricksStep
 
-        return DatabricksStep(deferrable=step in SEARCHES, **how)
+        return DatabricksStep(deferrable=task_of(step) in SEARCHES, **how)
     return LocalStep(**how)

@@ -1,4 +1,4 @@
-"""One Airflow for all tests, what it talks to, and prices small enough to be quick.
+"""One Airflow for all tests, what it talks to, prices small enough to be quick, and a project that declares a model.
 
 `MLOPS_BIN` names the command `mlops` of the environment that runs the steps; nothing of it is imported here.
 """
@@ -25,6 +25,7 @@ HOME = Path(tempfile.mkdtemp(prefix="airflow-tests-"))
 MLOPS = os.environ.get("MLOPS_BIN") or str(ROOT.parent / ".venv" / "bin" / "mlops")
 PYTHON = str(Path(MLOPS).with_name("python"))
 VOLUME = "/Volumes/main/mlops/mlops"
+PROJECT, MANIFEST = HOME / "project", HOME / "manifest.json"
 
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MLOPS_", "DATABRICKS_"))]:
     del os.environ[name]
@@ -32,9 +33,14 @@ for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MLOPS_"
 os.environ.update(
     AIRFLOW_HOME=str(HOME / "in-process"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__MLOPS__PROJECT=str(PROJECT),
+    AIRFLOW__MLOPS__MANIFEST=str(MANIFEST),
     MLOPS_PRICES__SOURCE="files",
     MLOPS_PRICES__PATH=str(HOME / "inbox" / "{symbol}.csv"),
 )
+shutil.copytree(ROOT.parent / "examples" / "defs" / "breast_cancer", PROJECT / "defs" / "churn")
+with MANIFEST.open("wb") as manifest:
+    subprocess.run([MLOPS, "manifest"], cwd=PROJECT, stdout=manifest, check=True)
 
 DEPLOYMENT = """
 compute: databricks_pipes
@@ -107,7 +113,7 @@ def mlops():
     def run(*arguments, home=HOME / "shell", **more):
         environment = {**os.environ, "MLOPS_HOME": str(home), **more}
         done = subprocess.run(
-            [MLOPS, *arguments], capture_output=True, text=True, cwd=HOME, env=environment, check=False
+            [MLOPS, *arguments], capture_output=True, text=True, cwd=PROJECT, env=environment, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -182,12 +188,13 @@ def airflow(standin, mlflow, mlops, dagster_port):
     os.environ["AIRFLOW_CONN_DATABRICKS_DEFAULT"] = json.dumps(where)
     url, log = f"http://127.0.0.1:{port}", home / "standalone.log"
     with start.standalone(home, log) as processes:
+        from include.parameters import PIPELINES
 
         def there():
             assert all(process.poll() is None for process in processes), log.read_text()[-5000:]
             if not start.healthy(url):
                 return False
             made = Airflow(url, start.token_of(url, home), home)
-            return made if len(made.call("/dags")[1]["dags"]) == 6 else False
+            return made if made.call("/dags")[1]["total_entries"] == len(PIPELINES) + 3 else False
 
         yield eventually(there, pause=1)

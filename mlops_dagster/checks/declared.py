@@ -10,13 +10,12 @@ from mlops_dagster.checks.build_model import as_registered
 from mlops_dagster.checks.each_partition import check_of_each_partition
 from mlops_dagster.checks.search import search_checks
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import function_of
-from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.steps import Inputs
+from mlops_dagster.steps.declared.findings import beats_baseline, questions_of
 from mlops_dagster.steps.findings import Finding
 
-_FEWEST = 20  # predictions; of fewer a metric says more of chance than of the model
+_OF_PREDICTIONS = {"predictions_are_current", "features_have_not_drifted"}  # the others are about their quality
 
 
 def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
@@ -51,7 +50,7 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
     def model_beats_baseline(tables: Inputs, registry: Registry) -> Finding:
         """The model is better than its baseline on rows that it has never seen."""
         _, table = tables.read(names.TRAINED_MODEL)
-        return _beats_baseline(declaration, json.loads(table.metadata["metrics"]))
+        return beats_baseline(declaration, json.loads(table.metadata["metrics"]))
 
     @check_of_each_partition(assets[names.CHAMPION_MODEL], severity=dg.AssetCheckSeverity.ERROR, model=model)
     def champion_is_what_was_registered(tables: Inputs, registry: Registry) -> Finding:
@@ -61,32 +60,7 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
     checks = [data_keep_the_contract, training_set_leaks_nothing, model_beats_baseline, champion_is_what_was_registered]
     if search := assets.get(names.GRID_SEARCH_RESULTS):
         checks += search_checks(search, model)
-    if quality := assets.get(names.PREDICTION_QUALITY):
-
-        @check_of_each_partition(quality, model=model)
-        def predictions_beat_baseline(tables: Inputs, registry: Registry) -> Finding:
-            """Predictions whose truth has come are better than the baseline was on the test rows."""
-            _, scored = tables.read(names.PREDICTION_QUALITY)
-            _, trained = tables.read(names.TRAINED_MODEL)
-            measured = json.loads(scored.metadata["metrics"])
-            if measured["rows_scored"] < _FEWEST:
-                return Finding(None, f"the truth of {scored.rows} predictions has come; {_FEWEST} are needed.")
-            return _beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured)
-
-        checks.append(predictions_beat_baseline)
+    for ask in questions_of(declaration).values():
+        step = names.PREDICTIONS if ask.__name__ in _OF_PREDICTIONS else names.PREDICTION_QUALITY
+        checks.append(check_of_each_partition(assets[step], model=model)(ask))
     return checks
-
-
-def _beats_baseline(declaration: Declaration, measured: Mapping[str, float]) -> Finding:
-    from mlops_dagster.modeling.metrics import metric_of
-
-    said = declaration.gate.metric or declaration.metrics[0]
-    metric = metric_of(said, declaration, function_of(declaration, said))
-    ours, theirs = measured[metric.name], measured[f"{metric.name}_baseline"]
-    better = metric.better(ours, theirs)
-    return Finding(
-        better,
-        f"{metric.name} is {ours:.5g}, that of the baseline ({declaration.baseline.kind}) {theirs:.5g}; the "
-        f"{'larger' if metric.greater_is_better else 'smaller'} the better.",
-        {metric.name: ours, f"{metric.name}_baseline": theirs},
-    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
@@ -23,6 +24,7 @@ from mlops_dagster.modeling.outputs import Array
 from mlops_dagster.modeling.outputs import Model as Model
 from mlops_dagster.modeling.outputs import Outputs as Outputs
 from mlops_dagster.modeling.outputs import outputs_of as outputs_of
+from mlops_dagster.modeling.targets import Label
 from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.spec.functions import UserCodeError, calling
 from mlops_dagster.spec.model import Declaration
@@ -79,6 +81,7 @@ class Metric:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UndefinedMetricWarning)
+                warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
                 measured = self.function(truth, outputs)
         except (ValueError, AttributeError, UserCodeError) as error:  # AttributeError: there are no probabilities
             if rows is not None:
@@ -128,20 +131,44 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
 
     def score(truth: Array, outputs: Outputs) -> float:
         asked = _asked(truth, outputs)
-        if (
-            name in _OF_ALL_LABELS
-            and outputs.probabilities is not None
-            and len(np.unique(asked[2])) < len(outputs.labels)
-        ):
-            # scikit-learn's scorers don't say which classes there are, if these rows have none of one.
-            every = asked[0].classes_
-            value = scorer._sign * scorer._score_func(asked[2], asked[0].predict_proba(asked[1]), labels=every)
+        if outputs.probabilities is not None and (name in _OF_ALL_LABELS or len(outputs.labels) > 2):
+            scored = over_all_classes(name, asked[0].classes_)(*asked)
         else:
-            value = scorer(*asked)
-        return -float(value) if lower else float(value)
+            scored = scorer(*asked)
+        return -float(scored) if lower else float(scored)
 
     perfect = None if name == "positive_likelihood_ratio" else 0.0 if lower else 1.0
     return Metric(name.removeprefix("neg_"), name, not lower, perfect, score)
+
+
+def over_all_classes(name: str, classes: Sequence[Label]) -> Callable[..., float]:
+    """Return one of scikit-learn's scorers; one of probabilities is told all classes.
+
+    scikit-learn's own take the classes from the rows, and fail if these, or the model, have none of one.
+    """
+    scorer = get_scorer(name)
+    asks = scorer._response_method
+    of_probabilities = "predict_proba" in ([asks] if isinstance(asks, str) else asks)
+    if not (of_probabilities and "labels" in inspect.signature(scorer._score_func).parameters):
+        return scorer  # type: ignore[no-any-return]
+    return _OverAllClasses(scorer, tuple(classes))
+
+
+@dataclass(frozen=True)
+class _OverAllClasses:
+    scorer: Any
+    classes: tuple[Label, ...]
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        classes = np.unique(np.asarray(self.classes))
+        probabilities = np.asarray(estimator.predict_proba(X))
+        known = np.asarray(estimator.classes_)
+        if len(known) < len(classes):
+            # What the model has never seen it never expects.
+            some, probabilities = probabilities, np.zeros((len(probabilities), len(classes)))
+            probabilities[:, np.searchsorted(classes, known)] = some
+        arguments = {**self.scorer._kwargs, "labels": classes}
+        return float(self.scorer._sign * self.scorer._score_func(y, probabilities, **arguments))
 
 
 def _own(name: str, function: Callable[..., Any], truth: Array, outputs: Outputs) -> float:

@@ -114,7 +114,7 @@ class _Proposing(Roles):
         if values.isna().any():
             rule["nullable"] = True
         known = values.dropna()
-        if name in self.key or name in (self.time, self.wishes.partition):
+        if self.key == [name] or name in (self.time, self.wishes.partition):
             return rule
         few = known.nunique()
         is_class = name == self.wishes.target and bool(self.classes)
@@ -163,7 +163,9 @@ class _Proposing(Roles):
         gaps = [name for name in self.features if self.frame[name].isna().any()]
         if self.wishes.horizon is not None:
             self.categories = []
-        leaf = {"default": 1, "minimum": 1, "maximum": 1000, "description": "Rows that a leaf has at least."}
+        # Of leaves of one row a forest is too sure, which log loss, the first metric of several classes, punishes most.
+        rows = 5 if len(self.classes) > 2 else 1
+        leaf = {"default": rows, "minimum": 1, "maximum": 1000, "description": "Rows that a leaf has at least."}
         depth = {"default": None, "type": "integer", "minimum": 1, "maximum": 1000}
         depth["description"] = "Levels of a tree at most. Not given: no limit."
         if not self.categories and not gaps:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mlops_dagster.errors import MlopsError
 from mlops_dagster.modeling.evaluation import probability_names
 from mlops_dagster.modeling.features import plain
 from mlops_dagster.modeling.metrics import Metric
@@ -19,12 +18,6 @@ from mlops_dagster.spec.model import Declaration
 LAST_ROWS = 100
 """Of so many predictions, the last whose truth has come, there are numbers beside those of all."""
 HORIZON = "horizon"
-
-
-class NoIdentity(MlopsError):  # noqa: N818 it reads better where it is caught
-    """Predictions can't be joined with the data; the message says the cure."""
-
-    exit_status = 2
 
 
 def identity_of(said: Declaration | TrainingSet) -> list[str]:
@@ -48,18 +41,8 @@ def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFra
     DataFrame
         One row per row whose truth is known, the newest prediction of it: what the predictions say, without who made
         them when; truth; error (prediction - truth) or correct; of intervals inside.
-
-    Raises
-    ------
-    NoIdentity
-        If nothing says which row is which.
     """
     names, column = identity_of(declaration), declaration.target.column
-    if not names:
-        raise NoIdentity(
-            "nothing says which row of the data is which prediction's: give key, the columns that identify a row, in "
-            "the declaration."
-        )
     ahead = HORIZON in predictions
     newest = predictions.drop_duplicates([*names, *([HORIZON] if ahead else [])], keep="last")
     known = table.drop_duplicates(names, keep="last")

@@ -21,7 +21,7 @@ from mlops_dagster.grids import check_grid
 from mlops_dagster.ml.search import Folds, SearchResults, to_search_results
 from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.modeling.estimators import make_estimator, make_object, narrowed_parameters, translator
-from mlops_dagster.modeling.metrics import metric_of
+from mlops_dagster.modeling.metrics import metric_of, over_all_classes
 from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.search import SharedGridSearchCV
 from mlops_dagster.spec.functions import MODULES, calling
@@ -174,6 +174,8 @@ def _scorer(declaration: Declaration, training_set: TrainingSet, scoring: str | 
         cure = "candidates are compared by one of scikit-learn's scores; name one as search.scoring."
         raise refuse("scoring", said, cure)
     metric_of(said, declaration)
+    if training_set.classes is not None and len(training_set.classes) > 2:
+        return over_all_classes(said, training_set.classes)
     scorer = get_scorer(said)
     takes = inspect.signature(scorer._score_func).parameters
     of_one_class = "pos_label" in takes and scorer._kwargs.get("average", "binary") == "binary"

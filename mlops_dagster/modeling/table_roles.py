@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -163,9 +164,24 @@ class Roles:
         named = [name for name in single if _NAMES_A_ROW.search(name)]
         named += [name for name in single if self.types[name] == "text" and _is_a_name(self.frame[name])]
         counts = [name for name in single if self.types[name] == "integer" and self._counts(name)]
-        for key in ([named[0]] if named else [], [counts[0]] if counts else [], rows if self.time else []):
+        pair = self._pair() if not (named or counts or self.time) else []
+        for key in ([named[0]] if named else [], [counts[0]] if counts else [], rows if self.time else [], pair):
             if key and not self.frame.duplicated(key).any():
                 return key
+        return []
+
+    def _pair(self) -> list[str]:
+        """Return two columns that together identify a row, if that is no chance: most of their pairs are there."""
+        rows, counts = len(self.frame), self.frame.nunique()
+        able = [
+            name
+            for name in self.frame.columns
+            if name != self.wishes.target and self.types[name] in ("integer", "text") and self.frame[name].notna().all()
+        ]
+        for pair in combinations([name for name in able if 1 < counts[name] <= rows / 2], 2):
+            if counts[pair[0]] * counts[pair[1]] <= 2 * rows and not self.frame.duplicated([*pair]).any():
+                self.comments["key"] = "no two rows have the same; leave it out if that is chance"
+                return [*pair]
         return []
 
     def _counts(self, name: str) -> bool:
@@ -175,7 +191,8 @@ class Roles:
     def _features(self) -> list[str]:
         wishes = self.wishes
         ahead = wishes.horizon is not None
-        apart = {*self.key, self.time, self.group, wishes.partition} - ({wishes.target} if ahead else set())
+        single = self.key if len(self.key) == 1 else []  # of a pair each says something by itself
+        apart = {*single, self.time, self.group, wishes.partition} - ({wishes.target} if ahead else set())
         if not ahead:
             apart.add(wishes.target)
         found = []

@@ -111,6 +111,15 @@ class TrainingSet:
         return self.inputs(self.rows("train"))
 
     @property
+    def example(self) -> pd.DataFrame:
+        """A few training rows as the model sees them, each column with a value at least once.
+
+        Written down without one, as MLflow does with its examples, a column of texts comes back as one of numbers.
+        """
+        inputs = self.X_train
+        return inputs.loc[list(dict.fromkeys([*inputs.notna().idxmax(), *inputs.index[:5]]))]
+
+    @property
     def y_train(self) -> pd.Series[Any]:
         """The target of the training rows."""
         return self.targets(self.rows("train"))

@@ -40,14 +40,16 @@ def _show(reports: dict[str, Reports], session: Session) -> None:
     say_next("mlops report --html state.html (a page of all), or mlops serve (for other programs)")
 
 
-def latest_forecasts(store: Store, symbols: list[str] | None = None) -> list[dict[str, Any]]:
-    """Return what there is to know about the newest forecast of each symbol, as JSON values."""
+def latest_forecasts(store: Store, symbols: list[str]) -> list[dict[str, Any]]:
+    """Return what there is to know about the newest forecast of each symbol that has one, as JSON values."""
     from mlops_dagster.steps import newest_as_json
-    from mlops_dagster.steps.growing_tables import read_grown
+    from mlops_dagster.steps.growing_tables import what_is_there
 
     found = []
-    for symbol in store.symbols("price_forecast") if symbols is None else symbols:
-        frame, _ = read_grown("price_forecast", symbol, store)
+    for symbol in symbols:
+        frame, _ = what_is_there("price_forecast", symbol, store)
+        if frame is None:
+            continue
         newest = frame.sort_values("Date", kind="stable").iloc[-1]
         made_at = newest["made_at"].isoformat(timespec="seconds")
         found.append({**newest_as_json(symbol, newest), "made_at": made_at})

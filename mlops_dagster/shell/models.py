@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.build_model import print_model
 from mlops_dagster.shell.champion import say_decision
-from mlops_dagster.shell.options import as_options, parse_grid, takes
+from mlops_dagster.shell.options import as_options, takes, with_grid
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
 from mlops_dagster.shell.running import Reports, called, open_session, run_pipeline, say_step
 from mlops_dagster.spec import steps as names
@@ -92,8 +92,10 @@ def _running(
             as_json: AsJson = False,
         ) -> None:
             with handle_errors(as_json):
-                by_step = _checked(declaration, pipeline, given)
-                which = _partitions(declaration, partition, all_partitions)
+                from mlops_dagster.steps.declared.checking import check_run
+
+                by_step = check_run(declaration, pipeline, with_grid(given))
+                which = partitions_to_run(declaration, partition, all_partitions)
                 from mlops_dagster.stack.deployment_files import load_deployment
 
                 settings = load_deployment(deployment)
@@ -106,23 +108,22 @@ def _running(
     return of
 
 
-def _checked(declaration: Declaration, pipeline: Pipeline, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what each step is given, after refusing whatever any of them would refuse."""
-    if "grid" in given:
-        given = {**given, "grid": parse_grid(given["grid"])}
-    by_step = {
-        step.name: {one.name: given[one.name] for one in step.parameters if one.name in given}
-        for step in pipeline.steps
-    }
-    from mlops_dagster.steps.declared.checking import resolve
+def partitions_to_run(declaration: Declaration, chosen: list[str], everything: bool | None = None) -> list[str]:
+    """Return for which partitions a command runs: those that were chosen, or all; ``all`` if the model has none.
 
-    for step, parameters in by_step.items():
-        resolve(declaration, step, parameters)
-    return by_step
+    Parameters
+    ----------
+    everything : bool, optional
+        What the option ``--all`` says. Not given: the command has none.
 
-
-def _partitions(declaration: Declaration, chosen: list[str], everything: bool) -> list[str]:
+    Raises
+    ------
+    ParameterError
+        If it has some and none was chosen, or one was chosen and it has none.
+    """
     if declaration.partitions is None:
+        if chosen:
+            raise refuse("partition", chosen[0], f"{declaration.name} has one model for all rows; leave it out.")
         return [names.ALL]
     if everything or not chosen:
         from mlops_dagster.stack.table_sources import partitions_of
@@ -130,8 +131,9 @@ def _partitions(declaration: Declaration, chosen: list[str], everything: bool) -
         there = partitions_of(declaration) or []
         if everything and not chosen:
             return there
+        or_all = "" if everything is None else ", or --all"
         some = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
-        raise refuse("partition", chosen or None, f"say which --partition, or --all; there are {some or 'none'}.")
+        raise refuse("partition", chosen or None, f"say which --partition{or_all}; there are {some or 'none'}.")
     return chosen
 
 
@@ -177,7 +179,10 @@ def _show_predictions(declaration: Declaration, reports: dict[str, Reports], ses
         out.print(f"{called(declaration, partition)}: {said}", markup=False)
         if drift := report.get("drift_summary"):
             out.print(drift, markup=False)
-        if summary := made[names.PREDICTION_QUALITY].get("summary"):
+        if names.PREDICTION_QUALITY not in made:
+            cure = "give key, the columns that identify a row, in the declaration."
+            out.print(f"How good they are can't be told, since nothing says which row is which: {cure}", markup=False)
+        elif summary := made[names.PREDICTION_QUALITY].get("summary"):
             out.print(summary, markup=False)
 
 
@@ -198,7 +203,7 @@ def _promote(declaration: Declaration) -> Callable[..., None]:
     ) -> None:
         with handle_errors(as_json):
             names.resolve(declaration, step.name, given)
-            which = _partitions(declaration, partition, all_partitions)
+            which = partitions_to_run(declaration, partition, all_partitions)
             _decide(declaration, which, lambda session, one: session.run(step.name, one, given), deployment, as_json)
 
     promote.__doc__ = f"Let the newest model of {declaration.name} become the champion if the gate lets it."
@@ -216,7 +221,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         with handle_errors(as_json):
-            which = _partitions(declaration, partition, False)
+            which = partitions_to_run(declaration, partition)
             from mlops_dagster import steps
 
             def roll_back(session: Session, one: str) -> StepReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -102,6 +102,11 @@ def parse_grid(texts: list[str]) -> dict[str, Any]:
                 raise refuse("grid", text, f"{name} was given before; give all its values at once.")
             grid[name] = values
     return grid
+
+
+def with_grid(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was given with the options ``--grid``, if any, as the grid that they say."""
+    return {**given, "grid": parse_grid(given["grid"])} if "grid" in given else dict(given)
 
 
 def _parse_one(text: str) -> dict[str, Any]:

@@ -64,11 +64,11 @@ def refuse_taken_port(name: str, host: str, number: int) -> None:
             raise refuse(name, number, f"can't be listened on at {host} ({error}); give another.") from None
 
 
-def open_tracker(settings: Any) -> Any:
-    """Return our tracker, whichever Dagster uses."""
+def open_tracker(settings: Any, model: Any = None) -> Any:
+    """Return our tracker, whichever Dagster uses; of a declared model, or of prices."""
     from mlops_dagster.stack.tracking import MlflowTracker
 
-    return MlflowTracker(**settings.tracker_settings())
+    return MlflowTracker(**settings.tracker_settings(model))
 
 
 @contextmanager

@@ -1,16 +1,17 @@
-"""`mlops report`: what there is of each symbol, on the terminal, as JSON or as a page."""
+"""`mlops report`: what there is of each model, on the terminal, as JSON or as a page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
-from mlops_dagster.shell.forecast import latest_forecasts, print_forecasts
+from mlops_dagster.shell.forecast import latest_forecasts
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
@@ -21,63 +22,102 @@ from mlops_dagster.shell.output import (
     progress,
     say_next,
 )
+from mlops_dagster.spec.project import find_model, model_names
+from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.secrets import redacted
+
+if TYPE_CHECKING:
+    from mlops_dagster.steps.kept import Kept
+    from mlops_dagster.steps.state import Section
 
 Page = Annotated[
     Path | None,
     typer.Option(
         "--html",
-        help="Write the state of all symbols as one page to this file, which opens in a browser without a server.",
+        help="Write the state as one page to this file, which opens in a browser without a server.",
         dir_okay=False,
+        show_default=False,
+    ),
+]
+Which = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...",
+        help="Declared models, partitions of them, or symbols. Default: all, on the terminal in brief.",
         show_default=False,
     ),
 ]
 
 
-def report(html: Page = None, deployment: DeploymentName = None, as_json: AsJson = False) -> None:
-    """Show the latest model, the newest forecast and the latest search of each symbol.
+def report(model: Which = None, html: Page = None, deployment: DeploymentName = None, as_json: AsJson = False) -> None:
+    """Show of each model the champion, newest predictions and how good they were, the latest search; if named, all.
 
-    Example: mlops report --html state.html
+    Example: mlops report churn --html state.html
     """
     with handle_errors(as_json):
         if html is not None and not html.absolute().parent.is_dir():
             raise refuse("html", str(html), "give a file in a folder that exists.")
 
         from mlops_dagster.stack.deployment_files import load_deployment
-        from mlops_dagster.stack.store import store_of
-        from mlops_dagster.steps import state
+        from mlops_dagster.steps import kept, state
 
         settings = load_deployment(deployment)
-        store = store_of(settings)
-        if html is not None:
-            from mlops_dagster.shell.report_page import report_page
+        root = redacted(settings.store.root)
+        with progress.status("Reading the tables"):
+            models = _kept(settings, model or [])
+            if html is not None:
+                from mlops_dagster.shell.report_page import report_page
 
-            with progress.status("Reading the tables"):
-                sections = state.state_of(store, open_tracker(settings).registry)
-            _write(html, report_page(sections, redacted(str(store.root))))
+                _write(html, report_page(state.state_of(models), root))
+        if html is not None:
             if as_json:
                 print_json({"html": str(html.absolute())})
             else:
                 out.print(f"Written: {html.absolute().as_uri()}", markup=False)
-            return
-        models, forecasts, searches = state.latest_models(store), latest_forecasts(store), state.latest_searches(store)
-        if as_json:
-            print_json({"models": models, "forecasts": forecasts, "searches": searches})
-            return
-        if models:
-            _print_models(models)
+        elif as_json:
+            symbols = [one.tables for one in models if one.model is None]
+            forecasts = [one for each in symbols for one in latest_forecasts(each.store, [each.symbol])]
+            searches = [one for each in models for one in kept.latest_searches(each)]
+            trained = [one for each in models for one in kept.latest_models(each)]
+            made = [one for each in models for one in kept.latest_predictions(each)]
+            print_json({"models": trained, "predictions": made, "forecasts": forecasts, "searches": searches})
+        elif models:
+            with progress.status("Reading the tables"):
+                sections = state.state_of(models, brief=not model, pictures=False)
+            for section in sections:
+                if section.rows:
+                    _print(section)
+            about = "" if model else "mlops report MODEL says more, "
+            say_next(f"{about}mlops report --html state.html makes a page of it, with all decisions and drift")
         else:
+            first = next(iter(model or model_names()), "--symbol GSPC")
             out.print(
-                f"No model yet in {redacted(str(store.root))}. Build one: mlops build-model --symbol GSPC\n"
+                f"No model yet in {root}. Build one: mlops build-model {first}\n"
                 "Are they elsewhere? Set MLOPS_HOME, or choose a deployment with --deployment.",
                 markup=False,
             )
-        if forecasts:
-            print_forecasts(forecasts)
-        if searches:
-            _print_searches(searches)
-        if models:
-            say_next("mlops report --html state.html makes a page of it, with pictures, all decisions and drift")
+
+
+def _kept(settings: Any, wanted: Sequence[str]) -> list[Kept]:
+    """Return where the state of the models is kept: of all, or of those named, by their name or a partition's."""
+    from mlops_dagster.stack.store import store_of
+    from mlops_dagster.steps.kept import kept_in
+
+    there = {name: find_model(name) for name in model_names() if not wanted or name in wanted}
+    if set(wanted) - set(there):  # a partition's name says nothing of its model
+        there = {name: find_model(name) for name in model_names()}
+    found = [
+        one
+        for model in (None, *there.values())
+        for one in kept_in(store_of(settings, model), open_tracker(settings, model).registry, model)
+    ]
+    names = [{one.tables.symbol, *([one.model.name] if one.model else [])} for one in found]
+    known = set().union(*names, there)
+    if unknown := [one for one in wanted if one not in known]:
+        raise refuse(
+            "model", unknown[0], f"nothing is kept of it; there are {', '.join(sorted(known - {ALL})) or 'none yet'}."
+        )
+    return [one for one, called in zip(found, names, strict=True) if not wanted or called & set(wanted)]
 
 
 def _write(file: Path, text: str) -> None:
@@ -88,46 +128,11 @@ def _write(file: Path, text: str) -> None:
         raise refuse("html", str(file), cure) from None
 
 
-def _print_models(models: list[dict[str, Any]]) -> None:
-    table = Table(title="The latest model of each symbol", title_justify="left")
-    for column in ("symbol", "recipe", "depth", "trees"):
-        table.add_column(column)
-    for column in ("rmse", "r2", "vs persistence", "vs mean"):
-        table.add_column(column, justify="right")
-    for model in models:
-        metrics, parameters = model["metrics"], model["parameters"]
-        table.add_row(
-            model["symbol"],
-            model["recipe"],
-            str(parameters["max_depth"]),
-            str(parameters["n_estimators"]),
-            f"{metrics['rmse']:.3f}",
-            f"{metrics['r2']:.4f}",
-            f"{metrics['skill_vs_persistence']:+.2%}",
-            f"{metrics['skill_vs_training_mean']:+.2%}",
-        )
-    out.print(table)
-    out.print(
-        "Measured on test rows that the model has never seen. The last two columns say by how much its squared error "
-        "is smaller than that of 'the price stays as it is', and of the training rows' mean.",
-    )
-    for model in models:
-        champion_version = model["champion"]
-        who = f"version {champion_version} is champion" if champion_version else "there is no champion yet"
-        out.print(f"{model['symbol']}: {who}, the latest model is version {model['model_version']}.")
-
-
-def _print_searches(searches: list[dict[str, Any]]) -> None:
-    table = Table(title="The latest search of each symbol", title_justify="left")
-    for column in ("symbol", "recipe", "candidates", "best parameters", "score", "trees grown"):
-        table.add_column(column)
-    for one in searches:
-        table.add_row(
-            one["symbol"],
-            one["recipe"],
-            f"{one['candidates']:,}" + (" (Spark)" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else ""),
-            "\n".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
-            f"{one['best_score']:.5g}",
-            f"{one['work']['trees_grown']:,}\nof {one['work']['trees_asked']:,}",
-        )
+def _print(section: Section) -> None:
+    table = Table(title=section.title, title_justify="left", show_header=False)
+    table.add_column(overflow="fold")
+    last = None
+    for name, *row in section.rows:
+        table.add_row("" if name == last else name, escape(section.in_short(*row)))
+        last = name
     out.print(table)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.calling import shell_origin
-from mlops_dagster.shell.options import parse_grid
+from mlops_dagster.shell.options import with_grid
 from mlops_dagster.shell.output import EachSymbol, progress
 from mlops_dagster.shell.telling import tell_dagster
 
@@ -109,9 +109,7 @@ def checked(pipeline: pipelines.Pipeline, symbols: list[str], given: Mapping[str
     """
     for one in symbols:
         pipelines.check_symbol(one)
-    if "grid" in given:
-        given = {**given, "grid": parse_grid(given["grid"])}
-    return grids.check_run(pipeline, given)
+    return grids.check_run(pipeline, with_grid(given))
 
 
 def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -> dict[str, Any]:

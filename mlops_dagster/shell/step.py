@@ -1,18 +1,36 @@
-"""`mlops step`: one step by its name, for an orchestrator whose tasks are steps."""
+"""For an orchestrator whose tasks are steps: `mlops manifest` says what there is to run, `mlops step` runs one."""
 
-from typing import Annotated, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import json_given, refuse
+from mlops_dagster.shell.models import partitions_to_run
 from mlops_dagster.shell.output import AsJson, DeploymentName, handle_errors, print_json, progress
-from mlops_dagster.shell.running import open_session, run_step
+from mlops_dagster.shell.running import called, open_session, run_step
+from mlops_dagster.spec.project import find_model, model_names
+from mlops_dagster.spec.steps import pipelines_of, steps_of
+
+if TYPE_CHECKING:
+    from mlops_dagster.spec.model import Declaration
 
 
 def step(
-    name: Annotated[str, typer.Argument(help="Which step, for example trained_model.", show_default=False)],
-    symbol: Annotated[str, typer.Option("--symbol", "-s", help="Which symbol.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Which step, for example trained_model; of a declared model churn/trained_model.", show_default=False
+        ),
+    ],
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            "--symbol", "-s", "--partition", "-p", help="Which symbol, or partition of a model.", show_default=False
+        ),
+    ] = None,
     given: Annotated[
         str,
         typer.Option(
@@ -42,32 +60,49 @@ def step(
     Example: mlops step trained_model --symbol GSPC --given '{"max_depth": 80, "n_estimators": 100}'
     """
     with handle_errors(as_json):
-        pipelines.check_symbol(symbol)
-        checked = _checked(name, pipeline, given)
+        of, _, name = name.rpartition("/")
+        model = find_model(of) if of else None
+        if model is None:
+            which = pipelines.check_symbol(partition)
+        else:
+            (which,) = partitions_to_run(model, [] if partition is None else [partition])
+        checked = _checked(model, name, pipeline, given)
         made = _object("inputs", inputs, "tables with version and digest")
 
         from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.steps.inputs import check_pins
 
-        made = check_pins(made)
-        with open_session(load_deployment(deployment)) as session:
-            report = run_step(session, name, symbol, checked, made)
+        made = check_pins(made, pipelines.STEPS if model is None else steps_of(model))
+        with open_session(load_deployment(deployment), model) as session:
+            report = run_step(session, name, which, checked, made)
         for table, its in report["inputs"].items():
             if table not in made:
-                progress.print(f"{symbol}  {name}  [dim]read {table} version {its['version']}, which is current[/dim]")
+                label = f"{called(model, which)}  {name}"
+                progress.print(f"{label}  [dim]read {table} version {its['version']}, which is current[/dim]")
         if as_json:
             print_json({"run_id": session.origin.run_id, **report})
 
 
-def _checked(name: str, pipeline: str | None, text: str) -> dict[str, Any]:
-    known = {one.name: one for one in pipelines.PIPELINES}
+def _checked(model: Declaration | None, name: str, pipeline: str | None, text: str) -> dict[str, Any]:
+    known = {one.name: one for one in (pipelines.PIPELINES if model is None else pipelines_of(model))}
     if pipeline is not None and pipeline not in known:
         raise refuse("pipeline", pipeline, f"there is no such pipeline; there are {', '.join(known)}.")
-    steps = pipelines.STEPS if pipeline is None else {one.name: one for one in known[pipeline].steps}
+    steps = pipelines.STEPS if model is None else steps_of(model)
+    if pipeline is not None:
+        steps = {one.name: one for one in known[pipeline].steps}
     if name not in steps:
         raise refuse("step", name, f"there is no such step; there are {', '.join(steps)}.")
     given = _object("given", text, "parameters")
-    return grids.check_step(steps[name], given) if pipeline is None else grids.check_run(known[pipeline], given)[name]
+    if model is None:
+        return (
+            grids.check_step(steps[name], given) if pipeline is None else grids.check_run(known[pipeline], given)[name]
+        )
+    from mlops_dagster.steps.declared.checking import check_run, resolve
+
+    if pipeline is not None:
+        return check_run(model, known[pipeline], given)[name]
+    resolve(model, name, given)
+    return given
 
 
 def _object(option: str, text: str, of: str) -> dict[str, Any]:
@@ -75,3 +110,21 @@ def _object(option: str, text: str, of: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise refuse(option, text, f"give an object of {of}.")
     return values
+
+
+def manifest(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help="Which models. Default: all that are declared here.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Print the pipelines, their steps and their parameters in JSON Schema: from it Airflow's project makes its DAGs.
+
+    Example: mlops manifest > airflow/include/manifest.json
+    """
+    from mlops_dagster.manifest import manifest as made
+
+    with handle_errors(as_json=False):
+        print_json(made(find_model(one) for one in models or model_names()))

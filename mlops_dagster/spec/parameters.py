@@ -177,3 +177,21 @@ def check_parameters(known: tuple[Parameter, ...], given: Mapping[str, object]) 
         if name not in names:
             raise refuse(name, value, f"there is no such parameter; there are {', '.join(names)}.")
     return {name: names[name].check(value) for name, value in given.items() if value is not None}
+
+
+def by_step(pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Return what each step of a run takes of what the run was given, not checked yet.
+
+    Raises
+    ------
+    ParameterError
+        For a name that no step of the pipeline knows.
+    """
+    known = dict.fromkeys(parameter.name for step in pipeline.steps for parameter in step.parameters)
+    for name, value in given.items():
+        if name not in known:
+            raise refuse(name, value, f"{pipeline.name} has no such parameter; there are {', '.join(known) or 'none'}.")
+    return {
+        step.name: {one.name: given[one.name] for one in step.parameters if given.get(one.name) is not None}
+        for step in pipeline.steps
+    }

@@ -36,8 +36,10 @@ def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
         about = f"For {what}: its data, the training set, and a grid search on this machine."
         found.append(pipeline("search_model_pipeline", about, DATA, TRAINING_SET, GRID_SEARCH_RESULTS))
     if declaration.predictions:
-        about = f"With the champion of {what}: its data, predictions, and how good earlier ones were."
-        found.append(pipeline("predict_pipeline", about, DATA, PREDICTIONS, PREDICTION_QUALITY))
+        judged = [PREDICTION_QUALITY] if PREDICTION_QUALITY in steps else []
+        more = ", predictions, and how good earlier ones were." if judged else " and predictions."
+        about = f"With the champion of {what}: its data{more}"
+        found.append(pipeline("predict_pipeline", about, DATA, PREDICTIONS, *judged))
     return tuple(found)
 
 
@@ -82,20 +84,18 @@ def steps_of(declaration: Declaration) -> dict[str, Step]:
             )
         )
     if declaration.predictions:
-        steps += [
+        steps.append(
             Step(
                 PREDICTIONS,
                 f"What the champion says of {what}, one row per prediction.\n\n"
                 "The table only grows: a prediction that was made is never rewritten, nor is the same one made twice.",
                 *_prediction_parameters(declaration),
-            ),
-            Step(
-                PREDICTION_QUALITY,
-                "Each prediction whose truth has come, with the truth, one row each. As long as none has come it has "
-                "no rows.",
-                (),
-            ),
-        ]
+            )
+        )
+    # Without a key, nothing says which row's truth is which prediction's.
+    if declaration.predictions and (declaration.key or declaration.time):
+        about = "Each prediction whose truth has come, with the truth, one row each. As long as none has come it has "
+        steps.append(Step(PREDICTION_QUALITY, about + "no rows.", ()))
     return {step.name: step for step in steps}
 
 

@@ -14,6 +14,8 @@ from mlops_dagster.steps.champion import TABLE, champion_in
 from mlops_dagster.steps.price_models import by_its_recipe
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mlops_dagster.stack.registry import Registry
     from mlops_dagster.steps.inputs import Inputs
 
@@ -54,7 +56,7 @@ def features_have_not_drifted(tables: Inputs, registry: Registry) -> Finding:
     """At least half of each feature's values of the last month lie in the range that the champion learned from."""
     from mlops_dagster.ml.drift import RECENT_ROWS
     from mlops_dagster.ml.forecasting import rows_learned_from
-    from mlops_dagster.modeling.drift import MIDDLE, MOST_OUTSIDE, share_outside
+    from mlops_dagster.modeling.drift import share_outside
 
     champion = champion_in(tables.newest(TABLE))
     if champion is None:
@@ -68,13 +70,7 @@ def features_have_not_drifted(tables: Inputs, registry: Registry) -> Finding:
         return Finding(False, said)
     features = list(data.features)
     shares = share_outside(learned[features], data.frame[features].tail(RECENT_ROWS))
-    name, most = next(iter(shares.items()))
-    return Finding(
-        most <= MOST_OUTSIDE,
-        f"{name} has drifted most: {most:.0%} of its last {RECENT_ROWS} values lie outside the middle {MIDDLE:.0%} of "
-        f"those in training; up to {MOST_OUTSIDE:.0%} pass.",
-        {f"outside_{feature}": share for feature, share in shares.items()},
-    )
+    return judge_drift(shares, RECENT_ROWS)
 
 
 def forecast_error_has_not_drifted(tables: Inputs, registry: Registry) -> Finding:
@@ -103,24 +99,56 @@ def forecast_error_has_not_drifted(tables: Inputs, registry: Registry) -> Findin
 
 def interval_covers_the_truth(tables: Inputs, registry: Registry) -> Finding:
     """The last quarter's prices lie inside their interval as often as was meant, or chance explains the difference."""
-    from mlops_dagster.ml.drift import COVERAGE_DAYS, RECENT_ROWS, UNLIKELY, chance_of_so_few_inside
     from mlops_dagster.ml.forecast_quality import of_newest_horizon
 
-    scored, _ = tables.read("forecast_quality")
-    last = of_newest_horizon(scored).tail(COVERAGE_DAYS)
+    return judge_intervals(of_newest_horizon(tables.read("forecast_quality")[0]), "days")
+
+
+def judge_intervals(scored: pd.DataFrame, what: str) -> Finding:
+    """Say whether the last truths lie inside their intervals as often as was meant, or chance explains the rest.
+
+    Parameters
+    ----------
+    scored : DataFrame
+        With the columns ``inside`` and ``interval``, in the order of time.
+    """
+    from mlops_dagster.ml.drift import COVERAGE_DAYS, RECENT_ROWS, UNLIKELY, chance_of_so_few_inside
+
+    last = scored.tail(COVERAGE_DAYS)
     if len(last) < RECENT_ROWS:
-        return _too_few(len(last), RECENT_ROWS)
+        return _too_few(len(last), RECENT_ROWS, what)
     chance, inside, meant = chance_of_so_few_inside(last), float(last["inside"].mean()), float(last["interval"].mean())
     return Finding(
         chance >= UNLIKELY,
-        f"Of the last {len(last)} scored days {inside:.0%} lie inside their interval, {meant:.0%} were expected "
+        f"Of the last {len(last)} scored {what} {inside:.0%} lie inside their interval, {meant:.0%} were expected "
         f"to. The chance of so few is {chance:.2g}; {UNLIKELY} or more passes.",
-        {"coverage": inside, "interval": meant, "chance": chance, "days": len(last)},
+        {"coverage": inside, "interval": meant, "chance": chance, what: len(last)},
     )
 
 
-def _too_few(days: int, needed: int) -> Finding:
-    return Finding(None, f"{days} days are scored, {needed} are needed.", {"days": days})
+def _too_few(count: int, needed: int, what: str = "days") -> Finding:
+    return Finding(None, f"{count} {what} are scored, {needed} are needed.", {what: count})
+
+
+def judge_drift(shares: Mapping[str, float], count: int) -> Finding:
+    """Say whether too many of the recent values of any feature are unusual.
+
+    Parameters
+    ----------
+    shares : mapping
+        Of each feature which share is, the largest first.
+    count : int
+        Of how many values.
+    """
+    from mlops_dagster.modeling.drift import MIDDLE, MOST_OUTSIDE
+
+    name, most = next(iter(shares.items()))
+    return Finding(
+        most <= MOST_OUTSIDE,
+        f"{name} has drifted most: {most:.0%} of its last {count} values lie outside the middle {MIDDLE:.0%} of "
+        f"those in training; up to {MOST_OUTSIDE:.0%} pass.",
+        {f"outside_{feature}": share for feature, share in shares.items()},
+    )
 
 
 QUESTIONS: Mapping[str, Callable[[Inputs, Registry], Finding]] = {

@@ -151,6 +151,7 @@ def forecast_quality(
 
     from mlops_dagster.ml import forecast_plots
     from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics, score
+    from mlops_dagster.steps.kept import Kept
     from mlops_dagster.steps.state import state_in_short
 
     forecasts, _ = tables.read(TABLE)
@@ -168,7 +169,7 @@ def forecast_quality(
         **table_summary(scored),
         facts={
             "summary": _summary(metrics),
-            **({"state": state_in_short(tables, tracker.registry)} if tracker is not None else {}),
+            **({"state": state_in_short(Kept(tables, tracker.registry))} if tracker is not None else {}),
             "days_waiting": len(days) - len(scored),
             "horizon": None if latest.empty else int(latest["horizon"].iloc[-1]),
             "first_day": None if latest.empty else str(latest["Date"].iloc[0].date()),

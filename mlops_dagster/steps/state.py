@@ -1,42 +1,44 @@
-"""The state of things, of all symbols or in short of one: champions, forecasts, builds, searches, what needs a look."""
+"""The state of all models, or in short of one: champions, predictions, builds, searches, what needs a look."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec import steps as names
 from mlops_dagster.stack.store import TableNotFound
-from mlops_dagster.steps.champion import champion_in, champion_of
+from mlops_dagster.steps import price_state
+from mlops_dagster.steps.champion import champion_in
+from mlops_dagster.steps.declared.findings import questions_of
 from mlops_dagster.steps.findings import QUESTIONS
 from mlops_dagster.steps.inputs import Inputs
-from mlops_dagster.steps.summary import INLINE
+from mlops_dagster.steps.kept import Kept, latest_searches
+from mlops_dagster.steps.summary import INLINE, OF_BASELINE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlops_dagster.stack.registry import Registry
-    from mlops_dagster.stack.store import Store
-
 LOOK = "no, look"
-_BUILDS = 10  # of each symbol
+_BUILDS = 10  # of each model
 _PICTURES = 12  # of each kind; more would make a page that nobody scrolls through
-_BETTER = "better than 'the price stays as it is'"
 Row = tuple[str, ...]
 
 
 @dataclass
 class Section:
-    """A part of the state: a sentence, a table with a row per symbol or more, and pictures.
+    """A part of the state: a sentence, a table with a row per model or more, and pictures.
 
     Attributes
     ----------
     title, explanation, begin : str
         What it is about, how to read it, and what to do as long as there is nothing.
+    in_short : callable
+        From the values of a row, without the model's name, to a sentence.
     rows : list of tuple of str
         As people read them.
     pictures : list of bytes
@@ -47,48 +49,50 @@ class Section:
     explanation: str
     begin: str
     columns: tuple[str, ...]
+    in_short: Callable[..., str] = " ".join
     rows: list[Row] = field(default_factory=list)
     pictures: list[bytes] = field(default_factory=list)
 
 
-def state_of(store: Store, registry: Registry) -> list[Section]:
-    """Return the state of all symbols.
+def state_of(models: Iterable[Kept], *, brief: bool = False, pictures: bool = True) -> list[Section]:
+    """Return the state of models.
 
     Parameters
     ----------
-    registry : Registry
-        Says what the champions have learned from; where it can't, the state says so.
+    brief : bool
+        Whether what takes its time, or a page, is left out.
 
     Raises
     ------
     StoreError
         If a table can't be read.
     """
-    sections = [Section(part.title, part.explanation, part.begin, ("symbol", *part.columns)) for part in _PARTS]
-    for symbol in sorted({symbol for step in pipelines.STEPS for symbol in store.symbols(step)}):
-        tables = Inputs(symbol, store)
-        for part, section in zip(_PARTS, sections, strict=True):
+    parts = [part for part in _PARTS if part.brief or not brief]
+    sections = [
+        Section(part.title, part.explanation, part.begin, ("model", *part.columns), part.in_short) for part in parts
+    ]
+    for kept in models:
+        for part, section in zip(parts, sections, strict=True):
             try:
-                rows = list(part.rows(tables, registry))
-                if rows and part.picture is not None and len(section.pictures) < _PICTURES:
-                    section.pictures.append(part.picture(tables))
+                rows = list(part.rows(kept))
+                drawing = part.picture if pictures and kept.model is None else None
+                if rows and drawing is not None and len(section.pictures) < _PICTURES:
+                    section.pictures.append(drawing(kept.tables))
             except TableNotFound:  # nothing yet, or it has gone meanwhile
                 continue
-            section.rows += [(symbol, *row) for row in rows]
+            section.rows += [(kept.name, *row) for row in rows]
     return sections
 
 
-def state_in_short(tables: Inputs, registry: Registry) -> str:
-    """Return the state of one symbol as markdown, so short that Dagster's page shows it without a click.
+def state_in_short(kept: Kept) -> str:
+    """Return the state of one model as markdown, so short that Dagster's page shows it without a click.
 
     What can't be found out is said, and stops nothing.
     """
-    table = f"| {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC | {tables.symbol} |\n|-|-|"
-    for part in _PARTS:
-        if part.in_short is None:
-            continue
+    table = f"| {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC | {kept.name} |\n|-|-|"
+    for part in _PARTS[:-1]:  # the builds before the last would fill the page
         try:
-            rows = [part.in_short(*row) for row in part.rows(tables, registry)] or ["nothing yet"]
+            rows = [part.in_short(*row) for row in part.rows(kept)] or ["nothing yet"]
         except TableNotFound:
             rows = ["nothing yet"]
         except MlopsError as error:
@@ -102,8 +106,8 @@ def state_in_short(tables: Inputs, registry: Registry) -> str:
 # --------------------------------------------------------------------------------------------------------- the parts
 
 
-def _champion(tables: Inputs, registry: Registry) -> Iterator[Row]:
-    history, _ = tables.read("champion_model")
+def _champion(kept: Kept) -> Iterator[Row]:
+    history, _ = kept.tables.read("champion_model")
     champion, newest = champion_in(history), history.iloc[-1]
     if champion is None:
         why = f"The gate keeps the newest out: {newest['reason']}"
@@ -111,63 +115,73 @@ def _champion(tables: Inputs, registry: Registry) -> Iterator[Row]:
         return
     since = history[history["promoted"].astype(bool)].iloc[-1]
     when = f"{since['decided_at']:%Y-%m-%d %H:%M}"
-    yield f"version {champion.version}", when, _skill(since), since["reason"], f"version {newest['challenger']}"
+    yield f"version {champion.version}", when, _score(since), since["reason"], f"version {newest['challenger']}"
 
 
-def _skill(decision: pd.Series[Any]) -> str:
-    measured = decision["challenger_error"] == decision["challenger_error"]
-    return f"{1 - decision['challenger_error'] / decision['persistence_error']:+.2%}" if measured else "not measured"
+def _score(decision: pd.Series[Any]) -> str:
+    """Say how good a model was when it was decided on, and the baseline on the same rows."""
+    if "challenger_error" in decision:
+        ours, theirs = decision["challenger_error"], decision["persistence_error"]
+        return "not measured" if ours != ours else f"{1 - ours / theirs:+.2%} better than 'the price stays as it is'"
+    ours, theirs = decision["challenger_score"], decision["baseline_score"]
+    return "not measured" if ours != ours else f"{decision['metric']} {ours:.4g}, baseline {theirs:.4g}"
 
 
-def _forecast(tables: Inputs, registry: Registry) -> Iterator[Row]:
-    newest = _newest_forecast(tables)
+def _predictions(kept: Kept) -> Iterator[Row]:
+    if kept.model is None:
+        yield price_state.newest_forecast(kept.tables)
+        return
+    made, _ = kept.tables.read(names.PREDICTIONS)
+    if made.empty:
+        return
+    newest = made.iloc[-1]
+    apart = None if kept.model.partitions is None else kept.model.partitions.name
+    which = [name for name in (*kept.model.key, kept.model.time) if name not in (None, apart) and name in newest]
+    of = ", ".join(f"{name} {_written(newest[str(name)])}" for name in dict.fromkeys(which))
+    ahead = f" + {newest['horizon']} rows" if "horizon" in newest else ""
+    interval = "lower" in newest and newest["lower"] == newest["lower"]
     yield (
-        f"{newest['TargetDate']:%Y-%m-%d}",
-        f"{newest['forecast']:#,.6g}",
-        f"{newest['forecast'] / newest['price'] - 1:+.2%}",
-        f"{newest['interval']:.0%}: {newest['lower']:#,.6g} to {newest['upper']:#,.6g}",
-        f"{newest['price']:#,.6g}",
-        f"{newest['Date']:%Y-%m-%d}",
+        f"{newest['made_at']:%Y-%m-%d %H:%M}",
+        of + ahead,
+        _written(newest["value"] if "value" in newest else newest["class"]),
+        f"{newest['interval']:.0%}: {newest['lower']:,.5g} to {newest['upper']:,.5g}" if interval else "",
         newest["model_version"],
+        f"{len(made):,}",
     )
 
 
-def _newest_forecast(tables: Inputs) -> pd.Series[Any]:
-    return tables.read("price_forecast")[0].sort_values("Date", kind="stable").iloc[-1]
+def _written(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.5g}"
+    return f"{value:%Y-%m-%d}" if isinstance(value, datetime) else str(value)
 
 
-def _forecast_picture(tables: Inputs) -> bytes:
-    from mlops_dagster.ml.forecast_plots import price_forecast_plot, to_png
-
-    (prices, _), (frame, _) = tables.read("prices"), tables.read("price_forecast")
-    return to_png(price_forecast_plot(tables.symbol, prices, frame, _newest_forecast(tables).to_frame().T))
-
-
-def _quality(tables: Inputs, registry: Registry) -> Iterator[Row]:
-    from mlops_dagster.ml.forecast_quality import of_newest_horizon, rolling_metrics
-
-    numbers = rolling_metrics(of_newest_horizon(tables.read("forecast_quality")[0]))
-    if numbers["days_scored"]:
-        yield (
-            f"{numbers['days_scored']:,.0f}",
-            f"{numbers['skill_vs_persistence_60']:+.2%}",
-            f"{numbers['coverage_60']:.0%}",
-            f"{numbers['interval_60']:.0%}",
-        )
-
-
-def _quality_picture(tables: Inputs) -> bytes:
-    from mlops_dagster.ml.forecast_plots import quality_plot, to_png
-    from mlops_dagster.ml.forecast_quality import of_newest_horizon
-
-    return to_png(quality_plot(tables.symbol, of_newest_horizon(tables.read("forecast_quality")[0])))
+def _quality(kept: Kept) -> Iterator[Row]:
+    if kept.model is None:
+        found = price_state.quality(kept.tables)
+        if found is not None:
+            yield found
+        return
+    _, scored = kept.tables.read(names.PREDICTION_QUALITY)
+    _, trained = kept.tables.read(names.TRAINED_MODEL)
+    numbers = json.loads(trained.metadata["metrics"]) | json.loads(scored.metadata["metrics"])
+    if not numbers["rows_scored"]:
+        return
+    metric = (kept.model.gate.metric or kept.model.metrics[0]).removeprefix("neg_").rpartition(":")[2]
+    known = [(name, numbers[name]) for name in (f"{metric}_last_100", metric) if name in numbers][:1]
+    yield (
+        f"{numbers['rows_scored']:,.0f}",
+        "".join(f"{metric} {value:.4g}, baseline {numbers[metric + OF_BASELINE]:.4g}" for _, value in known),
+        f"{numbers['coverage']:.0%}" if "coverage" in numbers else "",
+        f"{numbers['interval']:.0%}" if "coverage" in numbers else "",
+    )
 
 
-def _attention(tables: Inputs, registry: Registry) -> Iterator[Row]:
-    tables.read("price_forecast")
-    for question, ask in QUESTIONS.items():
+def _attention(kept: Kept) -> Iterator[Row]:
+    kept.tables.read("price_forecast" if kept.model is None else names.PREDICTIONS)
+    for question, ask in (QUESTIONS if kept.model is None else questions_of(kept.model)).items():
         try:
-            found = ask(tables, registry)
+            found = ask(kept.tables, kept.registry)
         except TableNotFound as error:
             yield question, "not yet", str(error)
         except (MlopsError, ValueError) as error:
@@ -176,14 +190,14 @@ def _attention(tables: Inputs, registry: Registry) -> Iterator[Row]:
             yield question, "not yet" if found.good is None else "yes" if found.good else LOOK, found.said
 
 
-def _builds(tables: Inputs, registry: Registry) -> Iterator[Row]:
-    for _, one in tables.read("champion_model")[0].tail(_BUILDS)[::-1].iterrows():
+def _builds(kept: Kept) -> Iterator[Row]:
+    for _, one in kept.tables.read("champion_model")[0].tail(_BUILDS)[::-1].iterrows():
         when, promoted = f"{one['decided_at']:%Y-%m-%d %H:%M}", "yes" if one["promoted"] else "no"
-        yield when, f"version {one['challenger']}", promoted, _skill(one), one["reason"]
+        yield when, f"version {one['challenger']}", promoted, _score(one), one["reason"]
 
 
-def _searches(tables: Inputs, registry: Registry) -> Iterator[Row]:
-    for one in latest_searches(tables.store, [tables.symbol]):
+def _searches(kept: Kept) -> Iterator[Row]:
+    for one in latest_searches(kept):
         yield (
             one["searched_at"][:16].replace("T", " "),
             "Spark" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else "this machine",
@@ -198,123 +212,81 @@ def _begin(said: str) -> str:
 
 
 class _Part(NamedTuple):
-    """What a section says of a symbol: its rows, one of them in short, and a picture."""
+    """What a section says of a model: its rows, one of them in short, and a picture of a symbol."""
 
     title: str
     explanation: str
     begin: str
     columns: Row
-    rows: Callable[[Inputs, Registry], Iterator[Row]]
-    in_short: Callable[..., str] | None = None
+    rows: Callable[[Kept], Iterator[Row]]
+    in_short: Callable[..., str]
     picture: Callable[[Inputs], bytes] | None = None
+    brief: bool = True
 
 
 _PARTS = (
     _Part(
-        "Forecasts",
-        "Each champion's forecast of the next day, with its prediction interval.",
-        "Forecast: mlops forecast --symbol GSPC",
-        ("for", "forecast", "change", "interval", "from the price", "of", "by version"),
-        _forecast,
-        "{1} for {0}: {2} from {4} of {5}; {3}".format,
-        _forecast_picture,
-    ),
-    _Part(
         "Champions",
-        "The model that each symbol's forecasts are made with.",
-        "Build a model: mlops build-model --symbol GSPC",
-        ("champion", "since", _BETTER, "why", "newest model"),
+        "The model that predictions are made with, and how good it was when it became so.",
+        "Build a model: mlops build-model NAME, or mlops build-model --symbol GSPC",
+        ("champion", "since", "how good", "why", "newest model"),
         _champion,
-        lambda who, since, better, why, newest: (
-            f"{who} since {since}: {better} {_BETTER}. {_begin(why)}" if since else f"{who}. {_begin(why)}"
+        lambda who, since, good, why, newest: (
+            f"{who} since {since}: {good}. {_begin(why)}" if since else f"{who}. {_begin(why)}"
         ),
     ),
     _Part(
-        "How good forecasts were",
-        "Over the last 60 days whose price has come. Better than 'the price stays as it is' means that the squared "
-        "error is smaller by that share; below 0 it is larger.",
-        "No day that was forecast has come. Earlier days, too: mlops forecast --symbol GSPC --catch-up 60",
-        ("days scored", _BETTER, "inside the interval", "expected"),
+        "Predictions",
+        "The newest that each champion has made, with its prediction interval.",
+        "Predict: mlops predict NAME, or mlops forecast --symbol GSPC",
+        ("made at (UTC)", "of", "prediction", "interval", "by version", "in all"),
+        _predictions,
+        lambda made, of, value, interval, by, count: (
+            f"{value} for {of}" + f"; {interval}" * bool(interval) + f"; made {made} by version {by}, {count} in all"
+        ),
+        price_state.forecast_picture,
+    ),
+    _Part(
+        "How good predictions were",
+        "The last whose truth has come: 100 rows, of prices 60 days. Better than 'the price stays as it is' means that "
+        "the squared error is smaller by that share; below 0 it is larger.",
+        "No truth of a prediction has come. Of prices, earlier days, too: mlops forecast --symbol GSPC --catch-up 60",
+        ("scored", "how good", "inside the interval", "expected"),
         _quality,
-        f"{{0}} days scored, the last 60: {{1}} {_BETTER}; {{2}} inside the interval, {{3}} expected".format,
-        _quality_picture,
+        lambda count, good, inside, meant: (
+            f"{count} scored, the last: {good}" + (f"; {inside} inside the interval, {meant} expected" * bool(inside))
+        ),
+        price_state.quality_picture,
     ),
     _Part(
         "Worth a look",
-        "Whether forecasts are up to date and as good as expected, and whether the features still look as they did in "
-        "training. Dagster's checks ask the same.",
-        "Forecast: mlops forecast --symbol GSPC",
+        "Whether predictions are up to date and as good as expected, and whether the features still look as they did "
+        "in training. Dagster's checks ask the same.",
+        "Predict: mlops predict NAME, or mlops forecast --symbol GSPC",
         ("question", "answer", "in numbers"),
         _attention,
         lambda question, answer, said: f"{question} {answer}" + ("" if answer == "yes" else f": {_begin(said)}"),
+        brief=False,
     ),
     _Part(
         "Last searches",
-        "The best candidate of each symbol's last search, on validation rows. Only a build decides, on "
+        "The best candidate of each model's last search, on validation rows. Only a build decides, on "
         "test rows, whether a model with its parameters becomes champion.",
-        "Search: mlops search-model --symbol GSPC",
+        "Search: mlops search-model NAME, or mlops search-model --symbol GSPC",
         ("searched at (UTC)", "on", "candidates", "best parameters", "score"),
         _searches,
-        "{0}, the best of {2} candidates: {3}".format,
+        "{0}, the best of {2} candidates: {3}; {4}".format,
     ),
     _Part(
         "Builds compared",
-        f"The last {_BUILDS} decisions of each symbol, newest first. Each model is measured on test rows that are new "
-        "to it and to the champion.",
-        "Build a model: mlops build-model --symbol GSPC",
-        ("decided at (UTC)", "model", "became champion", _BETTER, "why"),
+        f"The last {_BUILDS} decisions on each model, newest first. Each challenger is measured on test rows that are "
+        "new to it and to the champion.",
+        "Build a model: mlops build-model NAME, or mlops build-model --symbol GSPC",
+        ("decided at (UTC)", "model", "became champion", "how good", "why"),
         _builds,
+        lambda when, who, promoted, good, why: (
+            f"{when} {who} {'became champion' if promoted == 'yes' else 'was kept out'}: {good}. {_begin(why)}"
+        ),
+        brief=False,
     ),
 )
-
-
-# ------------------------------------------------------------------------------------------------------- for programs
-
-
-def latest_searches(store: Store, symbols: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Return what there is to know about the latest search of each symbol, or of some, as JSON values."""
-    found = []
-    for pipeline in (pipelines.SEARCH_MODEL, pipelines.CLUSTER_SEARCH_MODEL):
-        step = pipeline.steps[-1].name
-        for symbol in store.symbols(step) if symbols is None else symbols:
-            table = store.current(step, symbol)
-            if table is not None:
-                found.append(
-                    {
-                        "symbol": symbol,
-                        "pipeline": pipeline.name,
-                        "recipe": table.metadata["recipe"],
-                        "searched_at": table.written_at.isoformat(timespec="seconds"),
-                        "candidates": int(table.metadata["candidates"]),
-                        "best_parameters": json.loads(table.metadata["best_parameters"]),
-                        "best_score": float(table.metadata["best_score"]),
-                        "scoring": table.metadata["scoring"],
-                        "work": json.loads(table.metadata["work"]),
-                        "mlflow_run_id": table.metadata["mlflow_run_id"],
-                    }
-                )
-    return found
-
-
-def latest_models(store: Store) -> list[dict[str, Any]]:
-    """Return what there is to know about the latest model of each symbol, as JSON values."""
-    found = []
-    for symbol in store.symbols("trained_model"):
-        table = store.current("trained_model", symbol)
-        if table is not None:
-            champion = champion_of(symbol, store)
-            found.append(
-                {
-                    "symbol": symbol,
-                    "recipe": table.metadata["recipe"],
-                    "trained_at": table.written_at.isoformat(timespec="seconds"),
-                    "parameters": json.loads(table.metadata["parameters"]),
-                    "metrics": json.loads(table.metadata["metrics"]),
-                    "model_uri": table.metadata["model_uri"],
-                    "model_digest": table.metadata["model_digest"],
-                    "mlflow_run_id": table.metadata["mlflow_run_id"],
-                    "model_version": table.metadata.get("model_version"),
-                    "champion": champion and champion.version,
-                }
-            )
-    return found

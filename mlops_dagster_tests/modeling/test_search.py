@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
+from sklearn.metrics import brier_score_loss, log_loss
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 
 from mlops_dagster.errors import ParameterError
@@ -136,3 +138,32 @@ def test_a_fold_of_one_class_is_refused():
     data = make_training_set(declaration, table)
     with pytest.raises(ParameterError, match="fold 1 has only rows of class 'no' to be scored on; use kind: strat"):
         cv_of(declaration, data)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scoring", ["neg_log_loss", "neg_brier_score"])
+def test_folds_that_have_none_of_a_class_are_scored(scoring):
+    """As in time: a class that begins late is unknown to the first folds, one that ends early absent from the last."""
+    table = TABLE.assign(kind=np.where(TABLE["a"] > 0, "sun", "rain"))
+    table.loc[table.index < 60, "kind"] = np.where(TABLE["b"] > 0, "early", "rain")[:60]
+    table.loc[100:149, "kind"] = np.where(TABLE["b"] > 0, "late", "rain")[100:150]
+    declaration = declare(
+        table,
+        "kind",
+        features=["a", "b"],
+        time="day",
+        split={"kind": "chronological", "test_size": 0.1},
+        estimator={"class": "sklearn.ensemble.RandomForestClassifier", "arguments": {"random_state": 0}},
+        parameters={"n_estimators": {"default": 5}},
+        search={"presets": {"small": {"n_estimators": [2, 5]}}, "cv": {"kind": "chronological"}, "scoring": scoring},
+    )
+    data = make_training_set(declaration, table)
+    made, results = searched(declaration, data)
+    (learned, scored), classes = cv_of(declaration, data)[0], list(data.classes)
+    forest = RandomForestClassifier(2, random_state=0).fit(data.X_train.iloc[learned], data.y_train.iloc[learned])
+    answers = pd.DataFrame(forest.predict_proba(data.X_train.iloc[scored]), columns=forest.classes_)
+    answers = answers.reindex(columns=classes, fill_value=0.0).to_numpy()
+    score = {"neg_log_loss": log_loss, "neg_brier_score": brier_score_loss}[scoring]
+    assert len(forest.classes_) < len(classes)
+    assert made.cv_results_["split0_test_score"][0] == -score(data.y_train.iloc[scored], answers, labels=classes)
+    assert (results.failed, made.work_["trees_grown"]) == (0, 5 * 5)

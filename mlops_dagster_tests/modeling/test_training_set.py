@@ -95,6 +95,14 @@ def test_rows_without_a_target_are_to_be_predicted_and_survive_the_store(tmp_pat
         TrainingSet.from_table(frame, {k: v for k, v in version.metadata.items() if k != "classes"})
 
 
+def test_the_example_has_a_value_of_each_column(diabetes):
+    table = diabetes.assign(bmi=diabetes["bmi"].where(diabetes.index > 400), s6=np.nan)
+    made = make_training_set(declare(table, "outcome"), table)
+    assert len(made.X_train.head(5)["bmi"].dropna()) == 0
+    assert set(made.example.columns[made.example.isna().all()]) == {"s6"}
+    assert len(made.example) <= 6
+
+
 def test_classes_keep_their_type_where_a_missing_one_makes_them_floats(iris):
     for values, kind, classes in (([0.0, 1.0, None], float, (0, 1)), ([True, False, None], object, (False, True))):
         table = iris.assign(outcome=pd.Series(values * 50, dtype=kind))

@@ -50,9 +50,9 @@ def test_a_champion_forecasts_and_is_served(mlops, home, tmp_path, price_file, m
     assert "5 scored days" in again.stdout
     assert store.current("price_forecast", "ACME").version == made["table"]["version"]
     shown = mlops("report")
-    assert f"by version {made['champion']}; 90% of the prices" in shown.stdout
     (newest,) = json.loads(mlops("report", "--json").stdout)["forecasts"]
     assert newest["forecast"] == made["metrics"]["forecast"]
+    assert f"{newest['forecast']:#,.6g} for {newest['target_date']}" in shown.stdout
     done = mlops("report", "--html", "state.html")
     assert done.stdout.strip() == f"Written: {(tmp_path / 'state.html').as_uri()}"
     page = (tmp_path / "state.html").read_text()

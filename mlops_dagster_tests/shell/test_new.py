@@ -80,6 +80,21 @@ def test_a_table_of_numbers(tmp_path: Path) -> None:
     assert fitted(declaration) > 0.2
 
 
+def test_two_columns_that_identify_a_row_unless_that_is_chance() -> None:
+    days = pd.date_range("2024-01-01", periods=150)
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"heat": random.integers(50, 90, 150), "flag": np.arange(150) % 2, "month": days.month})
+    rows = rows.assign(day=days.day, amount=np.where(np.arange(150) % 5, random.random(150), np.nan))
+    rows.to_csv("days.csv", index=False)
+    rows.assign(day=days.dayofyear).to_csv("chance.csv", index=False)
+    new("days", "--data", "days.csv", "--target", "amount")
+    assert (find_model("days").key, find_model("days").features) == (["month", "day"], ["heat", "flag", "month", "day"])
+    assert fitted(find_model("days")) < 0.5
+    said = new("chance", "--data", "chance.csv", "--target", "amount")
+    assert find_model("chance").key == []
+    assert "Nothing says which row is which" in said
+
+
 def test_numbers_may_be_classes_or_amounts() -> None:
     load_iris(as_frame=True).frame.to_parquet("iris.parquet")
     said = new("iris", "--data", "iris.parquet", "--target", "target")

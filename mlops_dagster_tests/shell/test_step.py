@@ -1,6 +1,8 @@
 """`mlops step`: a pipeline's steps one by one, as Airflow's tasks call them, make what its own command makes."""
 
 import json
+import shutil
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -15,6 +17,7 @@ from mlops_dagster.stack.tracking import Origin
 from mlops_dagster_tests.conftest import mlflow_runs
 
 RUN = ("-s", "ACME", "--pipeline", "build_model_pipeline", "--given")
+OF_MODEL = ("--pipeline", "breast_cancer_build_model_pipeline", "--given")
 TEST = Origin("test", "run-1", None)
 STEPS = [step.name for step in pipelines.BUILD_MODEL.steps]
 GIVEN = {"horizon": None, "max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5, "beat_persistence": False}
@@ -96,6 +99,12 @@ def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, price_
     assert reports["training_set"]["table"]["rows"] == 380
 
 
+@pytest.fixture
+def examples(tmp_path):
+    """The models that ship, where the command is run."""
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "defs", tmp_path / "defs")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -110,9 +119,20 @@ def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, price_
         (["trained_model", "-s", "ACME", "--inputs", "[4]"], "inputs='[4]' (str): give an object"),
         (["trained_model", "-s", "ACME", "--inputs", '{"prices": 3}'], "inputs.prices=3 (int): give version"),
         (["trained_model", "-s", "ACME", "--given", "max_depth=4"], "that is no JSON"),
+        (["prices"], "symbol=None (NoneType): give 1 to 32"),
+        (["nobody/data"], "model='nobody' (str): no such model is declared in "),
+        (["breast_cancer/prices"], "step='prices' (str): there is no such step; there are data, training_set, "),
+        (["breast_cancer/data", "-p", "x"], "partition='x' (str): breast_cancer has one model for all rows; leave it"),
+        (["demand/data"], "partition=None (NoneType): say which --partition; there are shop_00, "),
+        (
+            ["breast_cancer/data", *OF_MODEL, '{"horizon": 5}'],
+            "horizon=5 (int): breast_cancer_build_model_pipeline has no",
+        ),
+        (["breast_cancer/data", *OF_MODEL, '{"n_estimators": 0}'], "n_estimators=0 (int): give an integer from 1 to"),
+        (["breast_cancer/data", "--inputs", '{"prices": {}}'], "inputs='prices' (str): no step makes such a table"),
     ],
 )
-def test_a_wrong_call_is_refused_before_any_work(mlops, home, arguments, said):
+def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, arguments, said):
     done = mlops("step", *arguments, "--json")
     assert done.returncode == ParameterError.exit_status
     assert said in json.loads(done.stdout)["message"]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import start
-from tests.servers import Run, eventually
+from tests.servers import eventually
 
 MODEL = {"max_depth": 4, "n_estimators": 10, "min_samples_leaf": 5}
 GRID = {"max_depth": [2, 4], "n_estimators": [2, 4], "min_samples_leaf": [5]}
@@ -30,7 +30,7 @@ def made_alike(run, said):
         for name in SAME:
             assert made[step].get(name) == its.get(name), (step, name)
         assert made[step]["table"]["rows"] == its["table"]["rows"]
-        if step in ("prices", "training_set", "trained_model"):
+        if step in ("prices", "data", "training_set", "trained_model"):
             assert made[step]["table"]["digest"] == its["table"]["digest"]
         assert "columns" not in made[step]["table"]
         assert made[step]["run_id"] == run.run_id
@@ -39,12 +39,12 @@ def made_alike(run, said):
     return made
 
 
-def test_the_three_are_ready_and_show_their_docs(airflow):
-    for name in ("build_model_pipeline", "search_model_pipeline", "cluster_search_model_pipeline"):
+def test_the_pipelines_are_ready_and_show_their_docs(airflow):
+    for name in ("build_model_pipeline", "churn_search_model_pipeline"):
         said = airflow.call(f"/dags/{name}/details")[1]
         assert said["is_paused"] is False
         assert f"airflow dags trigger {name}" in said["doc_md"]
-        assert said["params"]["symbol"]["value"] == "GSPC"
+    assert {name: one["value"] for name, one in said["params"].items() if one["value"] is not None} == {}
 
 
 def test_a_model_is_what_the_command_makes(airflow, mlflow, mlops):
@@ -71,11 +71,11 @@ def search(mlops):
     return json.loads(said)["symbols"]["ACME"]
 
 
-def test_a_search_on_spark_is_what_the_command_makes(airflow, search):
-    run = airflow.trigger("cluster_search_model_pipeline", {"symbol": "ACME", "grid": GRID})
+def test_a_declared_model_is_what_the_command_makes(airflow, mlops):
+    run = airflow.trigger("churn_build_model_pipeline", {"n_estimators": 10, "allow_leaks": False})
+    said = json.loads(mlops("build-model", "churn", "--n-estimators=10", "--json"))["symbols"]["all"]
     assert run.ended() == "success"
-    # On Spark the same trees grow.
-    made_alike(run, {name.replace("grid", "spark_grid"): said for name, said in search.items()})
+    assert made_alike(run, said)["champion_model"]["promoted"]
 
 
 def test_a_bad_parameter_is_refused_by_rest_and_by_the_shell(airflow):
@@ -84,22 +84,18 @@ def test_a_bad_parameter_is_refused_by_rest_and_by_the_shell(airflow):
     assert status == 400
     assert "max_depth: '80' is not of type" in said["detail"]
 
-    def trigger(conf, *options):
-        command = [sys.executable, "-m", "airflow", "dags", "trigger", "build_model_pipeline", "--conf", conf, *options]
-        environment = start.environment(airflow.home)
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-    done = trigger('{"n_estimators": 0}')
+    command = [sys.executable, "-m", "airflow", "dags", "trigger", "churn_build_model_pipeline"]
+    command += ["--conf", '{"n_estimators": 0}']
+    environment = start.environment(airflow.home)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode != 0
     assert "0 is less than the minimum of 1" in done.stdout + done.stderr
     # What a schema can't refuse fails at once, before any work.
-    done = trigger('{"n_estimator": 5}', "--run-id", "misspelt")
-    assert done.returncode == 0, done.stderr
-    run = Run(airflow, f"{path}/misspelt", "misspelt")
+    run = airflow.trigger("churn_build_model_pipeline", {"n_estimator": 5})
     assert run.ended() == "failed"
-    assert run.task("prices")["try_number"] == 1
-    said = json.dumps(run.get("/taskInstances/prices/logs/1?full_content=true")["content"])  # as the page shows it
-    assert "n_estimator=5 (int): build_model_pipeline has no such parameter" in said
+    assert run.task("data")["try_number"] == 1
+    said = json.dumps(run.get("/taskInstances/data/logs/1?full_content=true")["content"])  # as the page shows it
+    assert "n_estimator=5 (int): churn_build_model_pipeline has no such parameter" in said
 
 
 def test_a_step_that_is_stopped_stops(airflow, mlflow):

@@ -9,7 +9,7 @@ from mlops_dagster.errors import refuse
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.spec.parameters import check_parameters
+from mlops_dagster.spec.parameters import Pipeline, by_step, check_parameters
 
 if TYPE_CHECKING:
     from mlops_dagster.modeling.metrics import Metric
@@ -37,6 +37,20 @@ def resolve(declaration: Declaration, step: str, given: Mapping[str, object]) ->
             del found["preset"]
         found["grid"] = grid_of(declaration, found.get("preset"), found.get("grid"))
     return found
+
+
+def check_run(declaration: Declaration, pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Check all that a run of a pipeline is given, and return what each of its steps takes.
+
+    Raises
+    ------
+    ParameterError
+        For a parameter that no step of the pipeline knows, and as :func:`resolve` says.
+    """
+    taken = by_step(pipeline, given)
+    for step, parameters in taken.items():
+        resolve(declaration, step, parameters)
+    return taken
 
 
 def metrics_of(declaration: Declaration) -> list[Metric]:

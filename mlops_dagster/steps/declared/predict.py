@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration, Predictions
 from mlops_dagster.stack.store import StoreError
 from mlops_dagster.steps.champion import NoChampion, called, load_champion
 from mlops_dagster.steps.declared.checking import metrics_of
 from mlops_dagster.steps.declared.promote import answers_of, training_set_of
+from mlops_dagster.steps.declared.rows import digests_of, drift_in, rows_to_predict, table_to_predict
 from mlops_dagster.steps.growing_tables import add_rows, append_rows
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
 
-_DRIFT_ROWS = 20
-"""Of fewer rows nothing is said about drift: their shares would be chance."""
 _DRIFT_SHOWN = 5
 
 
@@ -61,10 +59,10 @@ def predictions(
     wanted = names.resolve(declaration, names.PREDICTIONS, given)
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
-    from mlops_dagster.modeling.drift import MIDDLE, share_outside
+    from mlops_dagster.modeling.drift import MIDDLE
     from mlops_dagster.modeling.quality import HORIZON, identity_of
 
-    table, origin_of_rows = _table(declaration, partition, tables, limits, read_asset)
+    table, origin_of_rows = table_to_predict(declaration, partition, tables, limits, read_asset)
     model, champion = load_champion(partition, tables, tracker.registry, declaration)
     try:
         learned = training_set_of(champion, tables)
@@ -74,12 +72,12 @@ def predictions(
             f"{who.name}: what champion version {champion.version} has learned from can't be read: {error} Bring that "
             f"table back, or train again: mlops build-model {who.options}."
         ) from None
-    frame, asked = _rows_to_predict(declaration, table, learned)
+    frame, asked = rows_to_predict(declaration, table, learned)
     made, assumed = _predicted(declaration.predictions, model, learned, asked, wanted)
     made = made.assign(
         model_version=champion.version,
         model_digest=champion.model_digest,
-        inputs_digest=_digests(asked, learned),
+        inputs_digest=digests_of(asked, learned),
         made_at=datetime.now(timezone.utc).replace(tzinfo=None),
         by=origin.orchestrator,
         run_id=origin.run_id,
@@ -99,19 +97,16 @@ def predictions(
     if assumed is not None:
         facts["interval"] = assumed
     metrics: dict[str, float] = {}
-    features = [*learned.features]
-    recent = asked if declaration.predictions and declaration.predictions.data else frame.tail(_DRIFT_ROWS)
-    recent = asked if len(asked) >= _DRIFT_ROWS else recent
-    if len(recent) >= _DRIFT_ROWS:
-        shares = share_outside(learned.X_train, recent[features])
+    shares, count = drift_in(declaration, learned, frame, asked)
+    if shares:
         name, most = next(iter(shares.items()))
         metrics["most_drift"] = most
         facts["drift"] = dict([*shares.items()][:_DRIFT_SHOWN])
         facts["drift_summary"] = (
-            f"{name} has drifted most: {most:.0%} of its last {len(recent):,} values are none of the usual "
+            f"{name} has drifted most: {most:.0%} of its last {count:,} values are none of the usual "
             f"{MIDDLE:.0%} of those in training."
             if most
-            else f"No feature has drifted: all of the last {len(recent):,} values are as usual in training."
+            else f"No feature has drifted: all of the last {count:,} values are as usual in training."
         )
     return StepReport(
         step=names.PREDICTIONS,
@@ -135,6 +130,7 @@ def prediction_quality(
     given: Mapping[str, object],
     *,
     store: Store,
+    tracker: Tracker | None = None,
     inputs: Pins | None = None,
 ) -> StepReport:
     """Put beside each prediction the truth, if the data has it by now, and keep that as a table.
@@ -143,13 +139,15 @@ def prediction_quality(
 
     Raises
     ------
-    ParameterError, NoIdentity, TableNotFound, StoreError
+    ParameterError, TableNotFound, StoreError
         The table keeps its last good version.
     """
     names.resolve(declaration, names.PREDICTION_QUALITY, given)
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
     from mlops_dagster.modeling.quality import identity_of, measure, score
+    from mlops_dagster.steps.kept import Kept
+    from mlops_dagster.steps.state import state_in_short
 
     metrics = metrics_of(declaration)
     made, _ = tables.read(names.PREDICTIONS)
@@ -162,6 +160,8 @@ def prediction_quality(
     newest = made.drop_duplicates([*identity_of(declaration), *({"horizon"} & set(made))])
     waiting = len(newest) - len(scored)
     table = store.write(names.PREDICTION_QUALITY, partition, scored, metadata={"metrics": json.dumps(numbers)})
+    used = tables.used
+    state = {} if tracker is None else {"state": state_in_short(Kept(tables, tracker.registry, declaration))}
     return StepReport(
         step=names.PREDICTION_QUALITY,
         symbol=partition,
@@ -170,80 +170,17 @@ def prediction_quality(
         **table_summary(scored),
         facts={
             "summary": _quality(numbers, metrics[0].name, waiting),
+            **state,
             "rows_waiting": waiting,
             **({"not_measured": failed} if failed else {}),
         },
-        inputs=tables.used,
+        inputs=used,
         metrics=numbers,
         model=declaration.name,
     )
 
 
-# --------------------------------------------------------------------------------------------------------- the rows
-
-
-def _table(
-    declaration: Declaration,
-    partition: str,
-    tables: Inputs,
-    limits: LimitSettings | None,
-    read_asset: Callable[[str], object] | None,
-) -> tuple[pd.DataFrame, str]:
-    """Return the rows among which are those to predict, and where they are from."""
-    data = declaration.predictions.data if declaration.predictions else None
-    if data is None:
-        frame, version = tables.read(names.DATA)
-        return frame, version.metadata.get("origin", "the table data")
-    from mlops_dagster.modeling.contract import check_contract
-    from mlops_dagster.stack.table_sources import read_table
-
-    only = None if declaration.partitions is None else partition
-    raw, source = read_table(declaration, only, data=data, limits=limits, read_asset=read_asset)
-    return check_contract(_without_target(declaration, raw), raw, source=source), source
-
-
-def _without_target(declaration: Declaration, raw: pd.DataFrame) -> Declaration:
-    """Return the declaration with a contract that asks for no target; a forecast begins with what is now."""
-    target, contract = declaration.target, declaration.contract
-    if target.horizon is not None or isinstance(contract, str):
-        return declaration
-    rest = {name: one for name, one in contract.items() if name != target.column}
-    if target.column in raw:
-        rest[target.column] = contract[target.column].model_copy(update={"nullable": True})
-    return declaration.model_copy(update={"contract": rest})
-
-
-def _rows_to_predict(
-    declaration: Declaration, table: pd.DataFrame, learned: TrainingSet
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return all rows with the features that the champion asks for, and of these the ones to predict."""
-    from mlops_dagster.modeling.features import features_of, plain, reached_by_look_back
-    from mlops_dagster.modeling.quality import identity_of
-
-    function = function_of(declaration, declaration.features)
-    frame = features_of(declaration, table, function)
-    if absent := [name for name in learned.features if name not in frame]:
-        raise MlopsError(
-            f"the champion of {declaration.name} asks for features that are no longer made: {', '.join(absent)}. Make "
-            f"them again, or train again: mlops build-model {declaration.name}."
-        )
-    reached = reached_by_look_back(declaration, table, frame) if function is not None and learned.horizon else None
-    for at, name in enumerate(name for name in identity_of(declaration) if name not in frame):
-        frame.insert(at, name, plain(table[name]))
-    if declaration.group is not None and declaration.group not in frame:
-        frame[declaration.group] = plain(table[declaration.group])
-    if learned.column not in table:
-        return frame, frame
-    target = plain(table[learned.column])
-    if learned.horizon is None:
-        # Rows of their own are all to be predicted.
-        return frame, frame[target.isna()] if declaration.predictions and not declaration.predictions.data else frame
-    series = target if declaration.group is None else target.groupby(table[declaration.group], sort=False)
-    frame = frame.assign(current=target)
-    unknown = series.shift(-learned.horizon).isna()
-    # From what isn't known no change can be counted.
-    unknown &= target.notna() | (learned.learn == "value")
-    return frame, frame[unknown if reached is None else unknown & reached]
+# ------------------------------------------------------------------------------------------------ what is said of them
 
 
 def _predicted(
@@ -279,20 +216,6 @@ def _predicted(
                 math.nan if outputs is None or outputs.probabilities is None else outputs.probabilities[:, place]
             )
     return made, None
-
-
-def _digests(rows: pd.DataFrame, learned: TrainingSet) -> list[str]:
-    """Return for each row 16 hexadecimal digits that say what the model saw of it."""
-    import pandas as pd
-
-    seen = rows[[*learned.features, *({"current"} & set(rows))]]
-    # The type of a column depends on the other rows: a missing value turns integers and truth values into floats.
-    alike = {
-        name: column.astype("float64") if column.dtype.kind in "iufb" else column.astype(str)
-        for name, column in seen.items()
-    }
-    hashed = pd.util.hash_pandas_object(pd.DataFrame(alike, index=rows.index), index=False, categorize=False)
-    return [f"{one:016x}" for one in hashed]
 
 
 # ------------------------------------------------------------------------------------------------------- in words

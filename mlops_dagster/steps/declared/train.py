@@ -76,9 +76,7 @@ def trained_model(
             run.log_png(f"plots/{name}.png", image)
         run.log_text("profile.md", data_profile(data))
         run.log_text("estimator.html", estimator_diagram(model))
-        logged = run.log_model(
-            model, input_example=data.X_train.head(5), digest=digest, trusted=trusted_types(declaration)
-        )
+        logged = run.log_model(model, input_example=data.example, digest=digest, trusted=trusted_types(declaration))
         card = model_card(
             declaration,
             data,

@@ -42,7 +42,10 @@ _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
         {"search", "estimator", "parameters"},
     ),
     names.PREDICTIONS: (
-        ("steps/declared/predict.py", "modeling/intervals.py", "modeling/outputs.py"),
+        (
+            *("steps/declared/predict.py", "steps/declared/rows.py", "modeling/intervals.py"),
+            *("modeling/features.py", "modeling/outputs.py"),
+        ),
         {"predictions", "features"},
     ),
     names.PREDICTION_QUALITY: (

@@ -1,0 +1,114 @@
+"""Whether a declared model's predictions are as they should be: questions, answered from its tables."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.functions import function_of
+from mlops_dagster.spec.model import Declaration
+from mlops_dagster.steps.champion import TABLE, champion_in
+from mlops_dagster.steps.declared.promote import training_set_of
+from mlops_dagster.steps.declared.rows import DRIFT_ROWS, digests_of, drift_in, rows_to_predict, table_to_predict
+from mlops_dagster.steps.findings import Finding, judge_drift, judge_intervals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.stack.registry import Registry, VersionKey
+    from mlops_dagster.steps.inputs import Inputs
+
+_FEWEST = 20  # predictions; of fewer a metric says more of chance than of the model
+
+
+def questions_of(declaration: Declaration) -> Mapping[str, Callable[[Inputs, Registry], Finding]]:
+    """Return what is asked of a model that predicts, as people ask it, each with what answers it."""
+    said = declaration.predictions
+    if said is None:
+        return {}
+    asked: dict[str, Callable[..., Finding]] = {}
+    if said.data is None or said.data.asset is None:  # the value of another's asset is known where Dagster runs only
+        asked = {
+            "Are the predictions up to date?": predictions_are_current,
+            "Do the features look as in training?": features_have_not_drifted,
+        }
+    asked["Are they better than the baseline?"] = predictions_beat_baseline
+    if "interval" in said.output:
+        asked["Do the intervals hold?"] = interval_covers_the_truth
+    return {question: functools.wraps(ask)(functools.partial(ask, declaration)) for question, ask in asked.items()}
+
+
+def predictions_are_current(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
+    """The champion has predicted every row that is to be predicted, as the row is now."""
+    made, _ = tables.read(names.PREDICTIONS)
+    champion = champion_in(tables.newest(TABLE))
+    if champion is None:
+        return _no_champion()
+    learned, _, asked = _rows(declaration, champion, tables, registry)
+    known = made.loc[made["model_digest"] == champion.model_digest, "inputs_digest"]
+    waiting = sum(one not in set(known) for one in digests_of(asked, learned))
+    cure = f" Run {declaration.name}_predict_pipeline." if waiting else ""
+    return Finding(
+        not waiting,
+        f"{waiting} of {len(asked)} rows to predict have no prediction by champion version {champion.version}.{cure}",
+        {"rows_waiting": waiting, "newest_prediction": f"{made['made_at'].max():%Y-%m-%d %H:%M}" if len(made) else ""},
+    )
+
+
+def features_have_not_drifted(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
+    """At least half of each feature's recent values are as usual among those that the champion learned from."""
+    champion = champion_in(tables.newest(TABLE))
+    if champion is None:
+        return _no_champion()
+    shares, count = drift_in(declaration, *_rows(declaration, champion, tables, registry))
+    if not shares:
+        return Finding(None, f"there are {count} rows to predict; {DRIFT_ROWS} are needed.")
+    return judge_drift(shares, count)
+
+
+def predictions_beat_baseline(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
+    """Predictions whose truth has come are better than the baseline was on the test rows."""
+    _, scored = tables.read(names.PREDICTION_QUALITY)
+    _, trained = tables.read(names.TRAINED_MODEL)
+    measured = json.loads(scored.metadata["metrics"])
+    if measured["rows_scored"] < _FEWEST:
+        return Finding(None, f"the truth of {scored.rows} predictions has come; {_FEWEST} are needed.")
+    return beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured)
+
+
+def interval_covers_the_truth(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
+    """The last truths lie inside their interval as often as was meant, or chance explains the difference."""
+    scored, _ = tables.read(names.PREDICTION_QUALITY)
+    return judge_intervals(scored.dropna(subset=["inside"]), "predictions")
+
+
+def beats_baseline(declaration: Declaration, measured: Mapping[str, float]) -> Finding:
+    """Say whether the metric that counts is better than the baseline's."""
+    from mlops_dagster.modeling.metrics import metric_of
+
+    said = declaration.gate.metric or declaration.metrics[0]
+    metric = metric_of(said, declaration, function_of(declaration, said))
+    ours, theirs = measured[metric.name], measured[f"{metric.name}_baseline"]
+    return Finding(
+        metric.better(ours, theirs),
+        f"{metric.name} is {ours:.5g}, that of the baseline ({declaration.baseline.kind}) {theirs:.5g}; the "
+        f"{'larger' if metric.greater_is_better else 'smaller'} the better.",
+        {metric.name: ours, f"{metric.name}_baseline": theirs},
+    )
+
+
+def _rows(
+    declaration: Declaration, champion: VersionKey, tables: Inputs, registry: Registry
+) -> tuple[TrainingSet, pd.DataFrame, pd.DataFrame]:
+    """Return what the champion has learned from, all rows of today with its features, and those to predict."""
+    learned = training_set_of(registry.get(tables.symbol, *champion), tables)
+    table, _ = table_to_predict(declaration, tables.symbol, tables, None, None)
+    return learned, *rows_to_predict(declaration, table, learned)
+
+
+def _no_champion() -> Finding:
+    return Finding(None, "there is no champion to compare with.")
