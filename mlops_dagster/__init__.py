@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlops_dagster.component import Dataset as Dataset
     from mlops_dagster.component import SklearnModel as SklearnModel
     from mlops_dagster.declared import model_definitions as model_definitions
 
@@ -22,7 +23,7 @@ except RuntimeError:
     os.environ["HOME"] = str(Path(os.environ.get("MLOPS_HOME") or ".mlops").absolute())
 
 # What needs Dagster is imported when somebody asks for it: the steps and `mlops` work where it isn't installed.
-_OF_DAGSTER = {"SklearnModel": "component", "model_definitions": "declared"}
+_OF_DAGSTER = {"Dataset": "component", "SklearnModel": "component", "model_definitions": "declared"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,11 +8,15 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from mlops_dagster.declared import model_definitions
+from mlops_dagster.assets.of_model import OfModel
+from mlops_dagster.declared import definitions_of_one
 from mlops_dagster.errors import refuse
 from mlops_dagster.spec.model import NAME, Declaration
-from mlops_dagster.spec.reading import FILE, read_declaration
+from mlops_dagster.spec.model import Dataset as Table
+from mlops_dagster.spec.project import find_model, model_names
+from mlops_dagster.spec.reading import FILE, read_dataset, read_declaration
 from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.deployment_files import load_deployment
 
 
 class _Attributes(BaseModel, extra="allow"):
@@ -34,6 +38,13 @@ class _Scaffolder(dg.Scaffolder):
             cure = "a model is declared in a defs.yaml of its own; in Python it is mlops_dagster.SklearnModel(...)."
             raise refuse("format", request.scaffold_format, cure)
         (request.target_path / FILE).write_text(_TEMPLATE.replace("NAME", name))
+
+
+class _Table(_Attributes):
+    @classmethod
+    def model_json_schema(cls, *how: Any, **more: Any) -> dict[str, Any]:
+        """Return the schema of a dataset."""
+        return Table.model_json_schema(*how, **more)
 
 
 @dg.scaffold_with(_Scaffolder)
@@ -71,7 +82,47 @@ class SklearnModel(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the model's assets, checks, jobs, schedule and sensor."""
-        return model_definitions(self.declaration, deployment=self.deployment)
+        return definitions_of_one(OfModel(self.declaration), _settings(self.deployment))
+
+
+class Dataset(dg.Component):
+    """A table that several models share: where its rows come from, and what they have to be.
+
+    It becomes one asset, ``NAME/data``, for all models that say ``data: {dataset: NAME}``, and its check.
+
+    Parameters
+    ----------
+    models : sequence of Declaration
+        Those that share it.
+    deployment : Deployment or str, optional
+        As for :class:`SklearnModel`.
+    """
+
+    def __init__(self, models: Sequence[Declaration], deployment: Deployment | str | None = None) -> None:
+        self.models, self.deployment = models, deployment
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Return the schema of the attributes."""
+        return _Table
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Dataset:
+        """Read the dataset, whose errors name file and line, and the models beside it."""
+        name = read_dataset(context.path / FILE).name
+        defs = context.path.parent
+        models = [find_model(one, defs) for one in model_names(defs)]
+        return cls([one for one in models if one.data_owner == name])
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Return the asset and its check; nothing if no model shares it."""
+        if not self.models:
+            return dg.Definitions()
+        return definitions_of_one(OfModel(self.models[0], dataset=True), _settings(self.deployment))
+
+
+def _settings(deployment: Deployment | str | None) -> Deployment:
+    return deployment if isinstance(deployment, Deployment) else load_deployment(deployment)
 
 
 _TEMPLATE = """\

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import dagster as dg
 
 from mlops_dagster.assets.of_model import OfModel
@@ -25,7 +23,8 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
 
     All names begin with the model's: the keys of its assets (``churn/data``), its jobs (``churn_build_model_pipeline``)
     and its resources (``mlops_dagster_churn``), so that several models, and whatever else a code location has, stand
-    side by side. The jobs have their executor with them; nobody else's get it.
+    side by side. The jobs have their executor with them; nobody else's get it. A dataset that several of the models
+    share has its asset once (``prices/data``): name such models in one call.
 
     Parameters
     ----------
@@ -46,12 +45,19 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
     >>> defs = dg.Definitions.merge(mine, mlops_dagster.model_definitions())
     """
     settings = deployment if isinstance(deployment, Deployment) else load_deployment(deployment)
-    declared: Iterable[Declaration] = (one if isinstance(one, Declaration) else find_model(one) for one in models)
-    return dg.Definitions.merge(*(_definitions_of(OfModel(one), one, settings) for one in declared))
+    declared = [one if isinstance(one, Declaration) else find_model(one) for one in models]
+    shared = {one.data_owner: one for one in declared if one.data_owner != one.name}
+    return dg.Definitions.merge(
+        *(definitions_of_one(OfModel(one, dataset=True), settings) for one in shared.values()),
+        *(definitions_of_one(OfModel(one), settings) for one in declared),
+    )
 
 
-def _definitions_of(model: OfModel, declaration: Declaration, deployment: Deployment) -> dg.Definitions:
-    assets = assets_of(declaration)
+def definitions_of_one(model: OfModel, deployment: Deployment) -> dg.Definitions:
+    """Return the definitions of a model without the table that it shares with others, or of such a table."""
+    declaration = model.declaration
+    assert declaration is not None
+    assets = assets_of(model)
     schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model)
     return dg.Definitions(
         assets=with_code_and_tags(assets, model),
@@ -59,5 +65,5 @@ def _definitions_of(model: OfModel, declaration: Declaration, deployment: Deploy
         jobs=jobs_of(model),
         schedules=[schedule] if schedule else [],
         sensors=[sensor] if sensor else [],
-        resources=resources_of(deployment, model.refuse_bad_run, declaration),
+        resources=resources_of(deployment, model.refuse_bad_run, declaration, model.name),
     )

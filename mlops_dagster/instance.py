@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import dagster as dg
@@ -16,7 +17,7 @@ from filelock import FileLock
 
 from mlops_dagster.assets.of_model import PRICES, OfModel
 from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
-from mlops_dagster.assets.step_assets import ASSETS, assets_of
+from mlops_dagster.assets.step_assets import ASSETS, deps_of
 from mlops_dagster.compute.inputs import event_of, table_of, tags_of_input
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
@@ -177,8 +178,12 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     instance = _opened(home)
     if partition is not None and isinstance(model.partitions, dg.DynamicPartitionsDefinition):
         instance.add_dynamic_partitions(model.partitions.name or "", [partition])
-    assets = ASSETS if model.declaration is None else assets_of(model.declaration)
-    for parent in next(asset.asset_deps[key] for asset in assets if asset.key == key):
+    parents: Iterable[dg.AssetKey]
+    if model.declaration is None:
+        parents = next(asset.asset_deps[key] for asset in ASSETS if asset.key == key)
+    else:
+        parents = deps_of(model, report.step)
+    for parent in parents:
         pin = report.inputs.get(table_of(parent, model.declaration) or "")
         if pin is None:  # a rollback reads no table
             there = instance.get_latest_data_version_record(parent, partition_key=partition)

@@ -29,18 +29,19 @@ DESCRIPTIONS = {
 RefuseBadRun = Callable[[dg.DagsterRun, str], None]
 
 
-def key_of(what: str, model: Declaration | None) -> str:
-    """Return the key of a resource: ``store``, ``tracker`` or ``compute``. A declared model has its own of each."""
-    if model is None:
+def key_of(what: str, name: str | None) -> str:
+    """Return the key of a resource: ``store``, ``tracker`` or ``compute``. What is declared has its own of each."""
+    if name is None:
         return what
     # None of them can be that of another model, whatever the two are called.
-    return f"mlops_dagster_{model.name}" if what == "compute" else f"{what}_of_mlops_dagster_{model.name}"
+    return f"mlops_dagster_{name}" if what == "compute" else f"{what}_of_mlops_dagster_{name}"
 
 
 def resources_of(
     deployment: Deployment,
     refuse_bad_run: RefuseBadRun = lambda run, symbol: None,
     model: Declaration | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Return the resources of a deployment; nothing is connected yet.
 
@@ -50,12 +51,14 @@ def resources_of(
         Raises if a run's config can't be. A compute that never calls an asset's own body here asks it before any work.
     model : Declaration, optional
         For whose steps they are. Not given: for those of daily prices.
+    name : str, optional
+        What their keys say: the model's name, or that of a table which it shares.
     """
     store = store_of(deployment, model)
     resources: dict[str, Any] = {
-        key_of("store", model): store,
-        key_of("tracker", model): _tracker(deployment, model),
-        key_of("compute", model): _compute(deployment, store, refuse_bad_run, model),
+        key_of("store", name): store,
+        key_of("tracker", name): _tracker(deployment, model),
+        key_of("compute", name): _compute(deployment, store, refuse_bad_run, model, name),
     }
     if model is None:
         resources["deployment"] = deployment
@@ -76,12 +79,12 @@ def _tracker(deployment: Deployment, model: Declaration | None) -> MlflowTracker
 
 
 def _compute(
-    deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun, model: Declaration | None
+    deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun, model: Declaration | None, name: str | None
 ) -> dg.ResourceDefinition:
-    tracker = key_of("tracker", model)
+    tracker = key_of("tracker", name)
 
     def make(context: dg.InitResourceContext) -> Any:
-        overridden = changed(deployment, context.resource_config or {}, key_of("compute", model))
+        overridden = changed(deployment, context.resource_config or {}, key_of("compute", name))
         if deployment.compute == "here" or deployment.inside:
             return LocalCompute(overridden, store, getattr(context.resources, tracker), model)
         # dagster_databricks takes a second to import: only a run on Databricks pays for it.

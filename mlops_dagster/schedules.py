@@ -71,7 +71,7 @@ def _daily_forecast(deployment: Deployment) -> dg.ScheduleDefinition:
 
 def prediction_schedule(deployment: Deployment, model: OfModel) -> dg.ScheduleDefinition | None:
     """Make the schedule of a declared model's predictions, if it says when."""
-    declaration = model.declaration
+    declaration = None if model.dataset else model.declaration
     if declaration is None or declaration.predictions is None or declaration.predictions.schedule is None:
         return None
     job = f"{declaration.name}_predict_pipeline"

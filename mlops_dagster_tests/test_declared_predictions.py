@@ -102,6 +102,7 @@ def test_what_cant_be_predicted_or_scored_is_said(models):
     assert models.predict().facts["rows_appended"] == 0
     pipeline = next(one for one in pipelines_of(models.declaration) if one.name == "cancer_predict_pipeline")
     assert [step.name for step in pipeline.steps] == ["data", "predictions"]  # which row's the truth is nobody knows
+    assert "Are they better than the baseline?" not in questions_of(models.declaration)
     models.declare(metrics=["roc_auc"], predictions={"output": ["class"]})
     models.table["outcome"] = models.table["outcome"].fillna("benign")
     models.prepare()

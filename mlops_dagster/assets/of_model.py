@@ -17,6 +17,7 @@ from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.parameters import Parameter, Pipeline, Step
 from mlops_dagster.spec.parameters import explain as describe
+from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Tracker
 from mlops_dagster.steps.declared.versions import declared_code_version
@@ -29,30 +30,53 @@ class OfModel:
     ----------
     declaration : Declaration, optional
         Not given: the models of daily prices.
+    dataset : bool
+        Whether only the table is meant that the model shares with others.
     """
 
-    def __init__(self, declaration: Declaration | None = None) -> None:
-        self.declaration = declaration
+    def __init__(self, declaration: Declaration | None = None, *, dataset: bool = False) -> None:
+        self.declaration, self.dataset = declaration, dataset
 
     @cached_property
     def steps(self) -> Mapping[str, Step]:
         """The steps by name, in an order in which they can run."""
-        return pipelines.STEPS if self.declaration is None else names.steps_of(self.declaration)
+        if self.declaration is None:
+            return pipelines.STEPS
+        steps = names.steps_of(self.declaration)
+        return {names.DATA: steps[names.DATA]} if self.dataset else steps
+
+    @property
+    def own_steps(self) -> Mapping[str, Step]:
+        """The steps without that of a table which is shared: it has its asset once."""
+        shared = self.declaration is not None and self.declaration.data_owner != self.name
+        return {name: step for name, step in self.steps.items() if not (shared and name == names.DATA)}
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
         """What there is to run."""
-        return pipelines.PIPELINES if self.declaration is None else names.pipelines_of(self.declaration)
+        if self.declaration is None:
+            return pipelines.PIPELINES
+        return () if self.dataset else names.pipelines_of(self.declaration)
+
+    @property
+    def name(self) -> str:
+        """What the model, or the shared table, is called."""
+        if self.declaration is None:
+            return "stock_prices"
+        return self.declaration.data_owner if self.dataset else self.declaration.name
 
     @property
     def group(self) -> str:
         """The group of the assets. One for all: of several, Dagster's graphs show closed boxes until each is opened."""
-        return "stock_prices" if self.declaration is None else self.declaration.name
+        return self.name
 
     @property
     def compute(self) -> str:
         """The key of the resource that runs the steps; a declared model has its own, whatever else is there."""
-        return key_of("compute", self.declaration)
+        return self._resource("compute")
+
+    def _resource(self, what: str) -> str:
+        return key_of(what, None if self.declaration is None else self.name)
 
     @cached_property
     def partitions(self) -> dg.PartitionsDefinition[str] | None:
@@ -62,9 +86,9 @@ class OfModel:
         said = self.declaration.partitions
         if said is None:
             return None
-        if said.keys is not None:
+        if said.keys is not None and not said.more:
             return dg.StaticPartitionsDefinition(said.keys)
-        return dg.DynamicPartitionsDefinition(name=f"{self.declaration.name}_{said.name}")
+        return dg.DynamicPartitionsDefinition(name=f"{self.declaration.data_owner}_{said.name}")
 
     @property
     def grid(self) -> tuple[Parameter, ...]:
@@ -94,7 +118,9 @@ class OfModel:
 
     def key(self, step: str) -> dg.AssetKey:
         """Return the key of a step's asset."""
-        return dg.AssetKey([step] if self.declaration is None else [self.declaration.name, step])
+        if self.declaration is None:
+            return dg.AssetKey([step])
+        return dg.AssetKey([self.declaration.data_owner if step == names.DATA else self.declaration.name, step])
 
     def op(self, step: str) -> str:
         """Return what run config calls a step's asset."""
@@ -114,13 +140,13 @@ class OfModel:
 
     def tools(self, resources: Any) -> tuple[Store, Tracker]:
         """Return where the model's tables and runs are kept."""
-        store, tracker = (getattr(resources, key_of(one, self.declaration)) for one in ("store", "tracker"))
+        store, tracker = (getattr(resources, self._resource(one)) for one in ("store", "tracker"))
         return store, tracker
 
     @property
     def tool_keys(self) -> set[str]:
         """The keys of the resources that :meth:`tools` looks at."""
-        return {key_of(one, self.declaration) for one in ("store", "tracker")}
+        return {self._resource(one) for one in ("store", "tracker")}
 
     # ---------------------------------------------------------------------------------------------- refusing a run
 
@@ -138,6 +164,11 @@ class OfModel:
             With the parameter's name, its value and the cure. Not retried, since nothing would change.
         """
         ops: Any = run.run_config.get("ops") or {}
+        if self.dataset and self.declaration is not None:
+            # Its table is made before any of the models' steps could refuse theirs.
+            defs = self.declaration.folder.parent
+            for name in {op.rpartition("__")[0] for op in ops} & set(model_names(defs)):
+                OfModel(find_model(name, defs)).refuse_bad_run(run, partition)
         given = {step: ops[self.op(step)].get("config") or {} for step in self.steps if self.op(step) in ops}
         try:
             if self.declaration is None:

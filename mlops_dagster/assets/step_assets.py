@@ -11,7 +11,6 @@ from mlops_dagster.assets.config import config_of
 from mlops_dagster.assets.of_model import PRICES, OfModel, search_parameters, searches
 from mlops_dagster.compute.inputs import partition_of
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.model import Declaration
 
 OWNERS = ["team:mlops"]
 _TABLE, _MODEL = {"deltalake", "pandas"}, {"scikitlearn", "mlflow"}
@@ -65,10 +64,9 @@ def asset_of(
     )(run_step)
 
 
-def assets_of(declaration: Declaration) -> list[dg.AssetsDefinition]:
+def assets_of(model: OfModel) -> list[dg.AssetsDefinition]:
     """Make the assets of a declared model."""
-    model = OfModel(declaration)
-    return [asset_of(step, *deps_of(model, step.name), model=model) for step in model.steps.values()]
+    return [asset_of(step, *deps_of(model, step.name), model=model) for step in model.own_steps.values()]
 
 
 def deps_of(model: OfModel, step: str) -> list[dg.AssetKey]:

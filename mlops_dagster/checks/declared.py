@@ -23,18 +23,9 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
     declaration = model.declaration
     assert declaration is not None
 
-    @check_of_each_partition(assets[names.DATA], blocking=True, severity=dg.AssetCheckSeverity.ERROR, model=model)
-    def data_keep_the_contract(tables: Inputs, registry: Registry) -> Finding:
-        """The stored rows satisfy the contract that they were written under, read back from the table."""
-        from mlops_dagster.modeling.contract import check_contract
-        from mlops_dagster.modeling.violations import ContractError
-
-        frame, table = tables.read(names.DATA)
-        try:
-            check_contract(declaration, frame, source=f"table {table.uri}, version {table.version}")
-        except ContractError as error:
-            return Finding(False, str(error))
-        return Finding(True, "They do.", {"rows": table.rows, "table_version": table.version})
+    checks = [_of_data(model, data)] if (data := assets.get(names.DATA)) else []
+    if model.dataset:
+        return checks
 
     @check_of_each_partition(assets[names.TRAINING_SET], model=model)
     def training_set_leaks_nothing(tables: Inputs, registry: Registry) -> Finding:
@@ -57,10 +48,30 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
         """The champion has the alias, can be loaded, and is the very model that was registered."""
         return as_registered(tables, registry, declaration.estimator.trusted)
 
-    checks = [data_keep_the_contract, training_set_leaks_nothing, model_beats_baseline, champion_is_what_was_registered]
+    checks += [training_set_leaks_nothing, model_beats_baseline, champion_is_what_was_registered]
     if search := assets.get(names.GRID_SEARCH_RESULTS):
         checks += search_checks(search, model)
     for ask in questions_of(declaration).values():
         step = names.PREDICTIONS if ask.__name__ in _OF_PREDICTIONS else names.PREDICTION_QUALITY
         checks.append(check_of_each_partition(assets[step], model=model)(ask))
     return checks
+
+
+def _of_data(model: OfModel, data: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    declaration = model.declaration
+    assert declaration is not None
+
+    @check_of_each_partition(data, blocking=True, severity=dg.AssetCheckSeverity.ERROR, model=model)
+    def data_keep_the_contract(tables: Inputs, registry: Registry) -> Finding:
+        """The stored rows satisfy the contract that they were written under, read back from the table."""
+        from mlops_dagster.modeling.contract import check_contract
+        from mlops_dagster.modeling.violations import ContractError
+
+        frame, table = tables.read(names.DATA)
+        try:
+            check_contract(declaration, frame, source=f"table {table.uri}, version {table.version}")
+        except ContractError as error:
+            return Finding(False, str(error))
+        return Finding(True, "They do.", {"rows": table.rows, "table_version": table.version})
+
+    return data_keep_the_contract

@@ -59,8 +59,11 @@ def inputs_of(
     found, made = {}, _made_by_run(context)
     for asset in context.get_output_asset_keys():
         for key in context.job_def.asset_layer.get(asset).parent_keys:
-            record = made.get(key) or _latest(context, key, store_root)
-            pin, table = _pin(record), table_of(key, model)
+            table, root = table_of(key, model), store_root
+            if model is not None and table == names.DATA:
+                root = f"{store_root.removesuffix(model.name)}{model.data_owner}"
+            record = made.get(key) or _latest(context, key, root)
+            pin = _pin(record)
             if record is None or pin is None or table is None:
                 continue
             found[table] = pin
@@ -113,7 +116,8 @@ def tables_of(model: Declaration | None) -> Collection[str]:
 def table_of(key: dg.AssetKey, model: Declaration | None) -> str | None:
     """Return which of a model's tables an asset is, or None if it is another's."""
     *above, name = key.path
-    return name if above == ([] if model is None else [model.name]) and name in tables_of(model) else None
+    owner = [] if model is None else [model.data_owner if name == names.DATA else model.name]
+    return name if above == owner and name in tables_of(model) else None
 
 
 def event_of(

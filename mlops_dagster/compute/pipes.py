@@ -88,8 +88,8 @@ class Pipes:
         request = StepRequest(step_context.step.key, partition, context.run, context.retry_number)
         warn_of_what_stays(self.deployment, context.log.warning)
         wheel = ship(self.client, self.staging, context.log.info, self.defs)
-        whose = [] if self.model is None else ["--model", self.model.name]
-        task, more = self._task(wheel, ["--step", step, "--symbol", partition, *whose])
+        whole = step if self.model is None else f"{self.model.name}/{step}"
+        task, more = self._task(wheel, ["--step", whole, "--symbol", partition])
         extras = self._extras(context, given)
         messages: list[Any] = []
         url = None

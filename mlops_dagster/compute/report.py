@@ -10,6 +10,7 @@ import dagster as dg
 from mlops_dagster import pipelines
 from mlops_dagster.compute.inputs import URI
 from mlops_dagster.spec.model import Column, Declaration
+from mlops_dagster.spec.steps import DATA, rows_ahead
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 from mlops_dagster.steps.summary import summary
@@ -91,6 +92,7 @@ def to_result(report: StepReport, model: Declaration | None = None) -> dg.Materi
     """Turn a report into the result of an asset, of a declared model or of daily prices."""
     from mlops_dagster.ml.lineage import sources_of
 
+    owner = model.data_owner if model is not None and report.step == DATA else report.model
     columns = describe_columns(report.table.table) if model is None else _columns_of(model, report.columns)
     sources = {} if model else sources_of(report.table.table, report.columns, report.facts.get("recipe"))
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
@@ -117,7 +119,7 @@ def to_result(report: StepReport, model: Declaration | None = None) -> dg.Materi
         "table_digest": readable(report.table.digest),
         **{f"{table}_version": read["version"] for table, read in report.inputs.items()},
         "dagster/row_count": report.table.rows,
-        "dagster/table_name": "/".join(part for part in (report.model, report.table.table, report.symbol) if part),
+        "dagster/table_name": "/".join(part for part in (owner, report.table.table, report.symbol) if part),
         URI: report.table.uri,
         "dagster/column_schema": dg.TableSchema(
             columns=[
@@ -151,7 +153,8 @@ def describe_columns(table: str) -> dict[str, str]:
 
 def _columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
     """Return what the columns of a declared model's tables hold, in the words of its contract where it has some."""
-    target = f"`{model.target.column}`" + (f", {model.target.horizon} rows ahead" if model.target.horizon else "")
+    ahead = f", {rows_ahead(model.target.horizon)} ahead" if model.target.horizon else ""
+    target = f"`{model.target.column}`{ahead}"
     said = {
         **_COLUMNS,
         "target": f"What the model learns: {target}"

@@ -46,7 +46,7 @@ def refuse_what_stays(context: StepExecutionContext, deployment: Deployment, mod
         return
     steps = {str(table_of(key, model)) for key in context.job_def.asset_layer.executable_asset_keys}
     config: Any = context.dagster_run.run_config.get("ops") or {}
-    path = ((config.get(f"{model.name}__{names.DATA}") or {}).get("config") or {}).get("path")
+    path = ((config.get(f"{model.data_owner}__{names.DATA}") or {}).get("config") or {}).get("path")
     try:
         check_travels(model, deployment, steps, path)
     except MlopsError as error:

@@ -96,7 +96,9 @@ class PriceDataError(MlopsError, ValueError):
         return f"{self.source}: the prices can't be used, {count} of the price contract:{lines}"
 
 
-def _is_enclosed(column: str) -> Callable[[pd.DataFrame], pd.Series[bool]]:
+def is_enclosed(column: str) -> Callable[[pd.DataFrame], pd.Series[bool]]:
+    """Return the rule that High, or Low, encloses the day's other prices."""
+
     def check(day: pd.DataFrame) -> pd.Series[bool]:
         # A cell that is no price at all is reported once, by its own rule, and compared with nothing.
         day = day[[column, *_ENCLOSED[column]]]
@@ -157,8 +159,8 @@ _VOLUME = pa.Column(
 PRICE_SCHEMA = pa.DataFrameSchema(
     {"Date": _DATE, **dict.fromkeys(("Open", "High", "Low", "Close", "AdjClose"), _PRICE), "Volume": _VOLUME},
     checks=[
-        pa.Check(_is_enclosed("High"), name="High", error="is below the day's", description=_REMOVE),
-        pa.Check(_is_enclosed("Low"), name="Low", error="is above the day's", description=_REMOVE),
+        pa.Check(is_enclosed("High"), name="High", error="is below the day's", description=_REMOVE),
+        pa.Check(is_enclosed("Low"), name="Low", error="is above the day's", description=_REMOVE),
     ],
     ordered=True,
 )
@@ -212,7 +214,7 @@ def validate_prices(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
     mlops_dagster.ml.prices.PriceDataError: example: the prices can't be used, one violation of the price contract:
       - High = 0.5 on 2020-01-10 (row 8): is below the day's Open 2.0, Low 1.0, Close 2.0; correct it at the ...
     """
-    violations, raw = _pick_columns(frame)
+    violations, raw = pick_columns(frame)
     problems: dict[str, dict[int, str]] = {}
     columns: dict[str, Any] = {}
     for column in raw.columns:
@@ -231,7 +233,7 @@ def validate_prices(frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
     return parsed
 
 
-def _pick_columns(frame: pd.DataFrame) -> tuple[list[Violation], pd.DataFrame]:
+def pick_columns(frame: pd.DataFrame) -> tuple[list[Violation], pd.DataFrame]:
     """Take the contract's columns, in its order, and say which are missing or there twice."""
     names, tickers = _names_of(frame)
     found = ", ".join(names) if names else "none"

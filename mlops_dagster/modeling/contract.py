@@ -12,15 +12,15 @@ import pandas as pd
 from mlops_dagster.modeling.pandera_schema import broken_by_schema, schema_of, type_of
 from mlops_dagster.modeling.typed_cells import READ
 from mlops_dagster.modeling.violations import REMOVE, ContractError, Violation, Where, shown
-from mlops_dagster.spec.model import Column, Declaration
+from mlops_dagster.spec.model import Column, Dataset
 
 
-def check_contract(declaration: Declaration, frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
+def check_contract(declaration: Dataset, frame: pd.DataFrame, *, source: str) -> pd.DataFrame:
     """Check rows against a model's contract, and return them in its one form.
 
     Parameters
     ----------
-    declaration : Declaration
+    declaration : Dataset
         Whose contract, key, time and group.
     frame : DataFrame
         The rows as they were found; the index says which row of the source each is, counted from 0.
@@ -67,12 +67,12 @@ def check_contract(declaration: Declaration, frame: pd.DataFrame, *, source: str
     return checked
 
 
-def types_of(declaration: Declaration) -> dict[str, str]:
+def types_of(declaration: Dataset) -> dict[str, str]:
     """Return the type that each column of a contract has, in a declaration's words."""
     return {name: rule.type for name, rule in _rules_of(declaration).items()}
 
 
-def _rules_of(declaration: Declaration) -> Mapping[str, Column]:
+def _rules_of(declaration: Dataset) -> Mapping[str, Column]:
     """Return what is said of each column; of a pandera schema the types, its checks run afterwards."""
     if isinstance(declaration.contract, Mapping):
         return declaration.contract
@@ -137,7 +137,7 @@ def _allowed(rule: Column) -> list[Any]:
     return list(READ[rule.type](said.map(str) if rule.type == "text" else said)[0])
 
 
-def _check_identity(declaration: Declaration, checked: pd.DataFrame, where: Where, broken: set[str]) -> list[Violation]:
+def _check_identity(declaration: Dataset, checked: pd.DataFrame, where: Where, broken: set[str]) -> list[Violation]:
     """Check key, time and group: none may be missing, and no key may come twice."""
     found = []
     time, group = declaration.time, declaration.group

@@ -9,10 +9,10 @@ import pandas as pd
 from mlops_dagster.errors import refuse
 from mlops_dagster.modeling.violations import REMOVE, Violation, Where
 from mlops_dagster.spec.functions import load_function
-from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.model import Dataset
 
 
-def schema_of(declaration: Declaration) -> Any:
+def schema_of(declaration: Dataset) -> Any:
     """Return the schema that a declaration names; None if its contract is columns.
 
     Raises
@@ -65,17 +65,23 @@ def broken_by_schema(schema: Any, checked: pd.DataFrame, where: Where) -> list[V
     except SchemaErrors as errors:
         found = []
         for error in errors.schema_errors:
-            column = str(error.column_name) if error.column_name in checked else ""
             check = error.check
+            # A rule across columns names the one that it is about, if it wants to.
+            column = next((str(one) for one in (error.column_name, getattr(check, "name", None)) if one in checked), "")
             problem = str(getattr(check, "error", None) or getattr(check, "name", None) or check)
-            problem = f"breaks the rule {problem}"
+            if not problem.startswith(("is ", "has ", "there ")):  # what is wrong, in words, and not the rule
+                problem = f"breaks the rule {problem}"
             if error.reason_code == SchemaErrorReason.SERIES_CONTAINS_DUPLICATES:
                 problem = "was there before"
-            if error.reason_code == SchemaErrorReason.CHECK_ERROR or not isinstance(error.failure_cases, pd.DataFrame):
+            if error.reason_code == SchemaErrorReason.CHECK_ERROR:
                 found.append(Violation(column or "schema", f"can't be checked ({error})", "correct the schema"))
                 continue
             cure = str(getattr(check, "description", None) or REMOVE)
-            index = error.failure_cases["index"].dropna()
+            # A rule of the whole table names no rows.
+            cases = (
+                error.failure_cases if isinstance(error.failure_cases, pd.DataFrame) else pd.DataFrame({"index": []})
+            )
+            index = cases["index"].dropna()
             rows = sorted(set(index.astype(int))) if len(index) else []
             if rows and column:
                 found.append(where.violation(column, checked[column], rows, problem, cure))

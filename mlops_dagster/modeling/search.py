@@ -248,8 +248,9 @@ def describe_cv(declaration: Declaration, folds: int | None = None) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in cv.splitter.arguments.items())
         return f"{cv.splitter.class_.rpartition('.')[2]}({arguments})"
     if cv.kind == "chronological":
-        gap = declaration.target.horizon if cv.gap is None else cv.gap
-        return f"{count} folds, each scored on the rows that follow those it learns from, after a gap of {gap or 0}"
+        ahead = declaration.target.horizon
+        gap = str(cv.gap) if cv.gap is not None else "one horizon" if ahead and ahead < 1 else str(ahead or 0)
+        return f"{count} folds, each scored on the rows that follow those it learns from, after a gap of {gap}"
     how = {
         "random": "random rows",
         "stratified": "random rows, with the classes' shares",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -212,7 +213,8 @@ def make_training_set(
     target = declaration.target
     if horizon is not None and target.horizon is None:
         raise refuse("horizon", horizon, f"{target.column} isn't forecast: give target.horizon in the declaration.")
-    horizon = target.horizon if horizon is None else horizon
+    if horizon is None and target.horizon is not None:
+        horizon = math.ceil(target.horizon * len(table)) if target.horizon < 1 else int(target.horizon)
     test_size = declaration.split.test_size if test_size is None else test_size
     if not 0.0 < test_size < 1.0:
         raise refuse("test_size", test_size, "give a number above 0 and below 1.")

@@ -11,14 +11,15 @@ def partitions_sensor(model: OfModel) -> dg.SensorDefinition | None:
     if (
         declaration is None
         or declaration.partitions is None
+        or declaration.data_owner != model.name
         or not isinstance(partitions, dg.DynamicPartitionsDefinition)
     ):
         return None
     name = declaration.partitions.name
 
     @dg.sensor(
-        name=f"{declaration.name}_partitions",
-        description=f"Adds each {name} that the data of {declaration.name} have as a partition. None is ever removed: "
+        name=f"{model.name}_partitions",
+        description=f"Adds each {name} that the data of {model.name} have as a partition. None is ever removed: "
         "what was made of it stays.",
         minimum_interval_seconds=59,
         default_status=dg.DefaultSensorStatus.RUNNING,

@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
-from mlops_dagster.spec.model import NAME, Declaration
+from mlops_dagster.spec.model import NAME, Dataset, Declaration
+from mlops_dagster.spec.steps import steps_of
 
 
 def contradictions(said: Declaration) -> Iterator[tuple[Sequence[str | int], str]]:
@@ -64,12 +65,16 @@ def contradictions(said: Declaration) -> Iterator[tuple[Sequence[str | int], str
     for at, one in enumerate(said.predictions.output if said.predictions else []):
         if (one in ("class", "probabilities")) != classes:
             yield ["predictions", "output", at], f"predictions.output: {one} isn't for task {said.task}."
-    for name in said.parameters:
-        if not NAME.fullmatch(name):
-            yield (
-                ["parameters", name],
-                f"parameters.{name}: give small letters, digits and _; `argument` has the estimator's.",
-            )
+    taken = _taken(said)
+    for above, named in ((["parameters"], said.parameters), (["data", "parameters"], said.data.parameters)):
+        for name in named:
+            whole = ".".join([*above, name])
+            if not NAME.fullmatch(name):
+                cure = "; `argument` has the estimator's" if len(above) == 1 else ""
+                yield [*above, name], f"{whole}: give small letters, digits and _{cure}."
+            elif name in taken or (len(above) == 2 and name in said.parameters):
+                cure = "; call it otherwise, `argument` has the estimator's." if len(above) == 1 else "; rename it."
+                yield [*above, name], f"{whole}: a run has a parameter of this name already{cure}"
     if said.search:
         for preset, grid in said.search.presets.items():
             for name in grid:
@@ -82,11 +87,24 @@ def contradictions(said: Declaration) -> Iterator[tuple[Sequence[str | int], str
                         ["search", "presets", preset, name],
                         f"search.presets.{preset}.{name}: no such parameter; {cure}",
                     )
+    if said.predictions and said.predictions.data and said.predictions.data.dataset:
+        yield (
+            ["predictions", "data", "dataset"],
+            "predictions.data.dataset: leave data out, or give files or a function.",
+        )
     if said.gate.metric is not None and said.gate.metric not in said.metrics:
         yield ["gate", "metric"], f"gate.metric={said.gate.metric!r} isn't among metrics: {', '.join(said.metrics)}."
 
 
-def by_path(said: Declaration) -> bool:
+def _taken(said: Declaration) -> set[str]:
+    """Return the names of what can be given to a run, whatever the declaration calls its own parameters."""
+    data = said.data.model_copy(update={"parameters": {}})
+    bare = said.model_copy(update={"parameters": {}, "data": data})
+    of_commands = {"partition", "all_partitions", "deployment", "as_json"}
+    return of_commands | {one.name for step in steps_of(bare).values() for one in step.parameters}
+
+
+def by_path(said: Dataset) -> bool:
     """Whether each partition is a file of its own, or a query."""
     name = said.partitions.name if said.partitions else ""
     data = said.data

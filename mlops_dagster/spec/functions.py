@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from mlops_dagster.errors import MlopsError, refuse
-from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.model import Dataset, Declaration
 
 MODULES = "mlops_dagster_models"
 """Where the modules beside declarations are kept in ``sys.modules``, below their model's name."""
@@ -25,7 +25,7 @@ class UserCodeError(MlopsError):
     """Code of the user's own can't be imported, or has failed; the message says which and why."""
 
 
-def load_function(declaration: Declaration, said: str, place: str = "function") -> Any:
+def load_function(declaration: Dataset, said: str, place: str = "function") -> Any:
     """Return what ``.module:name`` (a file beside the declaration) or ``package.module:name`` says.
 
     Parameters
@@ -44,13 +44,13 @@ def load_function(declaration: Declaration, said: str, place: str = "function") 
     return _named(declaration, where, name, said, place)
 
 
-def load_class(declaration: Declaration, path: str, place: str = "class") -> Any:
+def load_class(declaration: Dataset, path: str, place: str = "class") -> Any:
     """Return the class at an import path, of a file beside the declaration if it begins with a dot."""
     where, _, name = path.rpartition(".")
     return _named(declaration, where, name, path, place)
 
 
-def function_of(declaration: Declaration, said: object) -> Any:
+def function_of(declaration: Dataset, said: object) -> Any:
     """Return the function that a part of a declaration names, or None where it says something else, or nothing."""
     return load_function(declaration, said) if isinstance(said, str) and ":" in said else None
 
@@ -70,7 +70,7 @@ def trusted_types(declaration: Declaration) -> list[str]:
     return names
 
 
-def _named(declaration: Declaration, where: str, name: str, said: str, place: str) -> Any:
+def _named(declaration: Dataset, where: str, name: str, said: str, place: str) -> Any:
     module = _beside(declaration, where, said, place) if where.startswith(".") else _packaged(where, said, place)
     if not hasattr(module, name):
         there = [one for one in vars(module) if not one.startswith("_")]
@@ -80,7 +80,7 @@ def _named(declaration: Declaration, where: str, name: str, said: str, place: st
     return getattr(module, name)
 
 
-def _beside(declaration: Declaration, where: str, said: str, place: str) -> ModuleType:
+def _beside(declaration: Dataset, where: str, said: str, place: str) -> ModuleType:
     file = _file_of(declaration, where)
     if not file.is_file():
         raise refuse(place, said, f"there is no file {file}; write it, or name another.")
@@ -109,7 +109,7 @@ def _beside(declaration: Declaration, where: str, said: str, place: str) -> Modu
     return module
 
 
-def _file_of(declaration: Declaration, where: str) -> Path:
+def _file_of(declaration: Dataset, where: str) -> Path:
     beside = declaration.folder.parent if where.startswith("..") else declaration.folder
     return beside.joinpath(*where.lstrip(".").split(".")).with_suffix(".py")
 
@@ -152,7 +152,7 @@ def calling(what: str, function: Any, *arguments: Any, **named: Any) -> Any:
         raise UserCodeError(f"{what}: {file}{_line(error, file)}: {type(error).__name__}: {error}") from error
 
 
-def sources_of(declaration: Declaration) -> list[Path]:
+def sources_of(declaration: Dataset) -> list[Path]:
     """Return the files that decide what a model is, beside the data: the declaration and the Python that it names."""
     text = json.dumps(declaration.model_dump(mode="json", by_alias=True))
     others = {_file_of(declaration, where) for where in re.findall(r'"(\.\.[A-Za-z_][\w.]*):[A-Za-z_]\w*"', text)}

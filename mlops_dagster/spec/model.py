@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _FUNCTION = r"^\.{0,2}[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
@@ -21,6 +24,25 @@ class Part(BaseModel):
     """A part of a declaration: unknown names are refused, nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, strict=True)
+
+
+# ------------------------------------------------------------------------------------------------------ parameters
+
+
+class ModelParameter(Part):
+    """A parameter that people may change, in every tool."""
+
+    default: int | float | bool | str | None = Field(description="What holds if nobody says anything else")
+    type: Literal["integer", "number", "boolean", "text"] | None = Field(
+        default=None, description="Not given: the default's"
+    )
+    minimum: float | None = Field(default=None, description="The smallest value. Not given: the estimator's own")
+    maximum: float | None = Field(default=None, description="The largest value. Not given: the estimator's own")
+    choices: list[str] | None = Field(default=None, min_length=1, description="Of a text: what it may be")
+    description: str = Field(default="", description="A sentence for forms and --help")
+    argument: str | None = Field(
+        default=None, description="The estimator's name for it, as model__max_depth. Not given: the same name"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ data
@@ -71,14 +93,24 @@ class Data(Part):
     function: str | None = Field(
         default=None, pattern=_FUNCTION, description=f"{_FUNCTION_SAID}; called with the partition if there are any"
     )
+    dataset: str | None = Field(
+        default=None,
+        pattern=f"^{NAME.pattern}$",
+        description="The name of a Dataset beside the model, whose table several models share. What it says (contract, "
+        "key, time, group, partitions) isn't said again",
+    )
+    parameters: dict[str, ModelParameter] = Field(
+        default={}, description="Of function: what a run may give it, by name; None where there is no default"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Data:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        sources = [name for name in type(self).model_fields if name != "parameters"]
+        given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of {', '.join(type(self).model_fields)}; given: {', '.join(given) or 'none'}"
-            )
+            raise ValueError(f"give exactly one of {', '.join(sources)}; given: {', '.join(given) or 'none'}")
+        if self.parameters and self.function is None:
+            raise ValueError("parameters are a function's; nothing else takes any")
         return self
 
 
@@ -135,6 +167,7 @@ class Partitions(Part):
     keys: list[str] | None = Field(
         default=None, min_length=1, description="Which. Not given: those that the column, or the files, have"
     )
+    more: bool = Field(default=False, description="Whether others than `keys` may come, as new symbols")
 
 
 # ------------------------------------------------------------------------------------------------ what is learned
@@ -144,8 +177,12 @@ class Target(Part):
     """What is learned."""
 
     column: str = Field(description="The column to predict")
-    horizon: int | None = Field(
-        default=None, ge=1, le=100_000, description="For forecasts: how many rows ahead, in the order of `time`"
+    horizon: int | float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="For forecasts: how many rows ahead, in the order of `time`; below 1 a share of the rows, rounded "
+        "up",
     )
     learn: Literal["value", "difference", "return"] = Field(
         default="value",
@@ -156,6 +193,13 @@ class Target(Part):
         description="Of two classes: which precision, recall and the like are about. Not given: the last in order, as "
         "1, true, yes",
     )
+
+    @field_validator("horizon")
+    @classmethod
+    def _rows_or_a_share(cls, horizon: float | None) -> float | None:
+        if isinstance(horizon, float) and horizon >= 1:
+            raise ValueError("give a whole number of rows, or a share of them below 1")
+        return horizon
 
 
 class Split(Part):
@@ -225,22 +269,6 @@ class Estimator(Part):
         if self.function is not None and self.arguments:
             raise ValueError("arguments belong to a class; a function has its own")
         return self
-
-
-class ModelParameter(Part):
-    """A parameter that people may change, in every tool."""
-
-    default: int | float | bool | str | None = Field(description="What holds if nobody says anything else")
-    type: Literal["integer", "number", "boolean", "text"] | None = Field(
-        default=None, description="Not given: the default's"
-    )
-    minimum: float | None = Field(default=None, description="The smallest value. Not given: the estimator's own")
-    maximum: float | None = Field(default=None, description="The largest value. Not given: the estimator's own")
-    choices: list[str] | None = Field(default=None, min_length=1, description="Of a text: what it may be")
-    description: str = Field(default="", description="A sentence for forms and --help")
-    argument: str | None = Field(
-        default=None, description="The estimator's name for it, as model__max_depth. Not given: the same name"
-    )
 
 
 class Search(Part):
@@ -324,15 +352,14 @@ class Predictions(Part):
 # ----------------------------------------------------------------------------------------------------- the model
 
 
-class Declaration(Part):
-    """A model, declared.
+class Dataset(Part):
+    """A table that several models share: where its rows come from, and what they have to be.
 
-    The folder that holds the declaration is where relative paths begin and where ``.module:function`` is looked for;
-    its name is the model's.
+    The folder that holds it is where relative paths begin and where ``.module:function`` is looked for; its name is the
+    table's.
     """
 
-    description: str = Field(default="", description="What the model is for, in a sentence")
-    task: Literal["regression", "classification"] = Field(description="What is predicted: a number or a class")
+    description: str = Field(default="", description="What it is for, in a sentence")
     data: Data = Field(description="Where the rows come from")
     contract: dict[str, Column] | str = Field(
         min_length=1, description="What each column has to hold; or .module:NAME, a pandera schema"
@@ -341,8 +368,48 @@ class Declaration(Part):
     time: str | None = Field(default=None, description="The column that orders rows")
     group: str | None = Field(default=None, description="The column whose equal values belong together")
     partitions: Partitions | None = Field(default=None, description="A model for each ...; not given: one for all")
+
+    _name: str = PrivateAttr(default="model")
+    _folder: Path = PrivateAttr(default=Path())
+    _dataset: str | None = PrivateAttr(default=None)
+
+    @property
+    def name(self) -> str:
+        """What it is called: its folder's name."""
+        return self._name
+
+    @property
+    def folder(self) -> Path:
+        """Where the declaration is."""
+        return self._folder
+
+    @property
+    def data_owner(self) -> str:
+        """Whose table the rows are: the model's own, or a dataset's that it shares with others."""
+        return self._dataset or self._name
+
+    def at(self, folder: Path, name: str | None = None, dataset: str | None = None) -> Self:
+        """Return the same declaration as it stands in a folder, its rows those of a dataset beside it if it says so."""
+        placed = self.model_copy()
+        placed._folder, placed._name, placed._dataset = folder, name or folder.name, dataset
+        return placed
+
+
+class Declaration(Dataset):
+    """A model, declared.
+
+    The folder that holds the declaration is where relative paths begin and where ``.module:function`` is looked for;
+    its name is the model's.
+    """
+
+    task: Literal["regression", "classification"] = Field(description="What is predicted: a number or a class")
     features: list[str] | str = Field(
         min_length=1, description=f"Columns; or {_FUNCTION_SAID}, from the table to features, row by row"
+    )
+    leaks: Literal["refuse", "flag"] = Field(
+        default="refuse",
+        description="A function whose features look at rows that they mustn't: refuse it, or flag what it makes, which "
+        "the gate then keeps out unless it is given allow_leaks",
     )
     target: Target = Field(description="What is learned")
     split: Split = Field(description="Which rows it is tested on")
@@ -358,9 +425,6 @@ class Declaration(Part):
     gate: Gate = Field(default=Gate(), description="Which new model becomes the champion")
     predictions: Predictions | None = Field(default=None, description="What is predicted with the champion")
 
-    _name: str = PrivateAttr(default="model")
-    _folder: Path = PrivateAttr(default=Path())
-
     @field_validator("target", mode="before", json_schema_input_type=str | Target)
     @classmethod
     def _a_column_alone(cls, target: Any) -> Any:
@@ -374,19 +438,3 @@ class Declaration(Part):
     @classmethod
     def _a_kind_alone(cls, baseline: Any) -> Any:
         return {"kind": baseline} if isinstance(baseline, str) else baseline
-
-    @property
-    def name(self) -> str:
-        """What the model is called: its folder's name."""
-        return self._name
-
-    @property
-    def folder(self) -> Path:
-        """Where the declaration is."""
-        return self._folder
-
-    def at(self, folder: Path, name: str | None = None) -> Declaration:
-        """Return the same declaration as it stands in a folder."""
-        placed = self.model_copy()
-        placed._folder, placed._name = folder, name or folder.name
-        return placed

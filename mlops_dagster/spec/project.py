@@ -9,7 +9,7 @@ from pathlib import Path
 from mlops_dagster.errors import refuse
 from mlops_dagster.spec import limited_yaml
 from mlops_dagster.spec.model import NAME, Declaration
-from mlops_dagster.spec.reading import FILE, TYPE, read_declaration
+from mlops_dagster.spec.reading import FILE, TYPE, is_of, read_declaration
 from mlops_dagster.spec.travelled import travelled
 
 
@@ -55,14 +55,10 @@ def _root_module(project: Path) -> str | None:
     return found[1].replace(".", "/") if found else None
 
 
-def model_names(defs: Path | None = None) -> list[str]:
-    """Return the names of the models that a project declares, sorted."""
+def model_names(defs: Path | None = None, type_: str = TYPE) -> list[str]:
+    """Return the names of the models (or of what else a type says) that a project declares, sorted."""
     folder = defs or defs_folder()
-    return sorted(file.parent.name for file in folder.glob(f"*/{FILE}") if _is_ours(file))
-
-
-def _is_ours(file: Path) -> bool:
-    return re.search(rf"^type:\s*['\"]?{re.escape(TYPE)}['\"]?\s*(#.*)?$", limited_yaml.text_of(file), re.M) is not None
+    return sorted(file.parent.name for file in folder.glob(f"*/{FILE}") if is_of(file, type_))
 
 
 def find_model(name: str, defs: Path | None = None) -> Declaration:

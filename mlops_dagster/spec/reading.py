@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -14,11 +14,13 @@ from pydantic import ValidationError
 from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.spec import limited_yaml
 from mlops_dagster.spec.contradictions import contradictions
-from mlops_dagster.spec.model import NAME, Declaration
+from mlops_dagster.spec.model import NAME, Dataset, Declaration
 from mlops_dagster.spec.words import line_of, nearest
 
+_Kind = TypeVar("_Kind", Dataset, Declaration)
 FILE = "defs.yaml"
 TYPE = "mlops_dagster.SklearnModel"
+DATASET = "mlops_dagster.Dataset"
 
 
 def read_declaration(file: Path) -> Declaration:
@@ -30,14 +32,35 @@ def read_declaration(file: Path) -> Declaration:
         If it can't be read, isn't YAML, or says something that no declaration can say. Each sentence begins with file
         and line.
     """
+    return declared(*_attributes(file, TYPE))
+
+
+def read_dataset(file: Path) -> Dataset:
+    """Read a table that models share from the ``defs.yaml`` of a Dagster component.
+
+    Raises
+    ------
+    ParameterError
+        As :func:`read_declaration` says.
+    """
+    attributes, file, node = _attributes(file, DATASET)
+    found = _valid(Dataset, attributes, file, node)
+    if found.data.dataset is not None:
+        where = line_of(node, ["attributes", "data", "dataset"])
+        cure = f"a {DATASET} has rows of its own: give files, sql, a function or an asset."
+        raise ParameterError(f"{file}:{where}: {refuse('data.dataset', found.data.dataset, cure)}")
+    return found.at(file.parent)
+
+
+def _attributes(file: Path, type_: str) -> tuple[dict[str, Any], Path, yaml.Node | None]:
     try:
         text = limited_yaml.text_of(file)
         said, node = limited_yaml.load(text), limited_yaml.compose(text)
     except (OSError, ValueError) as error:
         raise ParameterError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
-    if not isinstance(said, dict) or said.get("type") != TYPE:
+    if not isinstance(said, dict) or said.get("type") != type_:
         found = said.get("type") if isinstance(said, dict) else said
-        raise ParameterError(f"{file}:1: {refuse('type', found, f'a declaration begins with type: {TYPE}.')}")
+        raise ParameterError(f"{file}:1: {refuse('type', found, f'a declaration begins with type: {type_}.')}")
     others = sorted(
         set(map(str, said)) - {"type", "attributes", "requirements", "post_processing", "template_vars_module"}
     )
@@ -47,7 +70,7 @@ def read_declaration(file: Path) -> Declaration:
     attributes = said.get("attributes")
     if not isinstance(attributes, dict):
         raise ParameterError(f"{file}: attributes is missing: what the model is stands below it.")
-    return declared(attributes, file, node)
+    return attributes, file, node
 
 
 def declared(attributes: Mapping[str, Any], file: Path, node: yaml.Node | None = None) -> Declaration:
@@ -63,18 +86,64 @@ def declared(attributes: Mapping[str, Any], file: Path, node: yaml.Node | None =
     ParameterError
         As :func:`read_declaration` says.
     """
+    attributes, dataset = _with_dataset(attributes, file, node)
+    found = _valid(Declaration, attributes, file, node)
+    problems = [f"{file}:{line_of(node, ['attributes', *place])}: {what}" for place, what in contradictions(found)]
+    if problems:
+        raise ParameterError("\n".join(problems))
+    return found.at(file.parent, dataset=dataset)
+
+
+def _valid(kind: type[_Kind], attributes: Mapping[str, Any], file: Path, node: yaml.Node | None) -> _Kind:
     name = file.parent.name
     if not NAME.fullmatch(name):
         cure = "name the folder of a model with 1 to 40 small letters, digits and _, beginning with a letter."
         raise ParameterError(f"{file}: {refuse('name', name, cure)}")
     try:
-        found = Declaration.model_validate(attributes)
+        return kind.model_validate(attributes)
     except ValidationError as error:
-        raise ParameterError("\n".join(_wrong(one, file, node) for one in _of_one_place(error))) from None
-    problems = [f"{file}:{line_of(node, ['attributes', *place])}: {what}" for place, what in contradictions(found)]
-    if problems:
-        raise ParameterError("\n".join(problems))
-    return found.at(file.parent)
+        raise ParameterError("\n".join(_wrong(one, file, node, kind) for one in _of_one_place(error))) from None
+
+
+def _with_dataset(
+    attributes: Mapping[str, Any], file: Path, node: yaml.Node | None
+) -> tuple[Mapping[str, Any], str | None]:
+    """Return a model's attributes with those of the dataset that it names, and its name; paths begin at the model's."""
+    data = attributes.get("data")
+    name = data.get("dataset") if isinstance(data, Mapping) else None
+    if not isinstance(name, str) or not NAME.fullmatch(name) or len(data or ()) > 1:
+        return attributes, None
+    where = f"{file}:{line_of(node, ['attributes', 'data', 'dataset'])}: "
+    beside = file.parent.parent / name / FILE
+    if not beside.is_file():
+        there = sorted(one.parent.name for one in file.parent.parent.glob(f"*/{FILE}") if is_of(one, DATASET))
+        cure = f"there is no {beside}; there are {', '.join(there) or 'no datasets'}."
+        raise ParameterError(where + str(refuse("data.dataset", name, cure)))
+    shared = read_dataset(beside)
+    for one in ("contract", "key", "time", "group", "partitions"):
+        if one in attributes:
+            line = line_of(node, ["attributes", one])
+            raise ParameterError(f"{file}:{line}: {one}: the dataset {name} says it for all models; leave it out.")
+    said = shared.model_dump(by_alias=True, exclude_unset=True, exclude={"description"})
+    files = shared.data.files
+    if files is not None and "://" not in files.path and not Path(files.path).expanduser().is_absolute():
+        said["data"]["files"]["path"] = f"../{name}/{files.path}"
+    if shared.data.function is not None:
+        said["data"]["function"] = _from_beside(shared.data.function, name)
+    if isinstance(shared.contract, str):
+        said["contract"] = _from_beside(shared.contract, name)
+    return {**attributes, **said}, name
+
+
+def _from_beside(function: str, name: str) -> str:
+    own = function.startswith(".") and not function.startswith("..")
+    return f"..{name}{function}" if own else function
+
+
+def is_of(file: Path, type_: str) -> bool:
+    """Whether a file is the declaration of a model (`TYPE`), or of a dataset."""
+    begins = rf"^type:\s*['\"]?{re.escape(type_)}['\"]?\s*(#.*)?$"
+    return re.search(begins, limited_yaml.text_of(file), re.M) is not None
 
 
 def _of_one_place(error: ValidationError) -> Iterator[Any]:
@@ -92,13 +161,13 @@ def _is_a_type(part: Any) -> bool:
     return isinstance(part, str) and re.fullmatch(r"(dict|list)\[.*\]|str|int|float|bool|\[key\]", part) is not None
 
 
-def _wrong(error: Any, file: Path, node: yaml.Node | None) -> str:
+def _wrong(error: Any, file: Path, node: yaml.Node | None, kind: type[Dataset]) -> str:
     place = error["loc"]
     where = f"{file}:{line_of(node, ['attributes', *place])}: "
     names = tuple(map(str, place))
     name = ".".join(names)
     if error["type"] == "extra_forbidden":
-        return f"{where}{name}: there is no such setting; {nearest(names, Declaration)}"
+        return f"{where}{name}: there is no such setting; {nearest(names, kind)}"
     if error["type"] == "missing":
         return f"{where}{name} is missing; add it."
     what = str(error["msg"]).removeprefix("Value error, ").rstrip(".") + "."

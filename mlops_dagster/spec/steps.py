@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlops_dagster.spec.model import Declaration, ModelParameter
+from mlops_dagster.spec.model import Dataset, Declaration, ModelParameter
 from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step, check_parameters
 
 ALL = "all"
@@ -46,14 +46,9 @@ def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
 def steps_of(declaration: Declaration) -> dict[str, Step]:
     """Return the steps of a model by name, in an order in which they can run."""
     target = declaration.target
-    what = f"{target.column}" + (f", {target.horizon} rows ahead" if target.horizon else "")
+    what = f"{target.column}" + (f", {rows_ahead(target.horizon)} ahead" if target.horizon else "")
     steps = [
-        Step(
-            DATA,
-            f"The rows that {declaration.name} is made from, checked against the contract.\n\n"
-            "Rows that break the contract are refused as a whole; nothing is filled in.",
-            _data_parameters(declaration),
-        ),
+        data_step(declaration),
         Step(
             TRAINING_SET,
             f"Features, target ({what}) and split ({declaration.split.kind}) of each row.",
@@ -99,6 +94,21 @@ def steps_of(declaration: Declaration) -> dict[str, Step]:
     return {step.name: step for step in steps}
 
 
+def data_step(declaration: Dataset) -> Step:
+    """Return the step that makes the table of a model, or of a dataset that several share."""
+    parameters, defaults = _data_parameters(declaration)
+    about = (
+        f"The rows that {declaration.data_owner} is made from, checked against the contract.\n\n"
+        "Rows that break the contract are refused as a whole; nothing is filled in."
+    )
+    return Step(DATA, about, parameters, defaults)
+
+
+def rows_ahead(horizon: float) -> str:
+    """Say how far a forecast looks."""
+    return f"{horizon} rows" if horizon >= 1 else f"{100 * horizon:g} % of the rows"
+
+
 def parameters_of(declaration: Declaration) -> tuple[Parameter, ...]:
     """Return the parameters of the estimator as they are declared; its own bounds may be narrower."""
     return tuple(_parameter(name, one) for name, one in declaration.parameters.items())
@@ -116,11 +126,13 @@ def _parameter(name: str, said: ModelParameter) -> Parameter:
     )
 
 
-def _data_parameters(declaration: Declaration) -> tuple[Parameter, ...]:
-    if declaration.data.files is None:
-        return ()
-    said = "Other files than the declaration's, of the same form: a path, a glob of several, or a URL."
-    return (Parameter("path", "text", said),)
+def _data_parameters(declaration: Dataset) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    if declaration.data.files is not None:
+        said = "Other files than the declaration's, of the same form: a path, a glob of several, or a URL."
+        return (Parameter("path", "text", said),), {}
+    named = declaration.data.parameters
+    defaults = {name: one.default for name, one in named.items() if one.default is not None}
+    return tuple(_parameter(name, one) for name, one in named.items()), defaults
 
 
 def _training_set_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
@@ -131,8 +143,11 @@ def _training_set_parameters(declaration: Declaration) -> tuple[tuple[Parameter,
         defaults["test_size"] = declaration.split.test_size
     if declaration.target.horizon is not None:
         said = "How many rows ahead the forecast looks."
+        if declaration.target.horizon < 1:
+            said += f" Default: {rows_ahead(declaration.target.horizon)}, rounded up."
+        else:
+            defaults["horizon"] = declaration.target.horizon
         parameters.append(Parameter("horizon", "integer", said, minimum=1, maximum=100_000))
-        defaults["horizon"] = declaration.target.horizon
     return tuple(parameters), defaults
 
 

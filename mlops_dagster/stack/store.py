@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.pipelines import check_symbol
+from mlops_dagster.spec.steps import DATA
 from mlops_dagster.stack import delta
 from mlops_dagster.stack.databricks.volumes import VolumeCopies, is_outside
 from mlops_dagster.stack.databricks.workspace import connect
@@ -105,6 +106,8 @@ class Store:
     volumes : VolumeCopies, optional
         How to read ``/Volumes/...`` on a machine that hasn't got it: through the workspace. Nothing can be written
         from there. Not given: with the environment's credentials.
+    elsewhere : mapping of str to str, optional
+        The roots of tables that aren't below `root`: of those that models share.
 
     Raises
     ------
@@ -127,8 +130,10 @@ class Store:
         storage_options: Mapping[str, str] | None = None,
         *,
         volumes: VolumeCopies | None = None,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> None:
         self.root = _check_root(root)
+        self._elsewhere = dict(elsewhere or {})
         self.storage_options = dict(storage_options or {})
         if self.root.startswith("/Volumes/"):
             # Databricks' volumes have no hard links, by which delta-rs commits on a local disk; see also `write`.
@@ -301,7 +306,7 @@ class Store:
     def _folder(self, table: str) -> str:
         if not isinstance(table, str) or not _TABLE.fullmatch(table):
             raise refuse("table", table, "give 1 to 64 letters, digits or _ beginning with a letter.")
-        return f"{self.root}/{table}"
+        return f"{self._elsewhere.get(table, self.root)}/{table}"
 
     def _uri(self, table: str, symbol: str) -> str:
         return f"{self._folder(table)}/{_name_of(check_symbol(symbol))}"
@@ -357,8 +362,12 @@ class Store:
 def store_of(deployment: Deployment, model: Declaration | None = None) -> Store:
     """Return the store of a deployment, or of one of its declared models; nothing is connected yet."""
     volumes = VolumeCopies(lambda: connect(deployment.databricks), deployment.home / "volumes")
-    root = deployment.store.root if model is None else f"{deployment.store.root.rstrip('/')}/{model.name}"
-    return Store(root, deployment.store.storage_options, volumes=volumes)
+    options, base = deployment.store.storage_options, deployment.store.root
+    if model is None:
+        return Store(base, options, volumes=volumes)
+    base = base.rstrip("/")
+    elsewhere = {DATA: f"{base}/{model.data_owner}"}
+    return Store(f"{base}/{model.name}", options, volumes=volumes, elsewhere=elsewhere)
 
 
 def _made_anew(what: str, table: str) -> TableNotFound:

@@ -8,6 +8,7 @@ names what it means, and is allowed.
 from __future__ import annotations
 
 import glob
+import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -20,9 +21,8 @@ from mlops_dagster.modeling.contract import types_of
 from mlops_dagster.modeling.typed_cells import by_form
 from mlops_dagster.spec.contradictions import by_path
 from mlops_dagster.spec.functions import calling, load_function
-from mlops_dagster.spec.model import Data, Declaration, Files
+from mlops_dagster.spec.model import Data, Dataset, Files
 from mlops_dagster.spec.project import project_of
-from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.binary_files import read_delta
 from mlops_dagster.stack.file_finding import SourceError, find_files
 from mlops_dagster.stack.limits import LimitSettings
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def read_table(
-    declaration: Declaration,
+    declaration: Dataset,
     partition: str | None,
     *,
     data: Data | None = None,
@@ -50,7 +50,7 @@ def read_table(
 
     Parameters
     ----------
-    declaration : Declaration
+    declaration : Dataset
         Whose.
     partition : str, optional
         The key, for a model with partitions.
@@ -59,7 +59,7 @@ def read_table(
     limits : LimitSettings, optional
         How much is read at most. Not given: what a deployment allows that says nothing of it.
     overrides : mapping, optional
-        ``path``: other files of the same form.
+        ``path``: other files of the same form. Of a function its parameters.
     read_asset : callable, optional
         From an asset's key to its value, where Dagster is calling.
 
@@ -92,7 +92,7 @@ def read_table(
     return frame, origin
 
 
-def partitions_of(declaration: Declaration, limits: LimitSettings | None = None) -> list[str] | None:
+def partitions_of(declaration: Dataset, limits: LimitSettings | None = None) -> list[str] | None:
     """Return the keys of a model's partitions, sorted: those declared, else those that its data has; None without any.
 
     Raises
@@ -127,7 +127,7 @@ def partitions_of(declaration: Declaration, limits: LimitSettings | None = None)
 
 
 def _read(
-    declaration: Declaration, partition: str | None, data: Data, limits: LimitSettings, overrides: Mapping[str, Any]
+    declaration: Dataset, partition: str | None, data: Data, limits: LimitSettings, overrides: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, str]:
     if data.files is not None:
         files = data.files
@@ -140,19 +140,17 @@ def _read(
             bound = {declaration.partitions.name: partition}
         return read_query(data.sql, bound, limits)
     if data.function is not None:
-        return _read_function(declaration, data.function, partition)
+        return _read_function(declaration, data.function, partition, overrides, limits)
     cure = "Spark's tables can't be read yet: export it to Parquet or Delta and use data.files, or data.sql."
     raise SourceError(f"data.table={data.table!r}: {cure}")
 
 
-def _read_asset(
-    declaration: Declaration, key: str, read_asset: Callable[[str], object] | None
-) -> tuple[pd.DataFrame, str]:
+def _read_asset(declaration: Dataset, key: str, read_asset: Callable[[str], object] | None) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
     origin = f"asset {key}"
     if read_asset is None:
-        job = pipelines_of(declaration)[0].name
+        job = f"{declaration.name}_build_model_pipeline"
         raise SourceError(f"data.asset={key!r}: only Dagster can read it; run {job} there, or mlops launch {job}.")
     try:
         value = read_asset(key)
@@ -167,7 +165,7 @@ def _read_asset(
 
 
 def _read_files(
-    declaration: Declaration, files: Files, partition: str | None, limits: LimitSettings
+    declaration: Dataset, files: Files, partition: str | None, limits: LimitSettings
 ) -> tuple[pd.DataFrame, str]:
     path = placed(declaration, _filled_in(declaration, files.path, partition))
     kind = files.format
@@ -189,14 +187,14 @@ def _read_files(
     return read_files(path, None, limits, form)
 
 
-def placed(declaration: Declaration, path: str) -> str:
+def placed(declaration: Dataset, path: str) -> str:
     """Return a declared path as one that begins at the root; a URL stays as it is."""
     if URL.match(path):
         return path
     return os.path.normpath(declaration.folder.absolute() / Path(path).expanduser())
 
 
-def _filled_in(declaration: Declaration, path: str, partition: str | None) -> str:
+def _filled_in(declaration: Dataset, path: str, partition: str | None) -> str:
     if partition is None or declaration.partitions is None:
         return path
     place = "{" + declaration.partitions.name + "}"
@@ -205,7 +203,7 @@ def _filled_in(declaration: Declaration, path: str, partition: str | None) -> st
     return path.replace(place, partition if URL.match(path) else glob.escape(partition))
 
 
-def _stay_inside(declaration: Declaration, said: str, found: list[Path]) -> None:
+def _stay_inside(declaration: Dataset, said: str, found: list[Path]) -> None:
     if Path(said).expanduser().is_absolute():
         return
     project = project_of(declaration.folder).resolve()
@@ -250,7 +248,7 @@ def look_at(path: str, limits: LimitSettings) -> tuple[pd.DataFrame, dict[str, A
     return frame, said, text
 
 
-def _keys_in_names(declaration: Declaration, files: Files, name: str, limits: LimitSettings) -> list[str]:
+def _keys_in_names(declaration: Dataset, files: Files, name: str, limits: LimitSettings) -> list[str]:
     place = "{" + name + "}"
     path = placed(declaration, files.path)
     if URL.match(path):
@@ -274,24 +272,29 @@ def _keys_in_names(declaration: Declaration, files: Files, name: str, limits: Li
 # ----------------------------------------------------------------------------------------------------- SQL, functions
 
 
-def _read_function(declaration: Declaration, said: str, partition: str | None) -> tuple[pd.DataFrame, str]:
+def _read_function(
+    declaration: Dataset, said: str, partition: str | None, parameters: Mapping[str, Any], limits: LimitSettings
+) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
     function = load_function(declaration, said)
     arguments = () if declaration.partitions is None or partition is None else (partition,)
-    frame = calling(f"data.function={said!r}", function, *arguments)
+    # One that reads files or networks can keep to what the deployment allows.
+    takes = inspect.signature(function).parameters
+    named = {**parameters, **({"limits": limits} if "limits" in takes else {})}
+    frame = calling(f"data.function={said!r}", function, *arguments, **named)
     origin = f"function {said}" + "".join(f"({one!r})" for one in arguments)
     if not isinstance(frame, pd.DataFrame):
         raise SourceError(f"{origin} returned a {type(frame).__name__}; return a pandas DataFrame.")
     if not isinstance(frame.index, pd.RangeIndex) and frame.index.dtype.kind not in "iu":
         frame = frame.reset_index()
-    return frame.copy(deep=False), origin
+    return frame.copy(deep=False), str(frame.attrs.get("origin", origin))
 
 
 # --------------------------------------------------------------------------------------------------------------- rows
 
 
-def _of(declaration: Declaration, data: Data) -> Declaration:
+def _of(declaration: Dataset, data: Data) -> Dataset:
     return declaration if data is declaration.data else declaration.model_copy(update={"data": data})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -27,7 +28,8 @@ PACKAGE = Path(__file__).parents[2]
 ENTRY_POINTS: Mapping[str, str] = {"mlops": "mlops_dagster.cli:main", "mlops-task": "mlops_dagster.task:main"}
 """The commands that the wheel installs. Not from the installed metadata, which is as old as the last `pip install`."""
 
-_DATA = ("py.typed", "data/*.csv", "data/*.md")  # as setup.cfg's package_data
+# As setup.cfg's package_data.
+_DATA = ("py.typed", "data/*.csv", "data/*.md", "examples/prices/defs/*/*.py", "examples/prices/defs/*/*.yaml")
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -168,3 +170,9 @@ def requirements_of(deployment: Deployment) -> list[str]:
     if settings is None:
         return requirements(*more)
     return [*(requirements(*more) if settings.install_requirements else []), *settings.libraries]
+
+
+if __name__ == "__main__":  # a bundle of declared models has it built so, and takes whatever wheel is there
+    for old in Path(sys.argv[1]).glob(f"{NAME}-*.whl"):
+        old.unlink()
+    print(build_wheel(Path(sys.argv[1])))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import function_of
-from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.model import Dataset, Declaration
+from mlops_dagster.spec.parameters import check_parameters
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def data(
-    declaration: Declaration,
+    declaration: Dataset,
     partition: str,
     given: Mapping[str, object],
     *,
@@ -32,7 +33,8 @@ def data(
     ParameterError, UserCodeError, ContractError, StoreError
         The table keeps its last good version.
     """
-    parameters = names.resolve(declaration, names.DATA, given)
+    step = names.data_step(declaration)
+    parameters = {**step.defaults, **check_parameters(step.parameters, given)}
 
     from mlops_dagster.modeling.contract import check_contract
     from mlops_dagster.stack.table_sources import read_table

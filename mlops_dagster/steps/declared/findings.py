@@ -36,9 +36,10 @@ def questions_of(declaration: Declaration) -> Mapping[str, Callable[[Inputs, Reg
             "Are the predictions up to date?": predictions_are_current,
             "Do the features look as in training?": features_have_not_drifted,
         }
-    asked["Are they better than the baseline?"] = predictions_beat_baseline
-    if "interval" in said.output:
-        asked["Do the intervals hold?"] = interval_covers_the_truth
+    if names.PREDICTION_QUALITY in names.steps_of(declaration):
+        asked["Are they better than the baseline?"] = predictions_beat_baseline
+        if "interval" in said.output:
+            asked["Do the intervals hold?"] = interval_covers_the_truth
     return {question: functools.wraps(ask)(functools.partial(ask, declaration)) for question, ask in asked.items()}
 
 

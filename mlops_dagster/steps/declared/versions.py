@@ -59,8 +59,10 @@ def declared_code_version(declaration: Declaration, step: str) -> str:
     """Return a digest that changes if, and only if, what a step would make of the same input may change."""
     said = declaration.model_dump(mode="json", by_alias=True, include=_DECIDES[step][1])
     digest = hashlib.sha256(json.dumps([_our_code(step), said], sort_keys=True).encode())
+    shared = step == names.DATA and declaration.data_owner != declaration.name
     for file in sources_of(declaration):
-        if file.suffix == ".py":
+        # A table that models share doesn't change with the Python of one of them.
+        if file.suffix == ".py" and not (shared and file.parent == declaration.folder):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
