@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from mlops_dagster.assets.of_model import OfModel
@@ -11,7 +13,12 @@ from mlops_dagster.checks.declared import checks_of
 from mlops_dagster.jobs import jobs_of
 from mlops_dagster.resources import resources_of
 from mlops_dagster.schedules import prediction_schedule
+from mlops_dagster.sensors.conditions import keep_current
+from mlops_dagster.sensors.failures import run_failed
+from mlops_dagster.sensors.mlflow_runs import mlflow_runs
 from mlops_dagster.sensors.partitions import partitions_sensor
+from mlops_dagster.sensors.poor_predictions import poor_predictions
+from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
@@ -23,8 +30,9 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
 
     All names begin with the model's: the keys of its assets (``churn/data``), its jobs (``churn_build_model_pipeline``)
     and its resources (``mlops_dagster_churn``), so that several models, and whatever else a code location has, stand
-    side by side. The jobs have their executor with them; nobody else's get it. A dataset that several of the models
-    share has its asset once (``prices/data``): name such models in one call.
+    side by side. The jobs have their executor with them; nobody else's get it. The sensors look at the model's own runs
+    and experiment only; people are told of failed runs where the deployment says whom (``notify``). A dataset that
+    several of the models share has its asset once (``prices/data``): name such models in one call.
 
     Parameters
     ----------
@@ -46,24 +54,46 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
     """
     settings = deployment if isinstance(deployment, Deployment) else load_deployment(deployment)
     declared = [one if isinstance(one, Declaration) else find_model(one) for one in models]
+    return definitions_of_models(declared, settings)
+
+
+def definitions_of_models(
+    declared: Sequence[Declaration], deployment: Deployment, *, tell: bool = True
+) -> dg.Definitions:
+    """Return what belongs to models, and the tables that they share."""
     shared = {one.data_owner: one for one in declared if one.data_owner != one.name}
     return dg.Definitions.merge(
-        *(definitions_of_one(OfModel(one, dataset=True), settings) for one in shared.values()),
-        *(definitions_of_one(OfModel(one), settings) for one in declared),
+        *(definitions_of_one(OfModel(one, dataset=True), deployment) for one in shared.values()),
+        *(definitions_of_one(OfModel(one), deployment, tell=tell) for one in declared),
     )
 
 
-def definitions_of_one(model: OfModel, deployment: Deployment) -> dg.Definitions:
-    """Return the definitions of a model without the table that it shares with others, or of such a table."""
+def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = True) -> dg.Definitions:
+    """Return the definitions of a model without the table that it shares with others, or of such a table.
+
+    Parameters
+    ----------
+    tell : bool
+        Whether a sensor of the model's own tells people of its runs that have failed.
+    """
     declaration = model.declaration
     assert declaration is not None
     assets = assets_of(model)
     schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model)
+    sensors = [sensor] if sensor else []
+    if not model.dataset:
+        sensors.append(mlflow_runs(model))
+        if tell and deployment.notify.channels:
+            sensors.append(run_failed(deployment, only=model))
+    if names.PREDICTIONS in model.steps:
+        sensors.append(keep_current(model))
+    if names.PREDICTION_QUALITY in model.steps:
+        sensors.append(poor_predictions(model, deployment))
     return dg.Definitions(
         assets=with_code_and_tags(assets, model),
         asset_checks=checks_of(model, {asset.key.path[-1]: asset for asset in assets}),
         jobs=jobs_of(model),
         schedules=[schedule] if schedule else [],
-        sensors=[sensor] if sensor else [],
+        sensors=sensors,
         resources=resources_of(deployment, model.refuse_bad_run, declaration, model.name),
     )

@@ -53,6 +53,6 @@ def _opens_with(step: pipelines.Step) -> dict[str, Any]:
 JOBS = jobs_of(PRICES)
 
 
-def without_prices(pipeline: pipelines.Pipeline) -> list[dg.AssetKey]:
-    """Return a pipeline's assets but the prices, for a run on those that are there, wherever they came from."""
-    return [dg.AssetKey(step.name) for step in pipeline.steps if step is not pipelines.PRICES]
+def without_data(pipeline: pipelines.Pipeline, model: OfModel = PRICES) -> list[dg.AssetKey]:
+    """Return a pipeline's assets but the first, for a run on the rows that are there, wherever they came from."""
+    return [model.key(step.name) for step in pipeline.steps[1:]]

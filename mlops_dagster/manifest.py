@@ -71,9 +71,8 @@ def _pipeline(pipeline: Pipeline, partition: dict[str, Any] | None, of: str = ""
 def _partition(partitions: Partitions | None) -> dict[str, Any] | None:
     if partitions is None:
         return None
-    rule = {"enum": partitions.keys} if partitions.keys else {"minLength": 1}
-    said = f"Which {partitions.name}. One per run."
-    return {"title": "partition", "type": "string", **rule, "description": said, "examples": partitions.keys or []}
+    rule = {"enum": partitions.keys, "examples": partitions.keys} if partitions.keys else {"minLength": 1}
+    return {"title": "partition", "type": "string", **rule, "description": f"Which {partitions.name}. One per run."}
 
 
 def _step_of(model: Declaration, step: Step) -> dict[str, Any]:

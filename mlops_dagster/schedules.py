@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlops_dagster import pipelines
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.jobs import without_prices
+from mlops_dagster.jobs import without_data
 from mlops_dagster.known_symbols import known_symbols
 from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.automation import ScheduleSettings
@@ -121,7 +121,7 @@ def _weekly_search(deployment: Deployment) -> dg.ScheduleDefinition:
                 run_key=f"{one.name}/{day}",
                 partition_key=one.name,
                 # The deployment's source doesn't have what came as a file.
-                asset_selection=without_prices(pipelines.SEARCH_MODEL) if one.from_inbox else None,
+                asset_selection=without_data(pipelines.SEARCH_MODEL) if one.from_inbox else None,
                 tags=_LAST,
             )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,9 @@ class Session:
         else:
             raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
         wanted = inspect.signature(function).parameters
-        return function(symbol, given, **{name: tool for name, tool in tools.items() if name in wanted})
+        # What a library or a user's function prints is no part of what the caller prints, which may be JSON.
+        with redirect_stdout(sys.stderr):
+            return function(symbol, given, **{name: tool for name, tool in tools.items() if name in wanted})
 
     def spark(self) -> Any:
         """Return the engine that grows trees on the deployment's Spark."""

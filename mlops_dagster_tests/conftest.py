@@ -39,6 +39,11 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    # Long tests first, so that at the end no process is busy with one while the others have nothing left.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory):
     """An MLflow database with a schema: creating one takes seconds, copying it doesn't."""

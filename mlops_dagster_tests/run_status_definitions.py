@@ -9,9 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from mlops_dagster.assets.of_model import PRICES
 from mlops_dagster.resources import resources_of
 from mlops_dagster.run_workers import in_process_executor
-from mlops_dagster.sensors.mlflow_runs import MLFLOW_SENSORS
+from mlops_dagster.sensors.mlflow_runs import mlflow_runs
 from mlops_dagster.stack.deployment import Deployment, TrackingSettings
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
 
@@ -61,7 +62,7 @@ def definitions(client: str) -> dg.Definitions:
             dg.define_asset_job("one_process", [alone]),
             dg.define_asset_job("a_process_per_step", [left, right], executor_def=dg.multiprocess_executor),
         ],
-        sensors=MLFLOW_SENSORS,
+        sensors=[mlflow_runs(PRICES)],
         resources=resources_of(deployment),
         executor=in_process_executor,
     )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 import numpy as np
@@ -13,7 +14,10 @@ from dagster.components.testing import create_defs_folder_sandbox
 import mlops_dagster
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
+from mlops_dagster.stack.store import store_of
+from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster_tests.test_build_model import failure
 from mlops_dagster_tests.test_definitions import HEAVY
 
@@ -89,6 +93,14 @@ def run(defs, job, config=None, **how):
 def test_models_stand_beside_each_other_and_beside_what_is_others(declared):
     keys = {key.to_user_string() for asset in declared.assets for key in asset.keys}
     assert keys == {"data"} | {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}
+    assert {sensor.name for sensor in declared.sensors} == {
+        "churn_by_shop_partitions",
+        *(
+            f"{model}_{sensor}"
+            for model in ("churn", "churn_by_shop")
+            for sensor in ("mlflow_runs", "keep_predictions_current", "poor_predictions")
+        ),
+    }
     assert declared.resources["compute"] == "mine"
     assert {"mlops_dagster_churn", "mlops_dagster_churn_by_shop"} <= set(declared.resources)
     assert declared.resolve_job_def("my_job").executor_def is dg.multiprocess_executor
@@ -106,6 +118,8 @@ def test_models_stand_beside_each_other_and_beside_what_is_others(declared):
 
 def test_a_run_makes_every_table_and_its_checks(declared, home):
     with dg.DagsterInstance.ephemeral() as instance:
+        asked, cursor = to_be_remade(declared, instance)
+        assert not asked
         built = run(declared, "churn_build_model_pipeline", {"trained_model": {"max_depth": 2}}, instance=instance)
         assert built.success, failure(built)
         checks = {one.check_name: one.passed for one in built.get_asset_check_evaluations()}
@@ -129,6 +143,8 @@ def test_a_run_makes_every_table_and_its_checks(declared, home):
         for step in ("training_set", "trained_model"):
             assert all(one.description for one in made[step]["dagster/column_schema"].value.columns)
 
+        asked, cursor = to_be_remade(declared, instance, cursor)
+        assert asked == {"predictions", "prediction_quality"}
         predicted = run(declared, "churn_predict_pipeline", instance=instance)
         assert predicted.success, failure(predicted)
         (event,) = predicted.asset_materializations_for_node("churn__predictions")
@@ -150,6 +166,60 @@ def test_a_run_makes_every_table_and_its_checks(declared, home):
         step, said = failure(refused)
         assert step == "churn__data"
         assert "max_depth=0 (int): give an integer from 1 to 20." in said
+        assert_a_run_left_open_is_ended(declared, instance, built.run_id)
+        assert_poor_predictions_lead_to_a_build(declared, instance)
+
+
+def to_be_remade(defs, instance, cursor=None):
+    """What the conditions of churn ask for now, and the cursor for the next look."""
+    keys = [dg.AssetKey(["churn", step]) for step in ("predictions", "prediction_quality")]
+    result = dg.evaluate_automation_conditions(
+        defs=defs,
+        instance=instance,
+        cursor=cursor,
+        asset_selection=dg.AssetSelection.assets(*keys),
+    )
+    return {key.path[-1] for key in keys if result.get_num_requested(key)}, result.cursor
+
+
+def sensor_of(defs, name):
+    return next(one for one in defs.sensors if one.name == name)
+
+
+def assert_a_run_left_open_is_ended(defs, instance, run_id):
+    others = defs.resolve_job_def("my_job").execute_in_process(instance=instance)
+    client, experiment = MlflowTracker(**load_deployment().tracker_settings(find_model("churn"))).connect()
+    opened = {
+        one: client.create_run(experiment, tags={"orchestrator_run_id": one}).info.run_id
+        for one in (run_id, others.run_id)
+    }
+    began = datetime.now(timezone.utc) - timedelta(hours=1)
+    resources = {"mlops_dagster_churn": defs.resources["mlops_dagster_churn"]}
+    context = dg.build_sensor_context(instance, cursor=began.isoformat(), resources=resources)
+    result = sensor_of(defs, "churn_mlflow_runs").evaluate_tick(context)
+    assert result.skip_message == f"FINISHED now: {opened[run_id]}"
+    assert client.get_run(opened[run_id]).info.status == "FINISHED"
+    assert client.get_run(opened[others.run_id]).info.status == "RUNNING"  # it is nobody's of ours
+
+
+def assert_poor_predictions_lead_to_a_build(defs, instance):
+    sensor = sensor_of(defs, "churn_poor_predictions")
+    watched = sensor(dg.build_sensor_context(instance))
+    store = store_of(load_deployment(), find_model("churn"))
+    scored, _ = store.read("prediction_quality", "all")
+    for measured, reason in (
+        ({"rows_scored": 19.0, "roc_auc": 0.4, "roc_auc_last_100": 0.4}, None),
+        ({"rows_scored": 300.0, "roc_auc": 0.4, "roc_auc_last_100": 0.6}, None),
+        ({"rows_scored": 300.0, "roc_auc": 0.6, "roc_auc_last_100": 0.4}, "roc_auc is 0.4, that of the baseline"),
+    ):
+        store.write("prediction_quality", "all", scored, metadata={"metrics": json.dumps(measured)})
+        instance.report_runless_asset_event(dg.AssetMaterialization(["churn", "prediction_quality"]))
+        asked = sensor(dg.build_sensor_context(instance, cursor=watched.cursor))
+        assert [reason in one.tags["built_because"] for one in asked.run_requests or []] == [True] * bool(reason)
+    (request,) = asked.run_requests
+    assert set(request.asset_selection) == {
+        dg.AssetKey(["churn", step]) for step in ("training_set", "trained_model", "champion_model")
+    }
 
 
 def test_partitions_are_those_of_the_data(declared, instance):

@@ -65,6 +65,34 @@ def test_an_examples_search_finds_a_candidate(mlops, project, model):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "estimator", "argument"),
+    [("xgboost", "XGBClassifier", "min_child_weight"), ("lightgbm", "LGBMClassifier", "min_child_samples")],
+)
+def test_two_lines_make_it_another_librarys(mlops, project, family, estimator, argument):
+    pytest.importorskip(family)
+    file = project / "defs" / "breast_cancer" / "defs.yaml"
+    said = file.read_text().replace("sklearn.ensemble.RandomForestClassifier", f"{family}.{estimator}")
+    file.write_text(said.replace("min_samples_leaf: {", f"min_samples_leaf: {{argument: {argument}, "))
+
+    assert mlops("check", "breast_cancer").returncode == 0
+    done = mlops("build-model", "breast_cancer", "--n-estimators", "10", "--min-samples-leaf", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = json.loads(done.stdout)["symbols"].values()
+    assert made["champion_model"]["promoted"], made["champion_model"]["reason"]
+    # The next gate opens what was stored, and finds no better one.
+    again = json.loads(
+        mlops("build-model", "breast_cancer", "--n-estimators", "10", "--min-samples-leaf", "2", "--json").stdout
+    )
+    (repeated,) = again["symbols"].values()
+    assert repeated["trained_model"]["model_digest"] == made["trained_model"]["model_digest"]
+    assert not repeated["champion_model"]["promoted"]
+
+    done = mlops("search-model", "breast_cancer", "--grid", "min_samples_leaf=1,3", "--folds", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_predictions_grow_and_meet_their_truth(mlops, project):
     mlops("build-model", "demand", "--partition", "shop_00")
 
@@ -88,6 +116,20 @@ def test_predictions_grow_and_meet_their_truth(mlops, project):
     nothing = mlops("report", "demend")
     assert nothing.returncode == 2
     assert "model='demend' (str): nothing is kept of it; there are" in " ".join(nothing.stderr.split())
+
+
+def test_rows_that_an_estimator_refuses_would_be_refused_again(mlops, project):
+    folder = project / "defs" / "breast_cancer"
+    said = (folder / "defs.yaml").read_text().replace("RandomForest", "GradientBoosting")
+    (folder / "defs.yaml").write_text(said.replace("mean_radius: {", "mean_radius: {nullable: true, "))
+    with (folder / "data.py").open("a") as code:
+        code.write("\n\nwhole = load\n\n\ndef load():\n    return whole().replace({'mean_radius': {17.99: None}})\n")
+
+    done = mlops("build-model", "breast_cancer")
+
+    assert done.returncode == 2  # nobody tries that again
+    assert "GradientBoostingClassifier can't be fitted to 398 rows: ValueError: " in " ".join(done.stderr.split())
+    assert "missing values: mean_radius; encode or fill them" in " ".join(done.stderr.split())
 
 
 def test_help_and_refusals_are_the_models_own(mlops, project):

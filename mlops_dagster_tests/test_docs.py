@@ -176,6 +176,8 @@ def _declared(said):
     }
     parameters = said.get("parameters", {})
     rest |= {"estimator": said["estimator"], "parameters": parameters}
+    if said["estimator"]["class"].endswith("Classifier"):
+        rest |= {"task": "classification", "metrics": ["roc_auc"], "baseline": "prior"}
     make_estimator(Declaration.model_validate(rest), {name: one["default"] for name, one in parameters.items()})
 
 

@@ -58,7 +58,8 @@ def params_of(pipeline: str) -> dict[str, Param]:
     """
     params = {}
     if partition := PIPELINES[pipeline]["partition"]:
-        default = {"default": partition["examples"][0]} if partition["examples"] else {}  # without it has to be given
+        # Without an example the form asks for it.
+        default = {"default": partition["examples"][0]} if "examples" in partition else {}
         params[partition["title"]] = Param(**default, **partition)
     for step in _steps(pipeline):
         shown = {} if task_of(step) in _FIRST else {"section": task_of(step)}
@@ -85,7 +86,7 @@ def _param(schema: dict[str, Any], **shown: Any) -> Param:
 def example_of(pipeline: str) -> dict[str, Any]:
     """Return what a run could be given: what it is for, and the first parameter that has a default."""
     partition = PIPELINES[pipeline]["partition"]
-    what = {partition["title"]: [*partition["examples"], "..."][0]} if partition else {}
+    what = {partition["title"]: partition.get("examples", ["..."])[0]} if partition else {}
     properties = STEPS[_steps(pipeline)[0]]["parameters"]["properties"]
     return what | dict([(name, said["default"]) for name, said in properties.items() if "default" in said][:1])
 

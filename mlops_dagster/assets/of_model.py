@@ -19,7 +19,7 @@ from mlops_dagster.spec.parameters import Parameter, Pipeline, Step
 from mlops_dagster.spec.parameters import explain as describe
 from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.stack.store import Store
-from mlops_dagster.stack.tracking import Tracker
+from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.declared.versions import declared_code_version
 
 
@@ -116,6 +116,16 @@ class OfModel:
         )
         return _on_one_line(lists or preset), _on_one_line(ranges) if ranges else None
 
+    def named(self, name: str) -> str:
+        """Return the name of a sensor of the model's: it begins with the model's own."""
+        return name if self.declaration is None else f"{self.name}_{name}"
+
+    def has(self, run: dg.DagsterRun) -> bool:
+        """Whether a run makes any of the model's tables. Runs of prices aren't told from others."""
+        keys = {self.key(step) for step in self.own_steps}
+        its_job = run.job_name in {one.name for one in self.pipelines}
+        return self.declaration is None or its_job or bool(keys & (run.asset_selection or set()))
+
     def key(self, step: str) -> dg.AssetKey:
         """Return the key of a step's asset."""
         if self.declaration is None:
@@ -138,7 +148,7 @@ class OfModel:
             return pipelines.explain(parameter.name)
         return describe(parameter, None if default is None else str(default))
 
-    def tools(self, resources: Any) -> tuple[Store, Tracker]:
+    def tools(self, resources: Any) -> tuple[Store, MlflowTracker]:
         """Return where the model's tables and runs are kept."""
         store, tracker = (getattr(resources, self._resource(one)) for one in ("store", "tracker"))
         return store, tracker

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_dagster import pipelines
-from mlops_dagster.assets.conditions import champion_has_changed, forecasts_or_prices_have_changed
+from mlops_dagster.assets.conditions import champion_has_changed, predictions_or_data_have_changed
 from mlops_dagster.assets.config import config_of
 from mlops_dagster.assets.of_model import PRICES, OfModel, search_parameters, searches
 from mlops_dagster.compute.inputs import partition_of
@@ -66,7 +66,14 @@ def asset_of(
 
 def assets_of(model: OfModel) -> list[dg.AssetsDefinition]:
     """Make the assets of a declared model."""
-    return [asset_of(step, *deps_of(model, step.name), model=model) for step in model.own_steps.values()]
+    remade = {
+        names.PREDICTIONS: champion_has_changed(model.key(names.CHAMPION_MODEL)),
+        names.PREDICTION_QUALITY: predictions_or_data_have_changed,
+    }
+    return [
+        asset_of(step, *deps_of(model, step.name), model=model, automation_condition=remade.get(step.name))
+        for step in model.own_steps.values()
+    ]
 
 
 def deps_of(model: OfModel, step: str) -> list[dg.AssetKey]:
@@ -85,13 +92,16 @@ champion_model = asset_of(pipelines.CHAMPION_MODEL, trained_model.key)
 grid_search_results = asset_of(pipelines.GRID_SEARCH_RESULTS, training_set.key)
 spark_grid_search_results = asset_of(pipelines.SPARK_GRID_SEARCH_RESULTS, training_set.key)
 price_forecast = asset_of(
-    pipelines.PRICE_FORECAST, prices.key, champion_model.key, automation_condition=champion_has_changed
+    pipelines.PRICE_FORECAST,
+    prices.key,
+    champion_model.key,
+    automation_condition=champion_has_changed(champion_model.key),
 )
 forecast_quality = asset_of(
     pipelines.FORECAST_QUALITY,
     price_forecast.key,
     prices.key,
-    automation_condition=forecasts_or_prices_have_changed,
+    automation_condition=predictions_or_data_have_changed,
 )
 ASSETS = [
     prices,

@@ -10,6 +10,7 @@ from mlops_dagster.checks.build_model import as_registered
 from mlops_dagster.checks.each_partition import check_of_each_partition
 from mlops_dagster.checks.search import search_checks
 from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.steps import Inputs
 from mlops_dagster.steps.declared.findings import beats_baseline, questions_of
@@ -46,7 +47,7 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
     @check_of_each_partition(assets[names.CHAMPION_MODEL], severity=dg.AssetCheckSeverity.ERROR, model=model)
     def champion_is_what_was_registered(tables: Inputs, registry: Registry) -> Finding:
         """The champion has the alias, can be loaded, and is the very model that was registered."""
-        return as_registered(tables, registry, declaration.estimator.trusted)
+        return as_registered(tables, registry, trusted_types(declaration))
 
     checks += [training_set_leaks_nothing, model_beats_baseline, champion_is_what_was_registered]
     if search := assets.get(names.GRID_SEARCH_RESULTS):

@@ -1,7 +1,7 @@
 """What Dagster checks about each symbol's forecasts, and when: `steps/findings.py` has the answers.
 
 All of these warn: a forecast is made all the same, and what to do about it is for people, or for the sensor
-`poor_forecasts`, to say.
+`poor_forecasts` (`sensors/poor_predictions.py`), to say.
 """
 
 from mlops_dagster.assets.step_assets import forecast_quality, price_forecast

@@ -1,17 +1,18 @@
 """The sensor that tells people when a run has failed."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from dagster import (
     DagsterRun,
     DefaultSensorStatus,
-    ResourceParam,
     RunFailureSensorContext,
     SensorDefinition,
     SkipReason,
     run_failure_sensor,
 )
 
+from mlops_dagster.assets.of_model import PRICES, OfModel
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.notify import Failure, tell
@@ -24,27 +25,36 @@ class NotTold(MlopsError):  # noqa: N818 it reads better where it is shown
     """Somebody couldn't be told that a run has failed; the message says who and why."""
 
 
-def run_failed(deployment: Deployment) -> SensorDefinition:
-    """Make the sensor; it is on where somebody is to be told."""
+def run_failed(deployment: Deployment, models: Sequence[OfModel] = (), only: OfModel | None = None) -> SensorDefinition:
+    """Make the sensor; it is on where somebody is to be told.
+
+    Parameters
+    ----------
+    models : sequence of OfModel
+        The declared models, so that a run's page in MLflow is looked for where its model has its runs.
+    only : OfModel, optional
+        Whose runs alone are told of. Not given: all there are.
+    """
     channels = deployment.notify.channels
     told = f"Tells {', '.join(channels)}" if channels else f"Tells nobody yet: set {HOW}. It would tell"
 
     @run_failure_sensor(
-        name="run_failed",
-        description=f"{told} of every run that fails: job, symbol, step, error and links.",
+        name=(only or PRICES).named("run_failed"),
+        description=f"{told} of every run{f' of {only.group}' if only else ''} that fails: job, symbol, step, error, "
+        "links.",
         minimum_interval_seconds=4,
         default_status=DefaultSensorStatus.RUNNING if channels else DefaultSensorStatus.STOPPED,
         # Runs that were started from a shell belong to no code location.
         monitor_all_code_locations=True,
     )
-    def sensor(
-        context: RunFailureSensorContext, deployment: ResourceParam[Deployment], tracker: ResourceParam[MlflowTracker]
-    ) -> SkipReason | None:
+    def sensor(context: RunFailureSensorContext) -> SkipReason | None:
+        if only is not None and not only.has(context.dagster_run):
+            return SkipReason(f"Run {context.dagster_run.run_id} isn't one of {only.group}.")
         if not deployment.notify.channels:
             return SkipReason(f"Nobody is told of failed runs: set {HOW}.")
         if context.dagster_run.tags.get("dagster/will_retry") == "true":
             return SkipReason(f"Run {context.dagster_run.run_id} is tried again first.")
-        problems = tell(_failure(context, deployment, tracker), deployment.notify)
+        problems = tell(_failure(context, deployment, [*models, PRICES] if only is None else [only]), deployment.notify)
         told = [name for name in deployment.notify.channels if name not in problems]
         context.log.info(f"Run {context.dagster_run.run_id} has failed; told: {', '.join(told) or 'nobody'}.")
         if problems:
@@ -54,7 +64,7 @@ def run_failed(deployment: Deployment) -> SensorDefinition:
     return sensor
 
 
-def _failure(context: RunFailureSensorContext, deployment: Deployment, tracker: MlflowTracker) -> Failure:
+def _failure(context: RunFailureSensorContext, deployment: Deployment, models: Sequence[OfModel]) -> Failure:
     run = context.dagster_run
     step, error = None, context.failure_event.message or "It gave no reason."
     # The first step that failed is why the others did.
@@ -71,13 +81,14 @@ def _failure(context: RunFailureSensorContext, deployment: Deployment, tracker: 
         step=step,
         error=error,
         dagster_url=deployment.dagster_run_url(run.run_id),
-        mlflow_url=_mlflow_url(run, tracker),
+        mlflow_url=_mlflow_url(run, deployment, next(one for one in models if one.has(run))),
     )
 
 
-def _mlflow_url(run: DagsterRun, tracker: MlflowTracker) -> str | None:
+def _mlflow_url(run: DagsterRun, deployment: Deployment, model: OfModel) -> str | None:
     # A failure is told with or without it.
     with suppress(MlopsError):
+        tracker = MlflowTracker(**deployment.tracker_settings(model.declaration))
         client, experiment_id = tracker.connect()
         found = client.search_runs([experiment_id], f"tags.{tracker.run_id_tag} = '{run.run_id}'", max_results=1)
         if found:

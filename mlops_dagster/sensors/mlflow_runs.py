@@ -1,54 +1,47 @@
-"""Sensors that end MLflow runs which their own process couldn't end."""
+"""The sensor that ends MLflow runs which their own process couldn't end."""
 
-from dagster import (
-    DagsterRunStatus,
-    DefaultSensorStatus,
-    ResourceParam,
-    RunStatusSensorContext,
-    SensorDefinition,
-    SkipReason,
-    run_status_sensor,
-    sensor,
-)
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 
+import dagster as dg
+
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.stack.open_runs import Status
-from mlops_dagster.stack.tracking import MlflowTracker
+
+_ENDED: Mapping[dg.DagsterRunStatus, Status] = {
+    dg.DagsterRunStatus.SUCCESS: "FINISHED",
+    dg.DagsterRunStatus.FAILURE: "FAILED",
+    dg.DagsterRunStatus.CANCELED: "KILLED",
+}
+_AGAIN = timedelta(seconds=30)  # an end may be written later than the time that it bears
 
 
-def _settling_sensor(dagster_status: DagsterRunStatus, mlflow_status: Status) -> SensorDefinition:
-    @run_status_sensor(
-        run_status=dagster_status,
-        name=f"mlflow_{mlflow_status.lower()}",
-        description=f"Sets MLflow runs to {mlflow_status} when their Dagster run ended with {dagster_status.value}.",
+def mlflow_runs(model: OfModel) -> dg.SensorDefinition:
+    """Make the sensor of a model, which looks at the model's own experiment only.
+
+    It reads which runs of Dagster have ended, instead of being told by a sensor for each status: runs that were started
+    from a shell belong to no code location, and three more sensors would be asked every few seconds.
+    """
+
+    @dg.sensor(
+        name=model.named("mlflow_runs"),
+        description="Sets MLflow runs to FINISHED, FAILED or KILLED when their Dagster run has ended so, and to FAILED "
+        "when their process on this machine has died, whoever started them.",
         # The daemon looks every 5 seconds; 5 here would make it every other time.
         minimum_interval_seconds=4,
-        default_status=DefaultSensorStatus.RUNNING,
-        # Runs that were started from a shell belong to no code location.
-        monitor_all_code_locations=True,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys=model.tool_keys,
     )
-    def settle(context: RunStatusSensorContext, tracker: ResourceParam[MlflowTracker]) -> None:
+    def settle(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        _, tracker = model.tools(context.resources)
         # Runs of ours whose process died are FAILED, whatever became of the Dagster run (a step may be tried again).
-        tracker.reap()
-        for run_id in tracker.settle(context.dagster_run.run_id, mlflow_status):
-            context.log.info(f"MLflow run {run_id} is {mlflow_status} now.")
+        said = [f"FAILED now: {run_id}" for run_id in tracker.reap()]
+        now = datetime.now(timezone.utc)
+        since = datetime.fromisoformat(context.cursor) - _AGAIN if context.cursor else now
+        for run in context.instance.get_runs(dg.RunsFilter(statuses=[*_ENDED], updated_after=since)):
+            if model.has(run):
+                status = _ENDED[run.status]
+                said += [f"{status} now: {run_id}" for run_id in tracker.settle(run.run_id, status)]
+        return dg.SensorResult(skip_reason=" ".join(said) or "No MLflow run was left open.", cursor=now.isoformat())
 
     return settle
-
-
-mlflow_finished = _settling_sensor(DagsterRunStatus.SUCCESS, "FINISHED")
-mlflow_failed = _settling_sensor(DagsterRunStatus.FAILURE, "FAILED")
-mlflow_killed = _settling_sensor(DagsterRunStatus.CANCELED, "KILLED")
-
-
-@sensor(
-    description="Sets MLflow runs to FAILED when their process on this machine has died, whoever started them.",
-    minimum_interval_seconds=29,
-    default_status=DefaultSensorStatus.RUNNING,
-)
-def mlflow_abandoned(tracker: ResourceParam[MlflowTracker]) -> SkipReason:
-    """Reap abandoned runs."""
-    ended = tracker.reap()
-    return SkipReason(f"FAILED now: {', '.join(ended)}" if ended else "No process died with an open MLflow run.")
-
-
-MLFLOW_SENSORS = [mlflow_finished, mlflow_failed, mlflow_killed, mlflow_abandoned]

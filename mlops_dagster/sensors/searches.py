@@ -17,7 +17,7 @@ from dagster import (
 
 from mlops_dagster import pipelines
 from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
-from mlops_dagster.jobs import without_prices
+from mlops_dagster.jobs import without_data
 
 SEARCHES = {asset.key.to_user_string(): asset.key for asset in (grid_search_results, spark_grid_search_results)}
 
@@ -67,7 +67,7 @@ def _build(context: SensorEvaluationContext, asset_name: str, run_id: str, found
         ops["prices"] = its_ops["prices"]
     # A search that left the prices as they were is built on the same.
     selected = searched.asset_selection if searched else None
-    on_them = without_prices(pipelines.BUILD_MODEL)
+    on_them = without_data(pipelines.BUILD_MODEL)
     return RunRequest(
         # The same search is never built twice, not even if the cursor is reset.
         run_key=f"{asset_name}/{found.partition}/{run_id}",

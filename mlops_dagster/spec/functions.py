@@ -129,7 +129,9 @@ def _packaged(where: str, said: str, place: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
-        raise refuse(place, said, f"there is no module {error.name}; install it, or mend the path.") from None
+        ours = error.name in ("lightgbm", "xgboost")
+        cure = 'install it (pip install "mlops_dagster[boosting]")' if ours else "install it"
+        raise refuse(place, said, f"there is no module {error.name}; {cure}, or mend the path.") from None
     except Exception as error:
         raise UserCodeError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
 

@@ -259,7 +259,9 @@ class Estimator(Part):
     )
     function: str | None = Field(default=None, pattern=_FUNCTION, description=f"{_FUNCTION_SAID}")
     trusted: list[str] = Field(
-        default=[], description="Types that a stored model may hold beside scikit-learn's own; `mlops check` lists them"
+        default=[],
+        description="Types that a stored model may hold beside those of scikit-learn, XGBoost and LightGBM; "
+        "`mlops check` lists them",
     )
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tempfile
 import time
 import warnings
@@ -202,7 +203,7 @@ class TrackedRun:
         TrackingError
             If MLflow refuses.
         """
-        check_types(model, trusted)
+        types = check_types(model, trusted)
 
         import mlflow.sklearn
         from mlflow.entities import LoggedModelOutput
@@ -235,7 +236,7 @@ class TrackedRun:
                         serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
                         skops_trusted_types=[*TRUSTED, *trusted],
                         input_example=input_example,
-                        pip_requirements=_requirements(trusted),
+                        pip_requirements=_requirements(types),
                     )
                 file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
                 self._client.log_model_artifacts(logged.model_id, str(folder))
@@ -272,10 +273,10 @@ class TrackedRun:
         return tracking_errors(f"{doing} of run {self.run_id}", self._client.tracking_uri)
 
 
-def _requirements(trusted: Sequence[str]) -> list[str]:
-    """Return what it takes to open the model, at the versions that are here."""
+def _requirements(types: Iterable[str]) -> list[str]:
+    """Return what it takes to open a model of these types, at the versions that are here."""
     libraries = {*MODEL_REQUIREMENTS}
-    modules = {one.partition(".")[0] for one in trusted} - {"", "builtins"}
+    modules = {one.partition(".")[0] for one in types} - {*sys.stdlib_module_names, "sklearn", "numpy", "scipy"}
     if modules:
         owners = packages_distributions()
         libraries |= {owner for module in modules for owner in owners.get(module, [])}

@@ -1,7 +1,8 @@
 """The types that a stored model may hold.
 
 skops opens what it knows to be harmless by itself: estimators, arrays, numbers. The rest has to be named, since a
-forged file could make any of it do harm. scikit-learn's own internals are named here, others by the declaration
+forged file could make any of it do harm. Named here are scikit-learn's own internals, and the models of XGBoost and
+LightGBM, which hold nothing but their library's own format. Others are named by the declaration
 (``estimator.trusted``): never by the registry, which whoever forges a file could write to as well.
 """
 
@@ -51,7 +52,19 @@ _OF_SKLEARN = {
     "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
     "sklearn.utils.validation": "check_array",
 }
-TRUSTED = tuple(f"{module}.{name}" for module, names in _OF_SKLEARN.items() for name in names.split())
+_OF_BOOSTING = {
+    "collections": "OrderedDict",
+    "lightgbm.basic": "Booster",
+    "lightgbm.sklearn": "LGBMClassifier LGBMRegressor",
+    "xgboost.core": "Booster",
+    "xgboost.sklearn": "XGBClassifier XGBRegressor XGBRFClassifier XGBRFRegressor",
+}
+TRUSTED = tuple(
+    f"{module}.{name}"
+    for said in (_OF_SKLEARN, _OF_BOOSTING)
+    for module, names in said.items()
+    for name in names.split()
+)
 
 _BESIDE = re.compile(r"^mlops_dagster_models\.\w+(?=\.)")
 
@@ -67,8 +80,8 @@ def untrusted_in(content: bytes, trusted: Iterable[str] = ()) -> list[str]:
     return sorted(_BESIDE.sub("", one) for one in strange)
 
 
-def check_types(model: Any, trusted: Sequence[str]) -> None:
-    """Refuse a model that couldn't be opened again.
+def check_types(model: Any, trusted: Sequence[str]) -> set[str]:
+    """Return the types that a model holds and skops doesn't know; refuse one that couldn't be opened again.
 
     Raises
     ------
@@ -89,3 +102,4 @@ def check_types(model: Any, trusted: Sequence[str]) -> None:
     if strange := untrusted_in(content, trusted):
         cure = f"{type(model).__name__} holds {', '.join(strange)}; if you trust them, add them to estimator.trusted."
         raise refuse("estimator.trusted", list(trusted), cure)
+    return set(skops.io.get_untrusted_types(data=content))

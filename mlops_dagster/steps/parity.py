@@ -8,7 +8,7 @@ counters of registries and tables, how much work a cache has saved, and who has 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +75,22 @@ class Compared:
     differences: list[str]
 
 
-def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str | None = None) -> Left:
+def left_behind(
+    symbol: str,
+    *,
+    store: Store,
+    tracker: MlflowTracker,
+    run: str | None = None,
+    steps: Iterable[str] = pipelines.STEPS,
+) -> Left:
     """Read what a stack has of a symbol now, or what one run has left of it.
 
     Parameters
     ----------
     run : str, optional
         The orchestrator's id of a run (of Dagster, of a shell's command, ...), or the id of an MLflow run.
+    steps : iterable of str, optional
+        Those of a declared model, to whom store and tracker then belong; not together with `run`.
 
     Raises
     ------
@@ -92,7 +101,7 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
     """
     pipelines.check_symbol(symbol)
     left = Left()
-    found = _all_there_is(symbol, store, tracker) if run is None else _of_run(symbol, store, tracker, run)
+    found = _all_there_is(symbol, store, tracker, steps) if run is None else _of_run(symbol, store, tracker, run)
     for frame, version, tracked in found:
         left.tables[version.table] = _results(frame, version)
         if tracked is not None:
@@ -112,9 +121,7 @@ def compare(a: Left, b: Left) -> list[Compared]:
 
     a, b = _one_search(a, b), _one_search(b, a)
     compared = []
-    for step in pipelines.STEPS:
-        if step not in a.tables and step not in b.tables:
-            continue
+    for step in sorted({*a.tables, *b.tables}, key=[*pipelines.STEPS, *a.tables, *b.tables].index):
         if step not in a.tables or step not in b.tables:
             side = "A" if step in a.tables else "B"
             compared.append(Compared(f"table {step}", "", [f"{side} has it, the other hasn't."]))
@@ -170,9 +177,9 @@ def _rows(count: int) -> str:
 _Found = tuple["pd.DataFrame", "TableVersion", dict[str, Any] | None]
 
 
-def _all_there_is(symbol: str, store: Store, tracker: MlflowTracker) -> Iterator[_Found]:
+def _all_there_is(symbol: str, store: Store, tracker: MlflowTracker, steps: Iterable[str]) -> Iterator[_Found]:
     """Find the tables as they are now, each with its MLflow run if it has one."""
-    for table in pipelines.STEPS:
+    for table in steps:
         frame, version = what_is_there(table, symbol, store)
         if frame is None or version is None:
             continue

@@ -22,7 +22,6 @@ from mlops_dagster.sensors.failures import run_failed
 from mlops_dagster.stack import notify
 from mlops_dagster.stack.automation import NotifySettings
 from mlops_dagster.stack.notify import Failure, tell
-from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster_tests.contracts.servers import free_port
 
 FAILURE = Failure(
@@ -265,14 +264,13 @@ def somebodys_job():
 def failed(stack, mlflow, **settings):
     """Run the sensor on a run that has failed; return what it says."""
     stack.deployment.notify = NotifySettings(**settings)
-    tracker = MlflowTracker("x", f"sqlite:///{mlflow}", state_dir=stack.home)
+    stack.deployment.tracking.mlflow_tracking_uri = f"sqlite:///{mlflow}"
     result = somebodys_job.execute_in_process(instance=stack.instance, raise_on_error=False)
     context = dg.build_run_status_sensor_context(
         sensor_name="run_failed",
         dagster_instance=stack.instance,
         dagster_run=result.dagster_run,
         dagster_event=result.get_run_failure_event(),
-        resources={"deployment": stack.deployment, "tracker": tracker},
     )
     return run_failed(stack.deployment)(context.for_run_failure())
 

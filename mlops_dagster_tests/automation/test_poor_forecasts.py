@@ -1,7 +1,8 @@
 import dagster as dg
 import pytest
 
-from mlops_dagster.sensors.poor_forecasts import poor_forecasts
+from mlops_dagster.assets.of_model import PRICES
+from mlops_dagster.sensors.poor_predictions import poor_predictions
 
 
 class Scored:
@@ -19,10 +20,8 @@ class Scored:
         self.stack.instance.report_runless_asset_event(event)
 
     def look(self):
-        context = dg.build_sensor_context(
-            instance=self.stack.instance, cursor=self.cursor, resources={"deployment": self.stack.deployment}
-        )
-        self.answer = poor_forecasts(context)
+        context = dg.build_sensor_context(instance=self.stack.instance, cursor=self.cursor)
+        self.answer = poor_predictions(PRICES, self.stack.deployment)(context)
         self.cursor = self.answer.cursor
         for request in self.answer.run_requests:
             tags = {"dagster/partition": request.partition_key, "dagster/sensor_name": "poor_forecasts"}
@@ -62,7 +61,7 @@ def test_the_newest_score_of_a_symbol_counts(scored):
     scored.score("ACME", -0.2)
     scored.score("ACME", 0.2)
     assert scored.look() == []
-    assert "none of their forecasts is poor" in scored.answer.skip_reason.skip_message
+    assert "none of their predictions is poor" in scored.answer.skip_reason.skip_message
 
 
 @pytest.mark.parametrize(

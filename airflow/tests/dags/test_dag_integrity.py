@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from include.on_databricks import report_in
-from include.on_this_machine import _failure
+from include.on_this_machine import _failure, _project
 from include.parameters import PIPELINES, STEPS, task_of
 from include.step_tasks import make_task
 from tests.conftest import ROOT
@@ -109,6 +109,9 @@ def test_a_place_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("AIRFLOW__MLOPS__RUN_ON", "databrick")
     with pytest.raises(AirflowFailException, match=r"run_on='databrick': give one of local, databricks"):
         make_task("build_model_pipeline", "prices")
+    monkeypatch.setenv("AIRFLOW__MLOPS__PROJECT", "/nowhere")
+    with pytest.raises(AirflowFailException, match=r"project='/nowhere': there is no such folder; give the one"):
+        _project()
 
 
 def test_a_report_is_found_among_what_was_printed():

@@ -71,14 +71,17 @@ def features_have_not_drifted(declaration: Declaration, tables: Inputs, registry
     return judge_drift(shares, count)
 
 
-def predictions_beat_baseline(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
-    """Predictions whose truth has come are better than the baseline was on the test rows."""
+def predictions_beat_baseline(
+    declaration: Declaration, tables: Inputs, registry: Registry | None = None, *, fewest: int = _FEWEST
+) -> Finding:
+    """The last 100 predictions whose truth has come are better than the baseline was on the test rows."""
     _, scored = tables.read(names.PREDICTION_QUALITY)
     _, trained = tables.read(names.TRAINED_MODEL)
     measured = json.loads(scored.metadata["metrics"])
-    if measured["rows_scored"] < _FEWEST:
-        return Finding(None, f"the truth of {scored.rows} predictions has come; {_FEWEST} are needed.")
-    return beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured)
+    if measured["rows_scored"] < fewest:
+        return Finding(None, f"the truth of {scored.rows} predictions has come; {fewest} are needed.")
+    recent = {name.removesuffix("_last_100"): value for name, value in measured.items() if name.endswith("_last_100")}
+    return beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured | recent)
 
 
 def interval_covers_the_truth(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
