@@ -12,6 +12,7 @@ import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 import mlops_dagster
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.spec.project import find_model
@@ -194,7 +195,7 @@ def assert_a_run_left_open_is_ended(defs, instance, run_id):
         for one in (run_id, others.run_id)
     }
     began = datetime.now(timezone.utc) - timedelta(hours=1)
-    resources = {"mlops_dagster_churn": defs.resources["mlops_dagster_churn"]}
+    resources = {one: defs.resources[one] for one in OfModel(find_model("churn")).tool_keys}
     context = dg.build_sensor_context(instance, cursor=began.isoformat(), resources=resources)
     result = sensor_of(defs, "churn_mlflow_runs").evaluate_tick(context)
     assert result.skip_message == f"FINISHED now: {opened[run_id]}"
