@@ -52,16 +52,30 @@ def test_an_example_goes_from_its_table_to_a_champion(mlops, project, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["breast_cancer", "house_value"])
-def test_an_examples_search_finds_a_candidate(mlops, project, model):
+def test_an_examples_search_finds_the_same_on_spark(mlops, project, model, monkeypatch):
     name = {"breast_cancer": "n_estimators", "house_value": "max_iter"}[model]
 
-    done = mlops("search-model", model, "--grid", f"{name}=10,20", "--folds", "3", "--json")
+    grid = ["--grid", f"{name}=10,20", "--folds", "3", "--json"]
+    done = mlops("search-model", model, *grid)
 
     assert done.returncode == 0, done.stdout + done.stderr
     (made,) = json.loads(done.stdout)["symbols"].values()
     assert made["grid_search_results"]["candidates"] == 2
     assert made["grid_search_results"]["best_parameters"][name] in (10, 20)
     assert made["grid_search_results"]["shared"]
+
+    pytest.importorskip("pyspark")
+    monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[2]")
+    mlops("cache", "prune", "--older-than-days", "0")  # nothing is there already
+    on_spark = {"breast_cancer": ["search-model", model, "--engine", "spark"]}
+    done = mlops(*on_spark.get(model, ["cluster-search-model", model]), *grid, "--candidates", "children")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (there,) = json.loads(done.stdout)["symbols"].values()
+    assert (made["grid_search_results"]["engine"], there["grid_search_results"]["engine"]) == ("here", "spark")
+    for fact in ("best_parameters", "trees_grown", "candidates"):
+        assert there["grid_search_results"][fact] == made["grid_search_results"][fact]
+    score, same = (one["grid_search_results"]["metrics"]["best_score"] for one in (made, there))
+    assert score == pytest.approx(same, rel=1e-12)
 
 
 @pytest.mark.slow

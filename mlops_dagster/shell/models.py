@@ -64,7 +64,7 @@ def _command(name: str, declaration: Declaration) -> click.Command:
 
 def _pipeline(declaration: Declaration, ending: str, part: str) -> Pipeline:
     for one in names.pipelines_of(declaration):
-        if one.name.endswith(ending):
+        if one.name == f"{declaration.name}_{ending}":
             return one
     raise refuse(
         "model", declaration.name, f"its declaration has no `{part}`: add it to {declaration.folder}/defs.yaml."
@@ -161,6 +161,7 @@ def _show_search(declaration: Declaration, reports: dict[str, Reports], session:
         table.add_row("score", f"{report['metrics']['best_score']:.6g} ({report['scoring']})")
         failed = f", {report['failed_candidates']:,} failed" if report["failed_candidates"] else ""
         table.add_row("candidates", f"{report['candidates']:,}{failed}")
+        table.add_row("fitted", "on Spark" if report["engine"] == names.SPARK else "on this machine")
         table.add_row("shared", report["shared"])
         table.add_row("MLflow run", report["mlflow_run_id"])
         out.print(table)
@@ -266,6 +267,12 @@ OF_MODELS: Mapping[str, Callable[[Declaration], Callable[..., None]]] = {
     ),
     "search-model": _running(
         "search_model_pipeline", "search", "Search a grid of parameters of {model} ({pipeline}).", _show_search
+    ),
+    "cluster-search-model": _running(
+        "cluster_search_model_pipeline",
+        "search",
+        "Search a grid of parameters of {model} on the deployment's Spark ({pipeline}).",
+        _show_search,
     ),
     "predict": _running(
         "predict_pipeline", "predictions", "Predict with the champion of {model} ({pipeline}).", _show_predictions
