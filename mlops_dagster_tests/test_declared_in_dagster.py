@@ -12,6 +12,7 @@ import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 import mlops_dagster
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.spec.project import find_model
@@ -203,7 +204,7 @@ def assert_a_run_left_open_is_ended(defs, instance, run_id):
         for one in (run_id, others.run_id)
     }
     began = datetime.now(timezone.utc) - timedelta(hours=1)
-    resources = {"mlops_dagster_churn": defs.resources["mlops_dagster_churn"]}
+    resources = {one: defs.resources[one] for one in OfModel(find_model("churn")).tool_keys}
     context = dg.build_sensor_context(instance, cursor=began.isoformat(), resources=resources)
     result = sensor_of(defs, "churn_mlflow_runs").evaluate_tick(context)
     assert result.skip_message == f"FINISHED now: {opened[run_id]}"
@@ -273,12 +274,12 @@ def test_partitions_are_those_of_the_data(declared, instance):
     assert request.partition_key == "south"
 
 
-def test_a_model_runs_here_only(declared, monkeypatch):
-    churn = find_model("churn")
-    there = load_deployment().model_copy(update={"compute": "databricks_pipes"})
-    defs = mlops_dagster.model_definitions(churn, deployment=there)
-    _, said = failure(run(defs, "churn_build_model_pipeline"))
-    assert "compute='databricks_pipes': the steps of a declared model (churn) run in Dagster's own process" in said
+def test_what_cant_travel_to_databricks_is_refused_before_any_work(declared, monkeypatch):
+    monkeypatch.delenv("MLOPS_SPARK__MASTER")
+    defs = mlops_dagster.model_definitions("churn", deployment="databricks_serverless")
+    step, said = failure(run(defs, "churn_build_model_pipeline", {"data": {"path": "/data/customers.csv"}}))
+    assert step == "churn__data"
+    assert "data.files.path='/data/customers.csv': /data/customers.csv stays on this machine" in said
 
 
 def test_the_component_is_scaffolded_and_loaded(home):

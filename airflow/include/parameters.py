@@ -54,7 +54,7 @@ def task_of(step: str) -> str:
 def params_of(pipeline: str) -> dict[str, Param]:
     """Return the parameters of a DAG: what a run is for, those of the step that learns, then the others by step.
 
-    Null is "not given": the recipe, the declaration or the deployment says it then.
+    Null is "not given": the recipe, the declaration or the deployment says it then. What the pipeline chooses is shown.
     """
     params = {}
     if partition := PIPELINES[pipeline]["partition"]:
@@ -64,7 +64,7 @@ def params_of(pipeline: str) -> dict[str, Param]:
     for step in _steps(pipeline):
         shown = {} if task_of(step) in _FIRST else {"section": task_of(step)}
         for name, schema in STEPS[step]["parameters"]["properties"].items():
-            params[name] = _param(schema, title=name, **shown)
+            params[name] = _param(schema, PIPELINES[pipeline].get("chooses", {}).get(name), title=name, **shown)
     return params
 
 
@@ -72,7 +72,7 @@ def _steps(pipeline: str) -> list[str]:
     return sorted(PIPELINES[pipeline]["steps"], key=lambda step: task_of(step) not in _FIRST)
 
 
-def _param(schema: dict[str, Any], **shown: Any) -> Param:
+def _param(schema: dict[str, Any], chosen: Any, **shown: Any) -> Param:
     said = {"type": ["null", schema["type"]], "description": schema["description"], **shown}
     if "enum" in schema:
         said["enum"] = [None, *schema["enum"]]
@@ -80,7 +80,7 @@ def _param(schema: dict[str, Any], **shown: Any) -> Param:
         # Not beside the type: there the form would turn what is out of bounds into the bound, without a word.
         said["allOf"] = [rules]
     # The form shows a switch, which has no place for null: it stands as it is if nobody touches it.
-    return Param(schema.get("default") if schema["type"] == "boolean" else None, **said)
+    return Param(schema.get("default") if schema["type"] == "boolean" and chosen is None else chosen, **said)
 
 
 def example_of(pipeline: str) -> dict[str, Any]:

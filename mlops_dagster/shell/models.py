@@ -14,13 +14,14 @@ from typer.core import TyperGroup
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.build_model import print_model
+from mlops_dagster.shell.calling import flags_of, plain_arguments
 from mlops_dagster.shell.champion import say_decision
 from mlops_dagster.shell.options import as_options, takes, with_grid
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
 from mlops_dagster.shell.running import Reports, called, open_session, run_pipeline, say_step
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import NAME, Declaration
-from mlops_dagster.spec.parameters import Pipeline, explain
+from mlops_dagster.spec.parameters import Pipeline
 from mlops_dagster.spec.project import find_model, model_names
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ class Commands(TyperGroup):
         command, *rest = args
         if command in OF_MODELS and rest and NAME.fullmatch(rest[0]):
             with handle_errors("--json" in rest):
-                return f"{command} {rest[0]}", _command(command, find_model(rest[0])), rest[1:]
+                declaration = find_model(rest[0])
+                flags = flags_of(one for pipeline in names.pipelines_of(declaration) for one in pipeline.parameters)
+                return f"{command} {rest[0]}", _command(command, declaration), plain_arguments(rest[1:], flags)
         return super().resolve_command(ctx, args)
 
 
@@ -68,13 +71,6 @@ def _pipeline(declaration: Declaration, ending: str, part: str) -> Pipeline:
     )
 
 
-def _explained(pipeline: Pipeline) -> Callable[[str], str]:
-    known = {one.name: one for one in pipeline.parameters}
-    defaults = {name: str(value) for step in pipeline.steps for name, value in step.defaults.items()}
-    defaults |= {name: str(value) for name, value in pipeline.chooses.items()}
-    return lambda name: explain(known[name], defaults.get(name))
-
-
 def _running(
     ending: str, part: str, about: str, show: Callable[[Declaration, dict[str, Reports], Session], None]
 ) -> Callable[[Declaration], Callable[..., None]]:
@@ -84,7 +80,7 @@ def _running(
         with handle_errors(as_json=False):
             pipeline = _pipeline(declaration, ending, part)
 
-        @takes(pipeline.parameters, _explained(pipeline))
+        @takes(pipeline.parameters, pipeline.explain)
         def run(
             given: dict[str, Any],
             partition: Partition = [],  # noqa: B006 - as typer wants it
@@ -195,7 +191,7 @@ def _promote(declaration: Declaration) -> Callable[..., None]:
     step = names.steps_of(declaration)[names.CHAMPION_MODEL]
     alone = Pipeline(step.name, step.description, (step,))
 
-    @takes(step.parameters, _explained(alone))
+    @takes(step.parameters, alone.explain)
     def promote(
         given: dict[str, Any],
         partition: Partition = [],  # noqa: B006 - as typer wants it

@@ -162,6 +162,12 @@ class Pipeline:
         """The parameters of all steps, the last step's first: they are what people change."""
         return tuple({one.name: one for step in reversed(self.steps) for one in step.parameters}.values())
 
+    def explain(self, name: str) -> str:
+        """Describe a parameter with the default of its step, see :func:`explain`."""
+        known = {one.name: one for one in self.parameters}
+        defaults = {name: str(value) for step in self.steps for name, value in step.defaults.items()}
+        return explain(known[name], defaults.get(name))
+
 
 def explain(parameter: Parameter, default: str | None = None) -> str:
     """Describe a parameter for forms and ``--help``: what it is, what may be given, what the default is.

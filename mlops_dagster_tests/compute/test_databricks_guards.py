@@ -204,7 +204,9 @@ def test_other_versions_there_are_refused_before_any_work(kind, new_stack, monke
     for module in (pipes, step_launcher):
         its = module.versions
         monkeypatch.setattr(
-            module, "versions", lambda *more, its=its: {**its(*more), "Python": "3.9", "scikit-learn": "0.24.0"}
+            module,
+            "versions",
+            lambda *more, its=its, **of: {**its(*more, **of), "Python": "3.9", "scikit-learn": "0.24.0"},
         )
     launched = prices(stack)
     assert_failed(launched, "prices", "scikit-learn is", "0.24.0", "Python", "3.9")

@@ -17,7 +17,7 @@ from include.parameters import PIPELINES, STEPS, task_of
 from include.step_tasks import make_task
 from tests.conftest import ROOT
 
-DECLARED = {"churn_build_model_pipeline", "churn_search_model_pipeline"}
+DECLARED = {f"churn_{name}_pipeline" for name in ("build_model", "search_model", "cluster_search_model")}
 HEAVY = ("dagster", "mlops_dagster", "mlflow", "sklearn", "pyspark", "pandas", "numpy", "deltalake", "databricks")
 
 
@@ -58,7 +58,8 @@ def test_its_form_has_the_parameters_of_its_steps_with_the_manifests_words_and_r
         assert param.description == schema["description"]
         assert not {"minimum", "maximum"} & set(param.schema)  # the form would clip to them
         assert all(param.schema["allOf"][0][rule] == schema[rule] for rule in ("minimum", "maximum") if rule in schema)
-        assert (param.value is None) == (schema["type"] != "boolean")  # of which it makes switches
+        chosen = PIPELINES[name].get("chooses", {}).get(parameter)
+        assert (param.value is None) == (schema["type"] != "boolean" and chosen is None)  # switches have no null
 
 
 def test_reading_them_needs_nothing_heavy():
