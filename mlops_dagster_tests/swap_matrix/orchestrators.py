@@ -31,13 +31,7 @@ CHURN: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "churn_build_model_pipeline": ("trained_model", {"max_depth": 4, "n_estimators": 5}),
     "churn_search_model_pipeline": ("grid_search_results", SEARCH),
 }
-
-
-def pipelines_on(stack: Stack) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-    """Return what runs on a stack: the pipelines of prices, and those of the declared model where it has one."""
-    return {**PRICES, **CHURN} if stack.declares else PRICES
-
-
+PIPELINES = {**PRICES, **CHURN}
 BIN = Path(sys.executable).parent
 
 
@@ -57,7 +51,7 @@ def _call(command: Sequence[str], stack: Stack, **more: str) -> str:
 
 def shell(stack: Stack) -> None:
     """`mlops`, one command a pipeline."""
-    for pipeline, (_, given) in pipelines_on(stack).items():
+    for pipeline, (_, given) in PIPELINES.items():
         command = pipeline.removeprefix("churn_").removesuffix("_pipeline").replace("_", "-")
         of = ["churn"] if pipeline in CHURN else ["--symbol=ACME"]
         values = {**given, "grid": json.dumps(given["grid"])} if "grid" in given else given
@@ -70,6 +64,10 @@ def _option(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _symbol(pipeline: str) -> dict[str, str]:
+    return {} if pipeline in CHURN else {"symbol": "ACME"}
+
+
 def _ops(pipeline: str, step: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {f"churn__{step}" if pipeline in CHURN else step: {"config": json.loads(json.dumps(given))}}
 
@@ -77,7 +75,7 @@ def _ops(pipeline: str, step: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def dagster_cli(stack: Stack) -> None:
     """`dagster job execute`, one process a job."""
     prepare_instance(stack.deployment)
-    for job, (step, given) in pipelines_on(stack).items():
+    for job, (step, given) in PIPELINES.items():
         config = stack.home / f"{job}.yaml"
         config.write_text(yaml.safe_dump({"ops": _ops(job, step, given)}))
         command = [str(BIN / "dagster"), "job", "execute", "-m", "mlops_dagster.definitions", "-j", job]
@@ -89,7 +87,7 @@ def dagster_dev(stack: Stack) -> None:
     """The UI's own mutation, on a real `dagster dev`: its daemon takes the runs from the queue and starts them."""
     prepare_instance(stack.deployment)
     with contracts.dagster_dev(stack.home, env={**stack.environment, "MLOPS_HOME": str(stack.home)}) as dev:
-        for job, (step, given) in pipelines_on(stack).items():
+        for job, (step, given) in PIPELINES.items():
             run_id = dev.launch(job, _ops(job, step, given), symbol=None if job in CHURN else "ACME")
             assert dev.ended(run_id) == "SUCCESS", (stack.home / "dev.log").read_text()
 
@@ -99,15 +97,13 @@ def databricks_job(stack: Stack) -> None:
     workspace = stack.workspace
     assert workspace is not None
     wheels = workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels"
-    wheel = build_wheel(wheels)
-    made = yaml.safe_load(bundle_text(stack.deployment, str(stack.file)))
+    wheel = build_wheel(wheels, defs=stack.model.folder.parent)
+    made = yaml.safe_load(bundle_text(stack.deployment, str(stack.file), [stack.model]))
     jobs = jobs_of(made, f"/Volumes/main/mlops/data/{stack.name}/wheels/{wheel.name}")
-    for name, (_, given) in pipelines_on(stack).items():
+    for name, (_, given) in PIPELINES.items():
         job_id = workspace.call("POST", "/api/2.2/jobs/create", jobs[name])["job_id"]
-        body = {
-            "job_id": job_id,
-            "job_parameters": {"symbol": "ACME", **{one: json.dumps(given[one]) for one in given}},
-        }
+        texts = {one: json.dumps(value) for one, value in given.items()}
+        body = {"job_id": job_id, "job_parameters": {**_symbol(name), **texts}}
         run_id = workspace.call("POST", "/api/2.2/jobs/run-now", body)["run_id"]
         run = workspace.ended(run_id, seconds=600)
         assert run["state"]["result_state"] == "SUCCESS", workspace.stderr(run_id)
@@ -120,9 +116,10 @@ def airflow(stack: Stack) -> None:
     for command in contracts_airflow.commands_that_prepare(home):
         _call(command, stack, **more)
     if stack.workspace is not None:
-        wheel = build_wheel(stack.workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels")
+        wheels = stack.workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels"
+        wheel = build_wheel(wheels, defs=stack.model.folder.parent)
         bundle = stack.home / "databricks.yml"
-        bundle.write_text(bundle_text(stack.deployment, str(stack.file)))
+        bundle.write_text(bundle_text(stack.deployment, str(stack.file), [stack.model]))
         host = stack.workspace.url.removeprefix("http://").split(":")
         connection = {"conn_type": "databricks", "schema": "http", "host": host[0], "port": int(host[1])}
         more |= {
@@ -132,12 +129,11 @@ def airflow(stack: Stack) -> None:
             "AIRFLOW__MLOPS__POLL_SECONDS": "1",
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({**connection, "password": stack.workspace.token}),
         }
-    if stack.declares:
-        manifest = home / "manifest.json"
-        manifest.write_text(_call([str(BIN / "mlops"), "manifest"], stack))
-        more |= {"AIRFLOW__MLOPS__MANIFEST": str(manifest), "AIRFLOW__MLOPS__PROJECT": str(stack.home)}
-    for dag, (_, given) in pipelines_on(stack).items():
-        conf = json.dumps(given if dag in CHURN else {"symbol": "ACME", **given})
+    manifest = home / "manifest.json"
+    manifest.write_text(_call([str(BIN / "mlops"), "manifest"], stack))
+    more |= {"AIRFLOW__MLOPS__MANIFEST": str(manifest), "AIRFLOW__MLOPS__PROJECT": str(stack.home)}
+    for dag, (_, given) in PIPELINES.items():
+        conf = json.dumps({**_symbol(dag), **given})
         said = _call([str(contracts_airflow.BIN / "airflow"), "dags", "test", dag, "--conf", conf], stack, **more)
         assert "failed" not in said.splitlines()[-1], said
 

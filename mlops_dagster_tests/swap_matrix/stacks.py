@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster_tests.contracts.databricks_stack import CLUSTERS, VOLUME
@@ -84,9 +86,9 @@ class Stack:
     workspace: Workspace | None = None
 
     @property
-    def declares(self) -> bool:
-        """Whether its project declares a model, so that this runs as well."""
-        return (self.home / "defs").is_dir()
+    def model(self) -> Declaration:
+        """The model that its project declares, beside those of prices."""
+        return find_model("churn", self.home / "defs")
 
     @property
     def file(self) -> Path:
@@ -106,6 +108,7 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
     settings: dict[str, Any] = {
         "home": str(home),
         "symbols": ["ACME"],
+        "spark": dict(PATIENT),
         "prices": {"source": "files", "path": str(prices.parent / "{symbol}.csv")},
         "tracking": {"experiment_name": name, "registered_model": f"{name}.{{symbol}}"},
     }
@@ -121,8 +124,7 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
     if cell.on_databricks:
         environment |= servers.databricks.environment
         settings |= _on_databricks(cell, name, servers, prices, settings)
-    if cell.declares:
-        shutil.copytree(EXAMPLE, home / "defs" / "churn")
+    shutil.copytree(EXAMPLE, home / "defs" / "churn")
     (home / "deployment.yaml").write_text(yaml.safe_dump(settings))
     return Stack(name, home, environment, servers.databricks if cell.on_databricks else None)
 
