@@ -11,7 +11,7 @@ from mlops_dagster.assets.step_assets import assets_of
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks.declared import checks_of
 from mlops_dagster.jobs import jobs_of
-from mlops_dagster.resources import compute_of
+from mlops_dagster.resources import compute_of, tables_of
 from mlops_dagster.schedules import prediction_schedule
 from mlops_dagster.sensors.conditions import keep_current
 from mlops_dagster.sensors.failures import run_failed
@@ -95,5 +95,8 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
         jobs=jobs_of(model),
         schedules=[schedule] if schedule else [],
         sensors=sensors,
-        resources={model.compute: compute_of(deployment, declaration)},
+        resources={
+            model.compute: compute_of(deployment, declaration),
+            f"{model.compute}_tables": tables_of(deployment, declaration),
+        },
     )

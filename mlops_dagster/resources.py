@@ -15,6 +15,7 @@ import dagster as dg
 from mlops_dagster.compute.local import LocalCompute
 from mlops_dagster.compute.overrides import changed, fields_of
 from mlops_dagster.compute.refusing_io_manager import RefusingIOManager
+from mlops_dagster.compute.table_io_manager import TableIOManager
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
@@ -59,6 +60,13 @@ def compute_of(deployment: Deployment, model: Declaration) -> dg.ResourceDefinit
         return LocalCompute(deployment, store, made, model)
 
     return dg.ResourceDefinition(make, description=f"Runs the steps of {model.name}; its tables are in {store.root}")
+
+
+def tables_of(deployment: Deployment, model: Declaration) -> dg.IOManagerDefinition:
+    """Return what gives a declared model's tables to other assets; nothing is connected yet."""
+    return dg.IOManagerDefinition.hardcoded_io_manager(
+        TableIOManager(store_of(deployment, model)), description=f"Reads the tables of {model.name}"
+    )
 
 
 def _tracker(deployment: Deployment, model: Declaration | None = None) -> MlflowTracker | dg.ResourceDefinition:

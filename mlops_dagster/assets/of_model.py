@@ -74,6 +74,11 @@ class OfModel:
         """The key of the resource that runs the steps; a declared model has its own, whatever else is there."""
         return "compute" if self.declaration is None else f"mlops_dagster_{self.name}"
 
+    @property
+    def io_manager(self) -> str | None:
+        """The key of what gives the model's tables to other assets as values."""
+        return None if self.declaration is None else f"{self.compute}_tables"
+
     @cached_property
     def partitions(self) -> dg.PartitionsDefinition[str] | None:
         """One for each symbol; of a declared model none, those that it lists, or those that its data have."""
