@@ -88,7 +88,7 @@ doctest: setup
 pytest: setup
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
-matrix: setup  ## Run the three pipelines on every combination of tools, compare, write docs/swap-matrix.md (an hour)
+matrix: setup  ## Run the pipelines on every combination of tools, compare, write docs/swap-matrix.md (an hour)
 	@$(MAKE) --no-print-directory -C airflow setup
 	$(BIN)/python -m mlops_dagster_tests.swap_matrix
 

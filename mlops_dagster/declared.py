@@ -11,7 +11,7 @@ from mlops_dagster.assets.step_assets import assets_of
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks.declared import checks_of
 from mlops_dagster.jobs import jobs_of
-from mlops_dagster.resources import compute_of, tables_of
+from mlops_dagster.resources import resources_of
 from mlops_dagster.schedules import prediction_schedule
 from mlops_dagster.sensors.conditions import keep_current
 from mlops_dagster.sensors.failures import run_failed
@@ -29,7 +29,7 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
     """Return the assets, checks, jobs, schedules and sensors of declared models. Nothing is connected yet.
 
     All names begin with the model's: the keys of its assets (``churn/data``), its jobs (``churn_build_model_pipeline``)
-    and its resource (``mlops_dagster_churn``), so that several models, and whatever else a code location has, stand
+    and its resources (``mlops_dagster_churn``), so that several models, and whatever else a code location has, stand
     side by side. The jobs have their executor with them; nobody else's get it. The sensors look at the model's own runs
     and experiment only; people are told of failed runs where the deployment says whom (``notify``). A dataset that
     several of the models share has its asset once (``prices/data``): name such models in one call.
@@ -95,8 +95,5 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
         jobs=jobs_of(model),
         schedules=[schedule] if schedule else [],
         sensors=sensors,
-        resources={
-            model.compute: compute_of(deployment, declaration),
-            f"{model.compute}_tables": tables_of(deployment, declaration),
-        },
+        resources=resources_of(deployment, model.refuse_bad_run, declaration, model.name),
     )

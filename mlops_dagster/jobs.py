@@ -33,7 +33,8 @@ def _job(pipeline: pipelines.Pipeline, model: OfModel) -> Any:
         said.append(f"For a grid of your own, replace `preset` by `grid: {lists}`{also}.")
     if model is PRICES:
         said.append(HOW_TO_CHANGE_THE_COMPUTE)
-    opens_with = {model.op(step.name): {"config": some} for step in pipeline.steps if (some := _opens_with(step))}
+    configs = {model.op(step.name): pipeline.chosen(step, _opens_with(step)) for step in pipeline.steps}
+    opens_with = {op: {"config": config} for op, config in configs.items() if config}
     return dg.define_asset_job(
         pipeline.name,
         selection=[model.key(step.name) for step in pipeline.steps],

@@ -33,7 +33,8 @@ def manifest(models: Iterable[Declaration] = ()) -> dict[str, Any]:
     models : iterable of Declaration
         Whose pipelines it has besides those of daily prices. Their steps are called as Dagster's assets are,
         ``churn/trained_model``. A pipeline's ``partition`` is null if there are none; otherwise a run is told which,
-        by a parameter of the name that its ``title`` says.
+        by a parameter of the name that its ``title`` says. What it ``chooses`` its steps are given unless a run says
+        otherwise.
 
     Examples
     --------
@@ -65,15 +66,15 @@ def manifest(models: Iterable[Declaration] = ()) -> dict[str, Any]:
 
 def _pipeline(pipeline: Pipeline, partition: dict[str, Any] | None, of: str = "") -> dict[str, Any]:
     steps = [f"{of}{step.name}" for step in pipeline.steps]
-    return {"description": pipeline.description, "partition": partition, "steps": steps}
+    chosen = {"chooses": dict(pipeline.chooses)} if pipeline.chooses else {}
+    return {"description": pipeline.description, "partition": partition, "steps": steps, **chosen}
 
 
 def _partition(partitions: Partitions | None) -> dict[str, Any] | None:
     if partitions is None:
         return None
-    rule = {"enum": partitions.keys} if partitions.keys else {"minLength": 1}
-    said = f"Which {partitions.name}. One per run."
-    return {"title": "partition", "type": "string", **rule, "description": said, "examples": partitions.keys or []}
+    rule = {"enum": partitions.keys, "examples": partitions.keys} if partitions.keys else {"minLength": 1}
+    return {"title": "partition", "type": "string", **rule, "description": f"Which {partitions.name}. One per run."}
 
 
 def _step_of(model: Declaration, step: Step) -> dict[str, Any]:

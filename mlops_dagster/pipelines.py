@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops_dagster.errors import refuse
+from mlops_dagster.spec.parameters import CANDIDATES
 from mlops_dagster.spec.parameters import Parameter as Parameter
 from mlops_dagster.spec.parameters import Pipeline as Pipeline
 from mlops_dagster.spec.parameters import Step as Step
@@ -171,7 +172,6 @@ SCORINGS = (
     "r2",
     "explained_variance",
 )
-CANDIDATES_IN_MLFLOW = ("table", "children")
 
 SEARCH = (
     Parameter(
@@ -209,12 +209,7 @@ SEARCH = (
         choices=SCORINGS,
     ),
     next(parameter for parameter in FOREST if parameter.name == "random_state"),
-    Parameter(
-        "candidates",
-        "text",
-        "How MLflow shows the candidates: as one table of the search's run, or as a child run each.",
-        choices=CANDIDATES_IN_MLFLOW,
-    ),
+    CANDIDATES,
 )
 SEARCH_DEFAULTS: Mapping[str, Any] = {
     "preset": "small",

@@ -30,46 +30,49 @@ DESCRIPTIONS = {
 RefuseBadRun = Callable[[dg.DagsterRun, str], None]
 
 
-def resources_of(deployment: Deployment, refuse_bad_run: RefuseBadRun = lambda run, symbol: None) -> dict[str, Any]:
+def key_of(what: str, name: str | None) -> str:
+    """Return the key of a resource, as ``store``, ``tracker`` or ``compute``. What is declared has its own of each."""
+    if name is None:
+        return what
+    # None of them can be that of another model, whatever the two are called.
+    return f"mlops_dagster_{name}" if what == "compute" else f"{what}_of_mlops_dagster_{name}"
+
+
+def resources_of(
+    deployment: Deployment,
+    refuse_bad_run: RefuseBadRun = lambda run, symbol: None,
+    model: Declaration | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
     """Return the resources of a deployment; nothing is connected yet.
 
     Parameters
     ----------
     refuse_bad_run : callable, optional
         Raises if a run's config can't be. A compute that never calls an asset's own body here asks it before any work.
+    model : Declaration, optional
+        For whose steps they are. Not given: for those of daily prices.
+    name : str, optional
+        What their keys say: the model's name, or that of a table which it shares.
     """
-    store = store_of(deployment)
-    resources = {
-        "deployment": deployment,
-        "store": store,
-        "tracker": _tracker(deployment),
-        "compute": _compute(deployment, store, refuse_bad_run),
+    store = store_of(deployment, model)
+    resources: dict[str, Any] = {
+        key_of("store", name): store,
+        key_of("tracker", name): _tracker(deployment, model),
+        key_of("compute", name): _compute(deployment, store, refuse_bad_run, model, name),
     }
-    if deployment.compute != "here":
-        resources["io_manager"] = RefusingIOManager()
+    if name is not None:
+        resources[key_of("tables", name)] = dg.IOManagerDefinition.hardcoded_io_manager(
+            TableIOManager(store), description=f"Gives the tables of {name} to other assets as values"
+        )
+    if model is None:
+        resources["deployment"] = deployment
+        if deployment.compute != "here":
+            resources["io_manager"] = RefusingIOManager()
     return resources
 
 
-def compute_of(deployment: Deployment, model: Declaration) -> dg.ResourceDefinition:
-    """Return what runs the steps of a declared model, with its own tables and experiment; nothing is connected yet."""
-    store = store_of(deployment, model)
-
-    def make(context: dg.InitResourceContext) -> LocalCompute:
-        tracker = _tracker(deployment, model)
-        made = tracker(context) if isinstance(tracker, dg.ResourceDefinition) else tracker
-        return LocalCompute(deployment, store, made, model)
-
-    return dg.ResourceDefinition(make, description=f"Runs the steps of {model.name}; its tables are in {store.root}")
-
-
-def tables_of(deployment: Deployment, model: Declaration) -> dg.IOManagerDefinition:
-    """Return what gives a declared model's tables to other assets; nothing is connected yet."""
-    return dg.IOManagerDefinition.hardcoded_io_manager(
-        TableIOManager(store_of(deployment, model)), description=f"Reads the tables of {model.name}"
-    )
-
-
-def _tracker(deployment: Deployment, model: Declaration | None = None) -> MlflowTracker | dg.ResourceDefinition:
+def _tracker(deployment: Deployment, model: Declaration | None) -> MlflowTracker | dg.ResourceDefinition:
     settings = deployment.tracker_settings(model)
     if deployment.tracking.client == "mlops":
         return MlflowTracker(**settings)
@@ -80,23 +83,27 @@ def _tracker(deployment: Deployment, model: Declaration | None = None) -> Mlflow
     )
 
 
-def _compute(deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun) -> dg.ResourceDefinition:
+def _compute(
+    deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun, model: Declaration | None, name: str | None
+) -> dg.ResourceDefinition:
+    tracker = key_of("tracker", name)
+
     def make(context: dg.InitResourceContext) -> Any:
-        overridden = changed(deployment, context.resource_config or {})
+        overridden = changed(deployment, context.resource_config or {}, key_of("compute", name))
         if deployment.compute == "here" or deployment.inside:
-            return LocalCompute(overridden, store, context.resources.tracker)
+            return LocalCompute(overridden, store, getattr(context.resources, tracker), model)
         # dagster_databricks takes a second to import: only a run on Databricks pays for it.
         if deployment.compute == "databricks_step":
             from mlops_dagster.compute.step_launcher import StepLauncher
 
-            return StepLauncher(overridden, refuse_bad_run)
+            return StepLauncher(overridden, refuse_bad_run, model)
         from mlops_dagster.compute.pipes import Pipes
 
-        return Pipes(overridden)
+        return Pipes(overridden, model)
 
     return dg.ResourceDefinition(
         make,
-        required_resource_keys={"tracker"},
+        required_resource_keys={tracker},
         config_schema=fields_of(deployment),
         description=DESCRIPTIONS[deployment.compute],
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines, steps
 from mlops_dagster.errors import refuse
+from mlops_dagster.spec.steps import GRID_SEARCH_RESULTS, HERE, SPARK
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -120,12 +121,13 @@ class Session:
             from mlops_dagster.steps.declared import step_function
 
             function = partial(step_function(self.model, step), self.model)
+            if self.on_spark(step, given):
+                tools["engine"] = self.spark()
         elif step in pipelines.STEPS:
             function = getattr(steps, step)
             if step == pipelines.PRICES.name:
                 given = self.deployment.price_parameters(dict(given))
-            on_spark = self.deployment.spark.train and step == pipelines.TRAINED_MODEL.name
-            if on_spark or step == pipelines.SPARK_GRID_SEARCH_RESULTS.name:
+            if self.on_spark(step, given):
                 tools["engine"] = self.spark()
         else:
             raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
@@ -133,6 +135,15 @@ class Session:
         # What a library or a user's function prints is no part of what the caller prints, which may be JSON.
         with redirect_stdout(sys.stderr):
             return function(symbol, given, **{name: tool for name, tool in tools.items() if name in wanted})
+
+    def on_spark(self, step: str, given: Mapping[str, object]) -> bool:
+        """Whether a step's trees and candidates are fitted on the deployment's Spark."""
+        spark = self.deployment.spark
+        if self.model is not None:
+            said = given.get("engine") or (SPARK if spark.search else HERE)
+            return step == GRID_SEARCH_RESULTS and said == SPARK
+        on = step == pipelines.TRAINED_MODEL.name and spark.train
+        return on or step == pipelines.SPARK_GRID_SEARCH_RESULTS.name
 
     def spark(self) -> Any:
         """Return the engine that grows trees on the deployment's Spark."""

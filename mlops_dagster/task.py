@@ -72,20 +72,23 @@ def _run(request: dict[str, Any], pipes: PipesContext) -> StepReport:
     os.environ.update(fetch_secrets(request["secrets"]))
 
     from mlops_dagster.session import Session
+    from mlops_dagster.spec.project import find_model
     from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.tracking import Origin
     from mlops_dagster.steps.progress import ProgressLines
 
-    with Session(load_deployment(), Origin(**request["origin"])) as session:
+    of, _, step = request["step"].rpartition("/")
+    model = find_model(of) if of else None
+    with Session(load_deployment(), Origin(**request["origin"]), model=model) as session:
         report = session.run(
-            request["step"],
+            step,
             request["symbol"],
             request["given"],
             inputs=request["inputs"],
             progress=ProgressLines(pipes.log.info),
         )
     if report.metrics:
-        pipes.log.info(f"{request['step']}: {report.metrics}")
+        pipes.log.info(f"{step}: {report.metrics}")
     return report
 
 
@@ -96,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "mlops-task", description="Run one step for Dagster Pipes, on Databricks.", allow_abbrev=False
     )
-    parser.add_argument("--step", help="for example trained_model")
-    parser.add_argument("--symbol", help="for example GSPC")
+    parser.add_argument("--step", help="for example trained_model; of a declared model churn/trained_model")
+    parser.add_argument("--symbol", help="for example GSPC; of a declared model its partition, or all")
     parser.add_argument("--given", type=_json, help="the step's parameters, as JSON")
     parser.add_argument("--inputs", type=_json, help="tables that the run has made, as JSON: the reports' outputs")
     parser.add_argument("--environment", type=_json, help="environment variables of the deployment, as JSON")

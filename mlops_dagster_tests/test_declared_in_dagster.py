@@ -12,6 +12,7 @@ import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 import mlops_dagster
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.spec.project import find_model
@@ -21,7 +22,10 @@ from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster_tests.test_build_model import failure
 from mlops_dagster_tests.test_definitions import HEAVY
 
-STEPS = {"data", "training_set", "trained_model", "champion_model", "predictions", "prediction_quality"}
+STEPS = {
+    *("data", "training_set", "trained_model", "champion_model", "grid_search_results"),
+    *("predictions", "prediction_quality"),
+}
 CHURN = """\
 type: mlops_dagster.SklearnModel
 attributes:
@@ -45,6 +49,9 @@ attributes:
     criterion: {default: gini, choices: [gini, entropy]}
   metrics: [roc_auc, accuracy]
   baseline: prior
+  search:
+    presets: {small: {max_depth: [2, 3, 4]}}
+    cv: {kind: stratified, folds: 2}
   predictions:
     output: [class, probabilities]
     schedule: "0 6 * * *"
@@ -67,6 +74,9 @@ def project(tmp_path, monkeypatch):
         (folder / "defs.yaml").write_text(declaration)
         table.to_csv(folder / "customers.csv", index=False)
     monkeypatch.chdir(tmp_path)
+    # Nobody listens there: whoever asks for Spark is told so at once.
+    monkeypatch.setenv("MLOPS_SPARK__MASTER", "spark://127.0.0.1:1")
+    monkeypatch.setenv("MLOPS_SPARK__CONNECT_TIMEOUT", "0.5")
     return tmp_path
 
 
@@ -213,7 +223,7 @@ def assert_a_run_left_open_is_ended(defs, instance, run_id):
         for one in (run_id, others.run_id)
     }
     began = datetime.now(timezone.utc) - timedelta(hours=1)
-    resources = {"mlops_dagster_churn": defs.resources["mlops_dagster_churn"]}
+    resources = {one: defs.resources[one] for one in OfModel(find_model("churn")).tool_keys}
     context = dg.build_sensor_context(instance, cursor=began.isoformat(), resources=resources)
     result = sensor_of(defs, "churn_mlflow_runs").evaluate_tick(context)
     assert result.skip_message == f"FINISHED now: {opened[run_id]}"
@@ -241,6 +251,30 @@ def assert_poor_predictions_lead_to_a_build(defs, instance):
     }
 
 
+def test_a_search_runs_where_its_job_the_run_or_the_deployment_says(declared, monkeypatch):
+    searched = run(declared, "churn_search_model_pipeline")
+    assert searched.success, failure(searched)
+    (event,) = searched.asset_materializations_for_node("churn__grid_search_results")
+    assert event.metadata["engine"].value == "here"
+    assert "3 candidates fitted plainly: DecisionTreeClassifier is no forest" in event.metadata["shared"].value
+    job = declared.resolve_job_def("churn_cluster_search_model_pipeline")
+    opens_with = job.run_config["ops"]["churn__grid_search_results"]["config"]
+    assert opens_with == {"engine": "spark", "preset": "small", "folds": 2, "scoring": "roc_auc", "candidates": "table"}
+    _, said = failure(run(declared, "churn_cluster_search_model_pipeline"))  # also with that config wiped out
+    assert "no Spark answers at spark://127.0.0.1:1" in said
+    config = {"churn__grid_search_results": {"config": {"engine": "spark"}}}
+    job = declared.resolve_job_def("churn_search_model_pipeline")
+    _, said = failure(job.execute_in_process({"ops": config}, raise_on_error=False))
+    assert "no Spark answers at spark://127.0.0.1:1" in said
+    monkeypatch.setenv("MLOPS_SPARK__SEARCH", "true")
+    defs = mlops_dagster.model_definitions("churn")
+    _, said = failure(run(defs, "churn_search_model_pipeline"))
+    assert "no Spark answers at spark://127.0.0.1:1" in said
+    config = {"churn__grid_search_results": {"config": {"engine": "here"}}}
+    job = defs.resolve_job_def("churn_search_model_pipeline")
+    assert job.execute_in_process({"ops": config}, raise_on_error=False).success
+
+
 def test_partitions_are_those_of_the_data(declared, instance):
     sensor = next(one for one in declared.sensors if one.name == "churn_by_shop_partitions")
     (request,) = sensor(dg.build_sensor_context(instance)).dynamic_partitions_requests
@@ -259,12 +293,11 @@ def test_partitions_are_those_of_the_data(declared, instance):
     assert request.partition_key == "south"
 
 
-def test_a_model_runs_here_only(declared, monkeypatch):
-    churn = find_model("churn")
-    there = load_deployment().model_copy(update={"compute": "databricks_pipes"})
-    defs = mlops_dagster.model_definitions(churn, deployment=there)
-    _, said = failure(run(defs, "churn_build_model_pipeline"))
-    assert "compute='databricks_pipes': the steps of a declared model (churn) run in Dagster's own process" in said
+def test_what_cant_travel_to_databricks_is_refused_before_any_work(declared):
+    defs = mlops_dagster.model_definitions("churn", deployment="databricks_serverless")
+    step, said = failure(run(defs, "churn_build_model_pipeline", {"data": {"path": "/data/customers.csv"}}))
+    assert step == "churn__data"
+    assert "data.files.path='/data/customers.csv': /data/customers.csv stays on this machine" in said
 
 
 def test_the_component_is_scaffolded_and_loaded(home):

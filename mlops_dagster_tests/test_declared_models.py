@@ -60,16 +60,30 @@ def test_an_example_goes_from_its_table_to_a_champion(mlops, project, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["breast_cancer", "house_value"])
-def test_an_examples_search_finds_a_candidate(mlops, project, model):
+def test_an_examples_search_finds_the_same_on_spark(mlops, project, model, monkeypatch):
     name = {"breast_cancer": "n_estimators", "house_value": "max_iter"}[model]
 
-    done = mlops("search-model", model, "--grid", f"{name}=10,20", "--folds", "3", "--json")
+    grid = ["--grid", f"{name}=10,20", "--folds", "3", "--json"]
+    done = mlops("search-model", model, *grid)
 
     assert done.returncode == 0, done.stdout + done.stderr
     (made,) = json.loads(done.stdout)["symbols"].values()
     assert made["grid_search_results"]["candidates"] == 2
     assert made["grid_search_results"]["best_parameters"][name] in (10, 20)
     assert made["grid_search_results"]["shared"]
+
+    pytest.importorskip("pyspark")
+    monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[2]")
+    mlops("cache", "prune", "--older-than-days", "0")  # nothing is there already
+    on_spark = {"breast_cancer": ["search-model", model, "--engine", "spark"]}
+    done = mlops(*on_spark.get(model, ["cluster-search-model", model]), *grid, "--candidates", "children")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (there,) = json.loads(done.stdout)["symbols"].values()
+    assert (made["grid_search_results"]["engine"], there["grid_search_results"]["engine"]) == ("here", "spark")
+    for fact in ("best_parameters", "trees_grown", "candidates"):
+        assert there["grid_search_results"][fact] == made["grid_search_results"][fact]
+    score, same = (one["grid_search_results"]["metrics"]["best_score"] for one in (made, there))
+    assert score == pytest.approx(same, rel=1e-12)
 
 
 @pytest.mark.slow
@@ -124,6 +138,20 @@ def test_predictions_grow_and_meet_their_truth(mlops, project):
     nothing = mlops("report", "demend")
     assert nothing.returncode == 2
     assert "model='demend' (str): nothing is kept of it; there are" in " ".join(nothing.stderr.split())
+
+
+def test_rows_that_an_estimator_refuses_would_be_refused_again(mlops, project):
+    folder = project / "defs" / "breast_cancer"
+    said = (folder / "defs.yaml").read_text().replace("RandomForest", "GradientBoosting")
+    (folder / "defs.yaml").write_text(said.replace("mean_radius: {", "mean_radius: {nullable: true, "))
+    with (folder / "data.py").open("a") as code:
+        code.write("\n\nwhole = load\n\n\ndef load():\n    return whole().replace({'mean_radius': {17.99: None}})\n")
+
+    done = mlops("build-model", "breast_cancer")
+
+    assert done.returncode == 2  # nobody tries that again
+    assert "GradientBoostingClassifier can't be fitted to 398 rows: ValueError: " in " ".join(done.stderr.split())
+    assert "missing values: mean_radius; encode or fill them" in " ".join(done.stderr.split())
 
 
 def test_help_and_refusals_are_the_models_own(mlops, project):

@@ -54,16 +54,17 @@ def task_of(step: str) -> str:
 def params_of(pipeline: str) -> dict[str, Param]:
     """Return the parameters of a DAG: what a run is for, those of the step that learns, then the others by step.
 
-    Null is "not given": the recipe, the declaration or the deployment says it then.
+    Null is "not given": the recipe, the declaration or the deployment says it then. What the pipeline chooses is shown.
     """
     params = {}
     if partition := PIPELINES[pipeline]["partition"]:
-        default = {"default": partition["examples"][0]} if partition["examples"] else {}  # without it has to be given
+        # Without an example the form asks for it.
+        default = {"default": partition["examples"][0]} if "examples" in partition else {}
         params[partition["title"]] = Param(**default, **partition)
     for step in _steps(pipeline):
         shown = {} if task_of(step) in _FIRST else {"section": task_of(step)}
         for name, schema in STEPS[step]["parameters"]["properties"].items():
-            params[name] = _param(schema, title=name, **shown)
+            params[name] = _param(schema, PIPELINES[pipeline].get("chooses", {}).get(name), title=name, **shown)
     return params
 
 
@@ -71,7 +72,7 @@ def _steps(pipeline: str) -> list[str]:
     return sorted(PIPELINES[pipeline]["steps"], key=lambda step: task_of(step) not in _FIRST)
 
 
-def _param(schema: dict[str, Any], **shown: Any) -> Param:
+def _param(schema: dict[str, Any], chosen: Any, **shown: Any) -> Param:
     said = {"type": ["null", schema["type"]], "description": schema["description"], **shown}
     if "enum" in schema:
         said["enum"] = [None, *schema["enum"]]
@@ -79,13 +80,13 @@ def _param(schema: dict[str, Any], **shown: Any) -> Param:
         # Not beside the type: there the form would turn what is out of bounds into the bound, without a word.
         said["allOf"] = [rules]
     # The form shows a switch, which has no place for null: it stands as it is if nobody touches it.
-    return Param(schema.get("default") if schema["type"] == "boolean" else None, **said)
+    return Param(schema.get("default") if schema["type"] == "boolean" and chosen is None else chosen, **said)
 
 
 def example_of(pipeline: str) -> dict[str, Any]:
     """Return what a run could be given: what it is for, and the first parameter that has a default."""
     partition = PIPELINES[pipeline]["partition"]
-    what = {partition["title"]: [*partition["examples"], "..."][0]} if partition else {}
+    what = {partition["title"]: partition.get("examples", ["..."])[0]} if partition else {}
     properties = STEPS[_steps(pipeline)[0]]["parameters"]["properties"]
     return what | dict([(name, said["default"]) for name, said in properties.items() if "default" in said][:1])
 

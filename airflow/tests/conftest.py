@@ -1,6 +1,6 @@
 """One Airflow for all tests, what it talks to, prices small enough to be quick, and a project that declares a model.
 
-`MLOPS_BIN` names the command `mlops` of the environment that runs the steps; nothing of it is imported here.
+`MLOPS_BIN` names the command `mlops` of the environment that runs the steps.
 """
 
 import csv
@@ -16,9 +16,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from mlops_dagster_tests.contracts.dagster_dev import dagster_dev
+from mlops_dagster_tests.contracts.servers import eventually, free_port, mlflow_server
+from mlops_dagster_tests.contracts.workspace import workspace
 
 import start
-from tests.servers import TOKEN, Airflow, eventually, free_port, mlflow_server, served, workspace
+from tests.servers import Airflow
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="airflow-tests-"))
@@ -33,6 +36,7 @@ for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MLOPS_"
 os.environ.update(
     AIRFLOW_HOME=str(HOME / "in-process"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    MLOPS_TESTS_PYTHON=PYTHON,
     AIRFLOW__MLOPS__PROJECT=str(PROJECT),
     AIRFLOW__MLOPS__MANIFEST=str(MANIFEST),
     MLOPS_PRICES__SOURCE="files",
@@ -123,15 +127,15 @@ def mlops():
 
 @pytest.fixture(scope="session")
 def standin(inbox):
-    with workspace(PYTHON, ROOT.parent, HOME / "workspace") as made:
+    with workspace(HOME / "workspace", isolated=False) as made:
         shutil.copytree(inbox, f"{made.root}{VOLUME}/inbox")
         yield made
 
 
 @pytest.fixture(scope="session")
 def mlflow():
-    with mlflow_server(PYTHON, HOME / "mlflow") as server:
-        yield server
+    with mlflow_server(HOME / "mlflow") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -141,15 +145,12 @@ def dagster_port():
 
 @pytest.fixture(scope="session")
 def dagster(inbox, mlops, dagster_port):
-    """The address of a `dagster dev`, with one symbol."""
-    home, url = HOME / "dagster", f"http://127.0.0.1:{dagster_port}"
+    """A `dagster dev` with one symbol."""
+    home = HOME / "dagster"
     settings = {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster"), "MLOPS_SYMBOLS": '["ACME"]'}
     mlops("init", **settings)
-    command = [str(Path(MLOPS).with_name("dagster")), "dev", "-w", str(home / "dagster" / "workspace.yaml")]
-    command += ["-h", "127.0.0.1", "-p", str(dagster_port)]
-    environment = {**os.environ, **settings}
-    with served(command, home / "dev.log", f"{url}/server_info", env=environment, stop=signal.SIGINT):
-        yield url
+    with dagster_dev(home, env=settings, port=dagster_port) as dev:
+        yield dev
 
 
 @pytest.fixture(scope="session")
@@ -159,9 +160,9 @@ def airflow(standin, mlflow, mlops, dagster_port):
     shutil.copytree(ROOT / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     (home / "dags" / "on_databricks.py").write_text(ON_DATABRICKS)
     command, deployment, bundle = (home / name for name in ("mlops", "databricks.yaml", "bundle.yml"))
-    command.write_text(COMMAND.format(home=home / "state", mlflow=mlflow.url, mlops=MLOPS))
+    command.write_text(COMMAND.format(home=home / "state", mlflow=mlflow, mlops=MLOPS))
     command.chmod(0o755)
-    deployment.write_text(DEPLOYMENT.format(volume=VOLUME, mlflow=mlflow.url, host=standin.url))
+    deployment.write_text(DEPLOYMENT.format(volume=VOLUME, mlflow=mlflow, host=standin.url))
     prices = {"MLOPS_PRICES__PATH": f"{VOLUME}/inbox/{{symbol}}.csv"}
     mlops("databricks-bundle", "--deployment", str(deployment), "--output", str(bundle), **prices)
     code = "import sys, pathlib; from mlops_dagster.stack.databricks.wheel import build_wheel as build"
@@ -183,7 +184,7 @@ def airflow(standin, mlflow, mlops, dagster_port):
     )
     where = {"conn_type": "http", "host": "127.0.0.1", "port": dagster_port}
     os.environ["AIRFLOW_CONN_DAGSTER_DEFAULT"] = json.dumps(where)
-    where = {"conn_type": "databricks", "schema": "http", "host": "127.0.0.1", "password": TOKEN}
+    where = {"conn_type": "databricks", "schema": "http", "host": "127.0.0.1", "password": standin.token}
     where["port"] = int(standin.url.rpartition(":")[2])
     os.environ["AIRFLOW_CONN_DATABRICKS_DEFAULT"] = json.dumps(where)
     url, log = f"http://127.0.0.1:{port}", home / "standalone.log"

@@ -12,6 +12,7 @@ import yaml
 from mlops_dagster import grids, pipelines, steps
 from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.errors import ParameterError, refuse
+from mlops_dagster.resources import key_of
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.parameters import Parameter, Pipeline, Step
@@ -72,12 +73,15 @@ class OfModel:
     @property
     def compute(self) -> str:
         """The key of the resource that runs the steps; a declared model has its own, whatever else is there."""
-        return "compute" if self.declaration is None else f"mlops_dagster_{self.name}"
+        return self._resource("compute")
+
+    def _resource(self, what: str) -> str:
+        return key_of(what, None if self.declaration is None else self.name)
 
     @property
     def io_manager(self) -> str | None:
         """The key of what gives the model's tables to other assets as values."""
-        return None if self.declaration is None else f"{self.compute}_tables"
+        return None if self.declaration is None else self._resource("tables")
 
     @cached_property
     def partitions(self) -> dg.PartitionsDefinition[str] | None:
@@ -151,15 +155,13 @@ class OfModel:
 
     def tools(self, resources: Any) -> tuple[Store, MlflowTracker]:
         """Return where the model's tables and runs are kept."""
-        if self.declaration is None:
-            return resources.store, resources.tracker
-        compute = getattr(resources, self.compute)
-        return compute.store, compute.tracker
+        store, tracker = (getattr(resources, self._resource(one)) for one in ("store", "tracker"))
+        return store, tracker
 
     @property
     def tool_keys(self) -> set[str]:
         """The keys of the resources that :meth:`tools` looks at."""
-        return {"store", "tracker"} if self.declaration is None else {self.compute}
+        return {self._resource(one) for one in ("store", "tracker")}
 
     # ---------------------------------------------------------------------------------------------- refusing a run
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_dagster.compute.submission import URL
 from mlops_dagster.stack.databricks.run_states import DatabricksRunError
 from mlops_dagster.stack.secrets import redacted
+
+URL = "databricks_run"
+"""The name of the metadata that leads to the Databricks run."""
 
 
 def to_failure(error: BaseException | Any, url: str | None = None) -> dg.Failure:

@@ -50,12 +50,6 @@ class LocalCompute:
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step, see :class:`Compute`."""
-        if self.model is not None and self.deployment.compute != "here" and not self.deployment.inside:
-            raise dg.Failure(
-                f"compute={self.deployment.compute!r}: the steps of a declared model ({self.model.name}) run in "
-                "Dagster's own process only, so far; give it a deployment with compute: here.",
-                allow_retries=False,
-            )
         step_context = context.get_step_execution_context()
         origin = dagster_origin(context, self.deployment)
         try:

@@ -51,8 +51,8 @@ def fields_of(deployment: Deployment) -> dict[str, dg.Field]:
     }
 
 
-def changed(deployment: Deployment, given: Mapping[str, Any]) -> Deployment:
-    """Return the deployment as the config of one run changes it.
+def changed(deployment: Deployment, given: Mapping[str, Any], resource: str = "compute") -> Deployment:
+    """Return the deployment as the config of one run changes it, which is that of a resource.
 
     Raises
     ------
@@ -65,15 +65,15 @@ def changed(deployment: Deployment, given: Mapping[str, Any]) -> Deployment:
     if deployment.compute == "here":
         values = deployment.spark.model_dump() | {name: given[name] for name in ("slots", "train") if name in given}
         values["conf"] = {**deployment.spark.conf, **given.get("spark_conf", {})}
-        return deployment.model_copy(update={"spark": _validated(deployment.spark, values, given)})
+        return deployment.model_copy(update={"spark": _validated(deployment.spark, values, given, resource)})
     assert deployment.databricks is not None
-    overridden = deployment.model_copy(update={"databricks": _on_databricks(deployment.databricks, given)})
+    overridden = deployment.model_copy(update={"databricks": _on_databricks(deployment.databricks, given, resource)})
     if found := problems(overridden):
-        raise ParameterError(f"resources.compute.config: {' '.join(found)}")
+        raise ParameterError(f"resources.{resource}.config: {' '.join(found)}")
     return overridden
 
 
-def _on_databricks(settings: DatabricksSettings, given: Mapping[str, Any]) -> DatabricksSettings:
+def _on_databricks(settings: DatabricksSettings, given: Mapping[str, Any], resource: str) -> DatabricksSettings:
     values = settings.model_dump(exclude_none=True)
     if "timeout_seconds" in given:
         values["timeout_seconds"] = given["timeout_seconds"]
@@ -84,7 +84,7 @@ def _on_databricks(settings: DatabricksSettings, given: Mapping[str, Any]) -> Da
             cure = "only a cluster that is made for the run (cluster.new) takes it; leave it out."
             if "existing_cluster_id" in given:
                 cure = "the cluster of existing_cluster_id is there already; give one of the two."
-            raise _refused(name, given[name], cure)
+            raise _refused(resource, name, given[name], cure)
     if "num_workers" in given:
         values["cluster"]["new"].pop("autoscale", None)
         values["cluster"]["new"]["num_workers"] = given["num_workers"]
@@ -94,18 +94,18 @@ def _on_databricks(settings: DatabricksSettings, given: Mapping[str, Any]) -> Da
         values["cluster"]["new"]["node_type_id"] = given["node_type_id"]
     if "spark_conf" in given:
         values["cluster"]["new"]["spark_conf"] = {**values["cluster"]["new"]["spark_conf"], **given["spark_conf"]}
-    return _validated(settings, values, given)
+    return _validated(settings, values, given, resource)
 
 
-def _validated(settings: Settings, values: Mapping[str, Any], given: Mapping[str, Any]) -> Settings:
+def _validated(settings: Settings, values: Mapping[str, Any], given: Mapping[str, Any], resource: str) -> Settings:
     try:
         return type(settings).model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][-1] if problem["loc"] else "")
         name = {"conf": "spark_conf", "existing": "existing_cluster_id"}.get(name, name)
-        raise _refused(name, given.get(name), f"{problem['msg']}.") from None
+        raise _refused(resource, name, given.get(name), f"{problem['msg']}.") from None
 
 
-def _refused(name: str, value: object, cure: str) -> ParameterError:
-    return refuse(f"resources.compute.config.{name}", value, cure)
+def _refused(resource: str, name: str, value: object, cure: str) -> ParameterError:
+    return refuse(f"resources.{resource}.config.{name}", value, cure)

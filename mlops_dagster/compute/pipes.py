@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_dagster.compute.failures import to_failure
-from mlops_dagster.compute.inputs import inputs_of
+from mlops_dagster.compute.failures import URL, to_failure
+from mlops_dagster.compute.inputs import inputs_of, partition_of
 from mlops_dagster.compute.local import dagster_origin
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.compute.submission import (
-    URL,
     Log,
     StepRequest,
     libraries,
     machines,
+    refuse_what_stays,
     warn_of_what_stays,
 )
 from mlops_dagster.stack.databricks import runs
@@ -35,6 +35,7 @@ from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, f
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.deployment import Deployment
     from mlops_dagster.steps import StepReport
 
@@ -44,16 +45,24 @@ ENVIRONMENT = "mlops"  # the key of the serverless environment within a run
 class Pipes:
     """Runs each step as a Databricks run of its own, and reads its report from messages.
 
+    Parameters
+    ----------
+    deployment : Deployment
+        The settings of the stack.
+    model : Declaration, optional
+        Whose steps are run. Not given: those of daily prices.
+
     Raises
     ------
     TravelError
         If the deployment can't be sent there without a secret. Nothing is connected yet.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, model: Declaration | None = None) -> None:
         assert deployment.databricks is not None
         assert deployment.databricks.staging is not None
-        self.deployment, self.settings = deployment, deployment.databricks
+        self.deployment, self.settings, self.model = deployment, deployment.databricks, model
+        self.defs = None if model is None else model.folder.parent
         self.staging = deployment.databricks.staging.rstrip("/")
         self.environment = remote_environment(deployment)
 
@@ -74,10 +83,13 @@ class Pipes:
         """
         from mlops_dagster.compute.pipes_clients import running
 
-        request = StepRequest(step, context.partition_key, context.run, context.retry_number)
+        step_context, partition = context.get_step_execution_context(), partition_of(context)
+        refuse_what_stays(step_context, self.deployment, self.model)
+        request = StepRequest(step_context.step.key, partition, context.run, context.retry_number)
         warn_of_what_stays(self.deployment, context.log.warning)
-        wheel = ship(self.client, self.staging, context.log.info)
-        task, more = self._task(wheel, ["--step", step, "--symbol", context.partition_key])
+        wheel = ship(self.client, self.staging, context.log.info, self.defs)
+        whole = step if self.model is None else f"{self.model.name}/{step}"
+        task, more = self._task(wheel, ["--step", whole, "--symbol", partition])
         extras = self._extras(context, given)
         messages: list[Any] = []
         url = None
@@ -99,17 +111,18 @@ class Pipes:
                 report = from_pieces(messages)
             except (DatabricksRunError, IncompleteReport, RemoteFailure) as error:
                 raise to_failure(_reason(error, messages), url) from error
-        return _result(report, url)
+        return _result(report, url, self.model)
 
     def _extras(self, context: dg.AssetExecutionContext, given: Mapping[str, object]) -> dict[str, Any]:
         """Return what the task finds in its context: the length of a task's parameters is limited, this isn't."""
         origin = dagster_origin(context, self.deployment)
+        store = store_of(self.deployment, self.model)
         return {
-            "inputs": inputs_of(context.get_step_execution_context(), store_of(self.deployment).root),
+            "inputs": inputs_of(context.get_step_execution_context(), store.root, self.model),
             "given": {name: value for name, value in given.items() if value is not None},
             "environment": self.environment,
             "secrets": [secret.model_dump() for secret in self.settings.secrets],
-            "expected": versions("dagster-pipes"),
+            "expected": versions("dagster-pipes", defs=self.defs),
             "origin": {"orchestrator": origin.orchestrator, "run_id": origin.run_id, "url": origin.url},
         }
 
@@ -143,15 +156,16 @@ class Pipes:
             remove_if_empty(self.client, folder.rsplit("/", 1)[0], log)
 
 
-def ship(client: WorkspaceClient, staging: str, log: Log) -> str:
+def ship(client: WorkspaceClient, staging: str, log: Log, defs: Path | None = None) -> str:
     """Upload the wheel of this package unless it is there already, and return its path on the volume.
 
-    Its name says what is in it, so it is uploaded once and stays: other runs use it.
+    With it go the declared models in `defs`. Its name says what is in it, so it is uploaded once and stays: other runs
+    use it.
     """
     from databricks.sdk.errors import NotFound
 
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build_wheel(Path(folder))
+        wheel = build_wheel(Path(folder), defs=defs)
         path = f"{staging}/wheels/{wheel.name}"
         try:
             there = client.files.get_metadata(path).content_length
@@ -188,7 +202,7 @@ def _reason(error: Exception, messages: list[Any]) -> Exception:
     return error
 
 
-def _result(report: StepReport, url: str | None) -> dg.MaterializeResult[None]:
-    result = to_result(report)
+def _result(report: StepReport, url: str | None, model: Declaration | None) -> dg.MaterializeResult[None]:
+    result = to_result(report, model)
     metadata: dict[str, Any] = dict(result.metadata or {})
     return result._replace(metadata={**metadata, URL: dg.MetadataValue.url(str(url))})

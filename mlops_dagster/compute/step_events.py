@@ -11,9 +11,8 @@ from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializa
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.context.system import StepExecutionContext
 
-from mlops_dagster.compute.failures import to_failure
+from mlops_dagster.compute.failures import URL, to_failure
 from mlops_dagster.compute.inputs import tags_of_inputs
-from mlops_dagster.compute.submission import URL
 from mlops_dagster.errors import MlopsError
 
 # What says that a step is over, one way or the other.

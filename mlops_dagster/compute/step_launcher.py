@@ -36,15 +36,15 @@ from dagster_databricks.databricks_pyspark_step_launcher import (
 )
 
 from mlops_dagster.compute import step_main
-from mlops_dagster.compute.failures import to_failure
-from mlops_dagster.compute.inputs import hand_on, inputs_of
+from mlops_dagster.compute.failures import URL, to_failure
+from mlops_dagster.compute.inputs import hand_on, inputs_of, partition_of
 from mlops_dagster.compute.step_events import StepEvents
 from mlops_dagster.compute.submission import (
-    URL,
     StepRequest,
     Submitted,
     libraries,
     machines,
+    refuse_what_stays,
     submitted,
     warn_of_what_stays,
 )
@@ -60,18 +60,23 @@ from mlops_dagster.steps.report_pieces import RemoteFailure
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.deployment import Deployment
 
 NOTE = "failure.json"
 
 
 class StepLauncher(DatabricksPySparkStepLauncher):
-    """Sends each step that requires the resource `compute` to Databricks.
+    """Sends each step that requires it to Databricks.
 
     Parameters
     ----------
+    deployment : Deployment
+        The settings of the stack.
     refuse_bad_run : callable
-        Raises if a run's config can't be; takes the run and the symbol.
+        Raises if a run's config can't be; takes the run and the partition.
+    model : Declaration, optional
+        Whose steps are run. Not given: those of daily prices.
 
     Raises
     ------
@@ -79,10 +84,16 @@ class StepLauncher(DatabricksPySparkStepLauncher):
         If the deployment can't be sent there without a secret. Nothing is connected yet.
     """
 
-    def __init__(self, deployment: Deployment, refuse_bad_run: Callable[[dg.DagsterRun, str], None]) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        refuse_bad_run: Callable[[dg.DagsterRun, str], None],
+        model: Declaration | None = None,
+    ) -> None:
         # Not theirs, which makes a client of its own and can't tell which of two kinds of credentials is meant.
         assert deployment.databricks is not None
         self.deployment, self.settings, self.refuse_bad_run = deployment, deployment.databricks, refuse_bad_run
+        self.model = model
         self.staging_prefix = (deployment.databricks.staging or "/dagster_staging").rstrip("/")
         self.env_variables = remote_environment(deployment)
         self.secrets = [secret.model_dump() for secret in self.settings.secrets]
@@ -117,11 +128,13 @@ class StepLauncher(DatabricksPySparkStepLauncher):
 
     def _launch(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
         run, step_key, log = step_context.dagster_run, step_context.step.key, step_context.log
-        self.refuse_bad_run(run, step_context.partition_key)
+        partition = partition_of(step_context)
+        self.refuse_bad_run(run, partition)
+        refuse_what_stays(step_context, self.deployment, self.model)
         # Its own instance there will know of no run but this, and of no event before the step's.
-        inputs = inputs_of(step_context, store_of(self.deployment).root)
+        inputs = inputs_of(step_context, store_of(self.deployment, self.model).root, self.model)
         step_run_ref = portable(step_context_to_step_run_ref(step_context), inputs)
-        request = StepRequest(step_key, step_context.partition_key, run, step_context.previous_attempt_count)
+        request = StepRequest(step_key, partition, run, step_context.previous_attempt_count)
         warn_of_what_stays(self.deployment, log.warning)
         runs.end_leftovers(self.client, request.name, log.info)
         with self._staged(run, step_key, log):
@@ -187,7 +200,8 @@ class StepLauncher(DatabricksPySparkStepLauncher):
         """Upload what the step needs: exactly the wheel's files as code, and nothing secret."""
         log.info(f"Uploading the step to {self._dbfs_path(run_id, step_key, '')}")
         with tempfile.TemporaryDirectory() as folder:
-            code = build_wheel(Path(folder)).read_bytes()
+            defs = None if self.model is None else self.model.folder.parent
+            code = build_wheel(Path(folder), defs=defs).read_bytes()
         for name, content in {
             self._main_file_name(): Path(self._main_file_local_path()).read_bytes(),
             CODE_ZIP_NAME: code,

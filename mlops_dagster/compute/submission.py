@@ -11,22 +11,46 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from mlops_dagster.compute.failures import URL, to_failure
+from mlops_dagster.compute.inputs import table_of
+from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec import steps as names
 from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.api import libraries as libraries
 from mlops_dagster.stack.databricks.api import new_cluster
+from mlops_dagster.stack.databricks.project_files import check_travels
 from mlops_dagster.stack.databricks.retry import Log as Log
 from mlops_dagster.stack.databricks.travel import left_behind
 
 if TYPE_CHECKING:
+    from dagster._core.execution.context.system import StepExecutionContext
     from databricks.sdk import WorkspaceClient
 
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.databricks.run_states import RunInfo
     from mlops_dagster.stack.databricks.settings import Accessor, DatabricksSettings
     from mlops_dagster.stack.deployment import Deployment
 
-URL = "databricks_run"
-"""The name of the metadata that leads to the Databricks run."""
 GRACE_SECONDS = 60  # for Databricks, to end by itself what took longer than its timeout
+
+
+def refuse_what_stays(context: StepExecutionContext, deployment: Deployment, model: Declaration | None) -> None:
+    """Refuse a run of a declared model that a cluster wouldn't find, or whose data it couldn't read.
+
+    Raises
+    ------
+    dagster.Failure
+        Before anything is sent; the message names what stays here, and the cure.
+    """
+    if model is None:
+        return
+    steps = {str(table_of(key, model)) for key in context.job_def.asset_layer.executable_asset_keys}
+    config: Any = context.dagster_run.run_config.get("ops") or {}
+    path = ((config.get(f"{model.data_owner}__{names.DATA}") or {}).get("config") or {}).get("path")
+    try:
+        check_travels(model, deployment, steps, path)
+    except MlopsError as error:
+        raise to_failure(error) from error
 
 
 @dataclass(frozen=True)
@@ -35,6 +59,10 @@ class StepRequest:
 
     Parameters
     ----------
+    step : str
+        The key of Dagster's step, which is unique within its run.
+    symbol : str
+        The partition.
     attempt : int
         0 at first, more if Dagster repeats the step within the run.
     """

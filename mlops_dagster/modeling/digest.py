@@ -29,6 +29,8 @@ _NOT_LEARNED = ("memory", "pre_dispatch", "refit_time_")
 class NoDigestError(MlopsError):
     """An estimator holds something of which nobody can say whether it is the same in another process."""
 
+    exit_status = 2
+
 
 def model_digest(model: Any) -> str:
     """Return a sha256 over what decides an estimator's predictions: its class, parameters and all that it learned.

@@ -23,7 +23,7 @@ from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.modeling.estimators import make_estimator, make_object, narrowed_parameters, translator
 from mlops_dagster.modeling.metrics import metric_of, over_all_classes
 from mlops_dagster.modeling.training_set import TrainingSet
-from mlops_dagster.search import SharedGridSearchCV
+from mlops_dagster.search import SharedGridSearchCV, ends_in_forest
 from mlops_dagster.spec.functions import MODULES, calling
 from mlops_dagster.spec.model import CrossValidation, Declaration, Search
 
@@ -106,7 +106,7 @@ def make_search(
         refit=False,
         cv=cv_of(declaration, training_set, folds),
         engine=engine,
-        cache=cache,
+        cache=cache if ends_in_forest(base) else None,
         progress=progress,
     )
 
@@ -127,11 +127,6 @@ def search_results(
     declared = {name: one.default for name, one in declaration.parameters.items() if one.default is not None}
     left = {name: value for name, value in {**declared, **(fixed or {})}.items() if name not in grid}
     return to_search_results(cv_results, left, narrowed_parameters(declaration), ParameterGrid(dict(grid)))
-
-
-def in_words(cv_results: Mapping[str, Any], grid: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """Return ``cv_results_`` with the candidates in the declaration's words, as pictures take them."""
-    return {**cv_results, "params": list(ParameterGrid(dict(grid)))}
 
 
 def _search(declaration: Declaration) -> Search:

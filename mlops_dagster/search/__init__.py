@@ -4,6 +4,15 @@ from mlops_dagster.search.cache import SearchCache
 from mlops_dagster.search.engine import Engine, LocalEngine, Progress
 from mlops_dagster.search.forest import grow_forest
 from mlops_dagster.search.plan import SearchPlan
-from mlops_dagster.search.search import SharedGridSearchCV
+from mlops_dagster.search.search import SharedGridSearchCV, ends_in_forest
 
-__all__ = ["Engine", "LocalEngine", "Progress", "SearchCache", "SearchPlan", "SharedGridSearchCV", "grow_forest"]
+__all__ = [
+    "Engine",
+    "LocalEngine",
+    "Progress",
+    "SearchCache",
+    "SearchPlan",
+    "SharedGridSearchCV",
+    "ends_in_forest",
+    "grow_forest",
+]

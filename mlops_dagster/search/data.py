@@ -13,10 +13,12 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.model_selection._validation import _check_method_params
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_feature_names
 
@@ -183,8 +185,17 @@ class SearchData:
     @property
     def weight_name(self) -> str:
         """What sample weights are called among the fit parameters."""
-        in_pipeline = isinstance(self.estimator, Pipeline)
-        return f"{self.estimator.steps[-1][0]}__sample_weight" if in_pipeline else "sample_weight"
+        if not isinstance(self.estimator, Pipeline):
+            return "sample_weight"
+        last = self.estimator.steps[-1][0]
+        if not get_config()["enable_metadata_routing"] or not self.fit_params:
+            return f"{last}__sample_weight"
+        # Whoever has asked for it gets it, by whatever name; here it must be the forest alone.
+        routed = process_routing(self.estimator, "fit", **self.fit_params)
+        if any(any(methods.values()) for step, methods in routed.items() if step != last):
+            return ""
+        weight = routed[last].fit.get("sample_weight")
+        return next((name for name, value in self.fit_params.items() if value is weight), "")
 
     def fold(self, number: int) -> Fold:
         """Return a fold, prepared once per process."""

@@ -6,11 +6,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from joblib import effective_n_jobs
 from sklearn import config_context, get_config
+from sklearn.utils.parallel import Parallel, delayed
 
 from mlops_dagster.search.data import SearchData
 
@@ -90,9 +91,24 @@ class Progress:
         return max(self.trees_needed, self.trees_done)
 
     @property
+    def unit(self) -> str:
+        """What is counted: trees, or fits where there are none."""
+        return "trees" if self.trees else "fits"
+
+    @property
+    def done(self) -> int:
+        """How many of what is counted are done."""
+        return self.trees_done if self.trees else self.units_done
+
+    @property
+    def all(self) -> int:
+        """How many of what is counted there will be."""
+        return self.trees or self.units
+
+    @property
     def seconds_left(self) -> float | None:
-        """How much longer it takes if trees go on growing as they did; None before there are any."""
-        return self.seconds * (self.trees - self.trees_done) / self.trees_done if self.trees_done else None
+        """How much longer it takes if it goes on as it did; None at the beginning."""
+        return self.seconds * (self.all - self.done) / self.done if self.done else None
 
 
 class LocalEngine:
@@ -158,3 +174,47 @@ class LocalEngine:
                 stop.set()
         for worker in workers:
             worker.result()
+
+
+class JoblibEngine:
+    """Runs units as ``GridSearchCV`` runs its fits: by joblib, in processes unless joblib's settings say otherwise.
+
+    Parameters
+    ----------
+    n_jobs, pre_dispatch
+        As in ``GridSearchCV``.
+    """
+
+    cuts_groups = False
+
+    def __init__(self, n_jobs: int | None = None, pre_dispatch: int | str = "2*n_jobs") -> None:
+        self.n_jobs, self.pre_dispatch = n_jobs, pre_dispatch
+
+    @property
+    def slots(self) -> int:
+        """How many units can run at the same time."""
+        slots: int = effective_n_jobs(self.n_jobs)
+        return slots
+
+    def run(self, units: Sequence[Unit], data: SearchData, receive: Receive) -> None:
+        """Run the units, see :class:`Engine`."""
+        how = {"n_jobs": self.n_jobs, "pre_dispatch": self.pre_dispatch}
+        try:
+            parallel = Parallel(**how, return_as="generator_unordered")
+        except ValueError:  # a backend that returns all results at the end
+            parallel = Parallel(**how)
+        folds = {unit.fold: _one_fold(data, unit.fold) for unit in units}
+        orders = (delayed(_results)(number, unit, folds[unit.fold]) for number, unit in enumerate(units))
+        for number, results in parallel(orders):
+            for result in results:
+                receive(number, result)
+
+
+def _one_fold(data: SearchData, fold: int) -> SearchData:
+    """Leave out the others' rows, which needn't travel."""
+    nothing = data.splits[fold][0][:0], data.splits[fold][1][:0]
+    return replace(data, splits=[rows if number == fold else nothing for number, rows in enumerate(data.splits)])
+
+
+def _results(number: int, unit: Unit, data: SearchData) -> tuple[int, list[Any]]:
+    return number, list(unit.run(data))

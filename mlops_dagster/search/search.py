@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numbers
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
@@ -21,15 +23,13 @@ from sklearn.utils import indexable
 
 from mlops_dagster.search.cache import open_cache
 from mlops_dagster.search.data import NotForTreesError, SearchData
-from mlops_dagster.search.engine import Engine, LocalEngine, Progress
+from mlops_dagster.search.engine import Engine, JoblibEngine, LocalEngine, Progress
 from mlops_dagster.search.forest import grow_forest
 from mlops_dagster.search.gather import Gathering, StopSharingError, Work
 from mlops_dagster.search.growing import FORESTS
 from mlops_dagster.search.plan import Group, SearchPlan, make_plan, measure
 from mlops_dagster.search.schedule import cut, entry_key, schedule
 from mlops_dagster.search.units import GrowUnit, PlainUnit
-
-_COUNTS = ("trees_asked", "trees_needed", "trees_grown", "trees_reused", "refit_trees_grown", "plain_fits")
 
 
 class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
@@ -45,28 +45,31 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
     estimator, param_grid, scoring, refit, cv, error_score, return_train_score
         As in ``GridSearchCV``.
     n_jobs : int, optional
-        How many threads, if there is no `engine`. None means 1, -1 means one per core. The answer doesn't depend on it.
+        How many threads, or processes for other estimators than forests, if there is no `engine`. None means 1, -1
+        means one per core. The answer doesn't depend on it.
     verbose : int, default=0
         From 1: says what is to be done, and how far it is.
     pre_dispatch
-        Accepted for the sake of ``GridSearchCV``; there is nothing to dispatch ahead.
+        As in ``GridSearchCV``; on threads there is nothing to dispatch ahead.
     engine : Engine, optional
         Where trees grow. Default: threads of this process. A Spark engine is in ``mlops_dagster.stack.spark``.
     cache : path or SearchCache, optional
         A folder that keeps what was grown. A search that was killed goes on where it was, one with more values grows
-        only the trees that are new, another scoring costs no tree.
+        only the trees that are new, another scoring costs no tree. Plain fits aren't kept; where there are no others a
+        warning says so.
     progress : callable, optional
         Is called with a :class:`Progress` now and then, from any thread, one call at a time.
 
     Attributes
     ----------
-    plan_ : SearchPlan
-        What was shared, and why.
+    plan_ : SearchPlan or None
+        What was shared, and why. None where callbacks, or a subclass's own ``_run_search``, have to see every fit.
     work_ : dict
-        What was done: ``trees_asked``, ``trees_needed``, ``trees_grown``, ``trees_reused`` (from the cache),
-        ``refit_trees_grown`` (0 where a pipeline was refitted plainly), ``plain_fits``, ``not_shared`` (candidates by
-        reason), ``fell_back`` (units whose work had to be done plainly, by reason), ``seconds`` (of all threads),
-        ``wall_seconds``, ``slots``.
+        What was done: ``candidates``, ``folds``, ``fits``, ``trees_asked``, ``trees_needed``, ``trees_grown``,
+        ``trees_reused`` (from the cache), ``refit_trees_grown`` (0 where a pipeline was refitted plainly),
+        ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work had to be done plainly,
+        by reason), ``units``, ``slots`` (how many units at the same time), ``seconds`` (of all slots),
+        ``wall_seconds``.
     cv_results_, best_index_, best_params_, best_score_, best_estimator_, ...
         As in ``GridSearchCV``. ``mean_fit_time`` and ``mean_score_time`` divide what a tree took among the fits that
         use it, so that they add up to the time that was spent.
@@ -171,22 +174,13 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             Given to ``fit`` of the estimator, to the scorer and to the splitter, as in ``GridSearchCV``.
         """
         began = time.perf_counter()
-        if _has_callbacks(self, self.estimator) or (self.engine is None and not _ends_in_forest(self.estimator)):
-            # Callbacks want to see every fit; and for other estimators processes, as GridSearchCV has, suit better.
-            super().fit(X, y, **params)
-            candidates = len(self.cv_results_["params"])
-            fits = candidates * self.n_splits_
-            why = "callbacks see every fit" if _ends_in_forest(self.estimator) else _no_forest(self.estimator)
-            self.plan_ = None
-            self.work_ = {
-                **dict.fromkeys(_COUNTS, 0),
-                "fits": fits,
-                "plain_fits": fits,
-                "not_shared": {why: candidates},
-            }
-            return self
+        if why := self._only_scikit_learn():
+            return self._fit_plainly(X, y, params, why)
 
         read = _Read(self, X, y, params)
+        if self.cache is not None and not read.plan.groups:
+            why = "; ".join(read.plan.not_shared)
+            warnings.warn(f"the cache keeps trees that are shared, and here are none: {why}.", stacklevel=3)
         self._checked_cv_orig, self.n_splits_ = read.cv, read.plan.folds
         self.plan_ = read.plan
         if self.verbose > 0:
@@ -220,6 +214,36 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             "fell_back": work.fell_back,
             "slots": read.engine.slots,
             "seconds": work.seconds,
+            "wall_seconds": time.perf_counter() - began,
+        }
+        return self
+
+    def _only_scikit_learn(self) -> str:
+        """Return why ``GridSearchCV``'s own ``fit`` has to do it all; empty if it hasn't."""
+        if _has_callbacks(self, self.estimator):
+            return "callbacks see every fit"
+        if type(self)._run_search is not GridSearchCV._run_search:
+            return f"{type(self).__name__} has a _run_search of its own"
+        return ""
+
+    def _fit_plainly(self, X: Any, y: Any, params: Mapping[str, Any], why: str) -> SharedGridSearchCV:
+        began = time.perf_counter()
+        super().fit(X, y, **params)
+        candidates = len(self.cv_results_["params"])
+        fits = candidates * self.n_splits_
+        times = ("mean_fit_time", "mean_score_time")
+        self.plan_ = None
+        self.work_ = {
+            "candidates": candidates,
+            "folds": self.n_splits_,
+            "fits": fits,
+            **dict.fromkeys(("trees_asked", "trees_needed", "trees_grown", "trees_reused", "refit_trees_grown"), 0),
+            "plain_fits": fits,
+            "units": fits,
+            "not_shared": {why: candidates},
+            "fell_back": {},
+            "slots": effective_n_jobs(self.n_jobs),
+            "seconds": float(sum(self.cv_results_[name].sum() for name in times)) * self.n_splits_,
             "wall_seconds": time.perf_counter() - began,
         }
         return self
@@ -315,14 +339,15 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
     def _tell_progress(self) -> Callable[[Progress], object] | None:
         if self.verbose <= 0:
             return self.progress
-        said = -1
+        said = (-1, False)
 
         def tell(progress: Progress) -> None:
             nonlocal said
-            tenth = 10 * progress.trees_done // max(progress.trees_needed, 1)
-            if tenth != said:
-                said = tenth
-                done = f"{progress.trees_done:,} of {progress.trees_needed:,} trees"
+            # Depth limits that bind add trees, so that the last tenth may come before the end.
+            at = 10 * progress.done // max(progress.all, 1), progress.units_done == progress.units
+            if at != said:
+                said = at
+                done = f"{progress.done:,} of {progress.all:,} {progress.unit}"
                 print(f"[{progress.seconds:8.1f} s] {done}, {progress.units_done} of {progress.units} units")
             if self.progress is not None:
                 self.progress(progress)
@@ -340,7 +365,13 @@ class _Read:
         routed = search._get_routed_params_for_fit(checked)
         self.fit_params, self.score_params = routed.estimator.fit, routed.scorer.score
         self.cache = open_cache(search.cache)  # once, so that it complains once
-        self.engine: Engine = search.engine if search.engine is not None else LocalEngine(search.n_jobs)
+        self.engine: Engine
+        if search.engine is not None:
+            self.engine = search.engine
+        elif ends_in_forest(search.estimator):
+            self.engine = LocalEngine(search.n_jobs)
+        else:  # few other estimators work without the interpreter lock
+            self.engine = JoblibEngine(search.n_jobs, search.pre_dispatch)
 
         self.cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
         folds = self.cv.get_n_splits(X, y, **routed.splitter.split)
@@ -400,22 +431,19 @@ def _last(estimator: Any) -> Any:
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) and estimator.steps else estimator
 
 
-def _ends_in_forest(estimator: Any) -> bool:
+def ends_in_forest(estimator: Any) -> bool:
+    """Whether it is a forest that can share its trees, or a pipeline with one as its last step."""
     return type(_last(estimator)) in FORESTS
-
-
-def _no_forest(estimator: Any) -> str:
-    return f"{type(_last(estimator)).__name__} is no forest"
 
 
 def _why_nothing_is_shared(estimator: Any, data: SearchData) -> str:
     """Return why no candidate can share a tree; empty if some may."""
-    if not _ends_in_forest(estimator):
-        return _no_forest(estimator)
+    if not ends_in_forest(estimator):
+        return f"{type(_last(estimator)).__name__} is no forest"
     if data.y is None:
         return "there is no target"
     if others := set(data.fit_params) - {data.weight_name}:
-        return f"the fit parameters {sorted(others)} aren't the forest's"
+        return f"the fit parameters {sorted(others)} aren't the forest's alone"
     if not isinstance(estimator, Pipeline):
         return ""
     if type(estimator) is not Pipeline or getattr(estimator, "transform_input", None) is not None:

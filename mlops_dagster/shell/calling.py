@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError, json_given
+from mlops_dagster.spec.parameters import Parameter
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.tracking import Origin
@@ -37,15 +38,22 @@ Caller = Annotated[
     ),
 ]
 
-_BOOLEANS = {f"--{one.name.replace('_', '-')}" for one in pipelines.PARAMETERS.values() if one.kind == "boolean"}
 _called_by: dict[str, Any] = {}
 
 
-def plain_arguments(arguments: Sequence[str]) -> list[str]:
+def flags_of(parameters: Iterable[Parameter]) -> set[str]:
+    """Return the options of those parameters that are either true or false."""
+    return {f"--{one.name.replace('_', '-')}" for one in parameters if one.kind == "boolean"}
+
+
+_BOOLEANS = flags_of(pipelines.PARAMETERS.values())
+
+
+def plain_arguments(arguments: Sequence[str], flags: Collection[str] = _BOOLEANS) -> list[str]:
     """Return arguments as people would write them.
 
     A job has one fixed line of arguments, with a place for each parameter. What is left empty there counts as not
-    given, and a parameter that is a flag has a value.
+    given, and a parameter that is a flag has a value; those of daily prices are known.
 
     Examples
     --------
@@ -57,7 +65,7 @@ def plain_arguments(arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if name.startswith("--") and equals and not value.strip():
             continue
-        if name in _BOOLEANS and value.lower() in ("true", "false"):
+        if name in flags and value.lower() in ("true", "false"):
             plain.append(name if value.lower() == "true" else name.replace("--", "--no-", 1))
         else:
             plain.append(argument)

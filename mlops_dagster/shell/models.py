@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.build_model import print_model
+from mlops_dagster.shell.calling import flags_of, plain_arguments
 from mlops_dagster.shell.champion import say_decision
 from mlops_dagster.shell.options import as_options, takes, with_grid
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
@@ -21,7 +22,7 @@ from mlops_dagster.shell.running import Reports, called, open_session, run_pipel
 from mlops_dagster.shell.serve import Host, Port, of_declared, serve_champion
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import NAME, Declaration
-from mlops_dagster.spec.parameters import Pipeline, explain
+from mlops_dagster.spec.parameters import Pipeline
 from mlops_dagster.spec.project import find_model, model_names
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Commands(TyperGroup):
         command, *rest = args
         if command in OF_MODELS and rest and NAME.fullmatch(rest[0]):
             with handle_errors("--json" in rest):
-                return f"{command} {rest[0]}", _command(command, find_model(rest[0])), rest[1:]
+                declaration = find_model(rest[0])
+                flags = flags_of(one for pipeline in names.pipelines_of(declaration) for one in pipeline.parameters)
+                return f"{command} {rest[0]}", _command(command, declaration), plain_arguments(rest[1:], flags)
         return super().resolve_command(ctx, args)
 
 
@@ -62,17 +65,11 @@ def _command(name: str, declaration: Declaration) -> click.Command:
 
 def _pipeline(declaration: Declaration, ending: str, part: str) -> Pipeline:
     for one in names.pipelines_of(declaration):
-        if one.name.endswith(ending):
+        if one.name == f"{declaration.name}_{ending}":
             return one
     raise refuse(
         "model", declaration.name, f"its declaration has no `{part}`: add it to {declaration.folder}/defs.yaml."
     )
-
-
-def _explained(pipeline: Pipeline) -> Callable[[str], str]:
-    known = {one.name: one for one in pipeline.parameters}
-    defaults = {name: str(value) for step in pipeline.steps for name, value in step.defaults.items()}
-    return lambda name: explain(known[name], defaults.get(name))
 
 
 def _running(
@@ -84,7 +81,7 @@ def _running(
         with handle_errors(as_json=False):
             pipeline = _pipeline(declaration, ending, part)
 
-        @takes(pipeline.parameters, _explained(pipeline))
+        @takes(pipeline.parameters, pipeline.explain)
         def run(
             given: dict[str, Any],
             partition: Partition = [],  # noqa: B006 - as typer wants it
@@ -165,6 +162,7 @@ def _show_search(declaration: Declaration, reports: dict[str, Reports], session:
         table.add_row("score", f"{report['metrics']['best_score']:.6g} ({report['scoring']})")
         failed = f", {report['failed_candidates']:,} failed" if report["failed_candidates"] else ""
         table.add_row("candidates", f"{report['candidates']:,}{failed}")
+        table.add_row("fitted", "on Spark" if report["engine"] == names.SPARK else "on this machine")
         table.add_row("shared", report["shared"])
         table.add_row("MLflow run", report["mlflow_run_id"])
         out.print(table)
@@ -194,7 +192,7 @@ def _promote(declaration: Declaration) -> Callable[..., None]:
     step = names.steps_of(declaration)[names.CHAMPION_MODEL]
     alone = Pipeline(step.name, step.description, (step,))
 
-    @takes(step.parameters, _explained(alone))
+    @takes(step.parameters, alone.explain)
     def promote(
         given: dict[str, Any],
         partition: Partition = [],  # noqa: B006 - as typer wants it
@@ -287,6 +285,12 @@ OF_MODELS: Mapping[str, Callable[[Declaration], Callable[..., None]]] = {
     ),
     "search-model": _running(
         "search_model_pipeline", "search", "Search a grid of parameters of {model} ({pipeline}).", _show_search
+    ),
+    "cluster-search-model": _running(
+        "cluster_search_model_pipeline",
+        "search",
+        "Search a grid of parameters of {model} on the deployment's Spark ({pipeline}).",
+        _show_search,
     ),
     "predict": _running(
         "predict_pipeline", "predictions", "Predict with the champion of {model} ({pipeline}).", _show_predictions

@@ -127,12 +127,13 @@ def run_step(
 ) -> dict[str, Any]:
     """Run one step, and return its report."""
     call = partial(session.run, step, symbol, given, inputs=inputs)
-    if step not in (pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name):
-        return say_step(session, step, symbol, call)
-    if step == pipelines.SPARK_GRID_SEARCH_RESULTS.name:
+    searches = step in (pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name)
+    if searches and session.on_spark(step, given):
         # Opening takes seconds, which nobody should have to guess at.
         progress.print(f"Spark {session.deployment.spark.shown_master}", markup=False)
         session.spark()
+    if not searches:
+        return say_step(session, step, symbol, call)
     with _bar(called(session.model, symbol), step) as tell:
         return say_step(session, step, symbol, partial(call, progress=tell), spinner=False)
 
@@ -159,16 +160,16 @@ def called(model: Declaration | None, symbol: str) -> str:
 
 @contextmanager
 def _bar(label: str, step: str) -> Iterator[Callable[[SearchProgress], None]]:
-    """Show a bar of trees with the time left."""
+    """Show a bar of trees, or of fits, with the time left."""
     columns = (TextColumn(f"{label}  {step}"), BarColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, console=progress, transient=True) as bar:
         # Without a total the bar moves to and fro: MLflow is being reached, and the grid planned.
         task = bar.add_task("", total=None, said="")
 
         def tell(at: SearchProgress) -> None:
-            said = f"{at.trees_done:,} of {at.trees:,} trees"
+            said = f"{at.done:,} of {at.all:,} {at.unit}"
             if at.seconds_left:
                 said += f", {at.seconds_left:,.0f} s left"
-            bar.update(task, completed=at.trees_done, total=at.trees, said=said)
+            bar.update(task, completed=at.done, total=at.all, said=said)
 
         yield tell

@@ -158,5 +158,5 @@ def sources_of(declaration: Dataset) -> list[Path]:
     """Return the files that decide what a model is, beside the data: the declaration and the Python that it names."""
     text = json.dumps(declaration.model_dump(mode="json", by_alias=True))
     others = {_file_of(declaration, where) for where in re.findall(r'"(\.\.[A-Za-z_][\w.]*):[A-Za-z_]\w*"', text)}
-    beside = (file for file in declaration.folder.glob("*") if file.suffix in (".py", ".yaml"))
+    beside = (file for file in declaration.folder.glob("[!.]*") if file.suffix in (".py", ".yaml"))
     return sorted({*beside, *(file for file in others if file.is_file())})

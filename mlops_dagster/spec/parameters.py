@@ -120,6 +120,15 @@ class Parameter:
         return value
 
 
+CANDIDATES = Parameter(
+    "candidates",
+    "text",
+    "How MLflow shows the candidates: as one table of the search's run, or as a child run each.",
+    choices=("table", "children"),
+)
+"""A parameter of every search."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A step: its name is the name of its function in ``steps/``, of its table and of its asset.
@@ -136,16 +145,29 @@ class Step:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline: its steps in the order in which they run."""
+    """A pipeline: its steps in the order in which they run, and what it gives them unless the run says otherwise."""
 
     name: str
     description: str
     steps: tuple[Step, ...]
+    chooses: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def chosen(self, step: Step, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a step is given: what the run says, and of the rest what the pipeline chooses."""
+        mine = {one.name: self.chooses[one.name] for one in step.parameters if one.name in self.chooses}
+        return {**mine, **{name: value for name, value in given.items() if value is not None or name not in mine}}
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """The parameters of all steps, the last step's first: they are what people change."""
         return tuple({one.name: one for step in reversed(self.steps) for one in step.parameters}.values())
+
+    def explain(self, name: str) -> str:
+        """Describe a parameter with the default of its step, see :func:`explain`."""
+        known = {one.name: one for one in self.parameters}
+        defaults = {name: str(value) for step in self.steps for name, value in step.defaults.items()}
+        defaults |= {name: str(value) for name, value in self.chooses.items()}
+        return explain(known[name], defaults.get(name))
 
 
 def explain(parameter: Parameter, default: str | None = None) -> str:
@@ -192,6 +214,8 @@ def by_step(pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, dict[s
         if name not in known:
             raise refuse(name, value, f"{pipeline.name} has no such parameter; there are {', '.join(known) or 'none'}.")
     return {
-        step.name: {one.name: given[one.name] for one in step.parameters if given.get(one.name) is not None}
+        step.name: pipeline.chosen(
+            step, {one.name: given[one.name] for one in step.parameters if given.get(one.name) is not None}
+        )
         for step in pipeline.steps
     }

@@ -10,14 +10,17 @@ from mlops_dagster.errors import refuse
 from mlops_dagster.spec import limited_yaml
 from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.reading import FILE, TYPE, is_of, read_declaration
+from mlops_dagster.spec.travelled import travelled
 
 
 def defs_folder(start: Path | None = None) -> Path:
     """Return the folder of a project's declarations.
 
     It is ``defs`` of the working directory; if that isn't there, where a ``pyproject.toml`` with ``[tool.dg.project]``
-    says, here or in a folder above.
+    says, here or in a folder above. On a cluster it is what travelled there.
     """
+    if start is None and (there := travelled()) is not None:
+        return Path(there.DEFS)
     here = (start or Path.cwd()).absolute()
     if (here / "defs").is_dir():
         return here / "defs"

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops_dagster.spec.model import Dataset, Declaration, ModelParameter
-from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step, check_parameters
+from mlops_dagster.spec.parameters import CANDIDATES, Kind, Parameter, Pipeline, Step, check_parameters
 
 ALL = "all"
 """The partition of a model that has none."""
 
 DATA, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL = "data", "training_set", "trained_model", "champion_model"
 PREDICTIONS, PREDICTION_QUALITY, GRID_SEARCH_RESULTS = "predictions", "prediction_quality", "grid_search_results"
+
+HERE, SPARK = "here", "spark"
+"""Where a search fits its candidates."""
 
 _KINDS: Mapping[type, Kind] = {bool: "boolean", int: "integer", float: "number", str: "text"}
 
@@ -22,8 +25,8 @@ def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
     steps = steps_of(declaration)
     what = declaration.name
 
-    def pipeline(name: str, description: str, *names: str) -> Pipeline:
-        return Pipeline(f"{what}_{name}", description, tuple(steps[one] for one in names))
+    def pipeline(name: str, description: str, *names: str, **chooses: str) -> Pipeline:
+        return Pipeline(f"{what}_{name}", description, tuple(steps[one] for one in names), chooses)
 
     found = [
         pipeline(
@@ -33,8 +36,12 @@ def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
         )
     ]
     if declaration.search:
-        about = f"For {what}: its data, the training set, and a grid search on this machine."
-        found.append(pipeline("search_model_pipeline", about, DATA, TRAINING_SET, GRID_SEARCH_RESULTS))
+        about, searched = f"For {what}: its data, the training set, and a grid search", (DATA, TRAINING_SET)
+        on_spark = f"{about} on Spark."
+        found += [
+            pipeline("search_model_pipeline", f"{about}.", *searched, GRID_SEARCH_RESULTS),
+            pipeline("cluster_search_model_pipeline", on_spark, *searched, GRID_SEARCH_RESULTS, engine=SPARK),
+        ]
     if declaration.predictions:
         judged = [PREDICTION_QUALITY] if PREDICTION_QUALITY in steps else []
         more = ", predictions, and how good earlier ones were." if judged else " and predictions."
@@ -201,7 +208,12 @@ def _search_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...],
     scoring = "What makes a candidate good, by scikit-learn's name; the larger the better."
     parameters.append(Parameter("scoring", "text", scoring))
     defaults["scoring"] = search.scoring or declaration.metrics[0]
-    return tuple(parameters), defaults
+    engine = (
+        "Where candidates are fitted: in the step's own process, or on the deployment's Spark. Default: as the "
+        "deployment says (spark.search)."
+    )
+    parameters += [Parameter("engine", "text", engine, choices=(HERE, SPARK)), CANDIDATES]
+    return tuple(parameters), {**defaults, "candidates": "table"}
 
 
 def _prediction_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:

@@ -74,6 +74,17 @@ def looks_secret(text: str) -> str | None:
     return "a signature of a shared link" if secrets[0][2] == "sig" else "a secret in the query of an address"
 
 
+def token_in(text: str) -> str | None:
+    r"""Say which kind of token or key a whole file of text or Python holds; its words and its code look like none.
+
+    Examples
+    --------
+    >>> token_in("key = 'AKIAIOSFODNN7EXAMPLE'"), token_in("# Basic preprocessing\nconnect(password=given)")
+    ('an AWS key', None)
+    """
+    return next((kind for kind, shape in _TOKENS[:-1] if shape.search(text)), None)
+
+
 def redacted(text: str) -> str:
     """Return a text as it may be shown: addresses without passwords, in whatever part of them they are.
 

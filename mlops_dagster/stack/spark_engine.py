@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -111,11 +112,15 @@ class SparkEngine:
         BaseException
             Whatever `receive` raises, or what interrupts the caller; the jobs that run are cancelled first.
         """
+        import cloudpickle as ours
         from pyspark import cloudpickle
         from sklearn import get_config
 
         if not units:
             return
+        # pyspark has a cloudpickle of its own, which has to be told, too, what executors can't import.
+        for name in ours.list_registry_pickle_by_value():
+            cloudpickle.register_pickle_by_value(sys.modules[name])  # type: ignore[no-untyped-call]
         threads = min(2 * self.slots, len(units))  # while a result travels, its core has the next unit already
         data_name = self._add(lambda folder: write_data(data, folder), file=True)
         settings, here = get_config(), self._here
@@ -393,6 +398,6 @@ def spark_error(what: str, error: BaseException) -> SparkError:
 
 def _skew(said: str) -> SparkError:
     return SparkError(
-        f"the executors' Python doesn't fit this one: {said}. Trees grown there might be others. Install the same "
+        f"the executors' Python doesn't fit this one: {said}. What is fitted there might differ. Install the same "
         f"versions there, or let PYSPARK_PYTHON (on Connect: the server's) name a Python that has them."
     )

@@ -138,11 +138,11 @@ def answers(order: bytes, data_name: str, here: Facts) -> Iterator[tuple[str, An
         return
     try:
         data = data_of(data_name)
-    except (ImportError, AttributeError):  # an estimator or a scorer whose module isn't here
-        yield "error", traceback.format_exc()
+        unit, settings = pickle.loads(order)  # noqa: S301 - from our own driver
+    except (ImportError, AttributeError) as error:  # an estimator or a scorer whose module isn't here
+        yield "skew", f"{there['host']} ({there['executable']}): {error}"
         return
     try:
-        unit, settings = pickle.loads(order)  # noqa: S301 - from our own driver
         with warnings.catch_warnings(record=True) as warned, config_context(**settings):
             warnings.simplefilter("always")
             for result in unit.run(data):

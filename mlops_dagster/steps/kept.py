@@ -52,12 +52,17 @@ def kept_in(store: Store, registry: Registry, model: Declaration | None = None) 
     return [Kept(Inputs(one, store, known=steps), registry, model) for one in partitions]
 
 
+# Of tables that were written before they said it.
+_ENGINE_OF_OLD = {names.GRID_SEARCH_RESULTS: names.HERE, pipelines.SPARK_GRID_SEARCH_RESULTS.name: names.SPARK}
+
+
 def latest_searches(kept: Kept) -> list[dict[str, Any]]:
     """Return what there is to know about the latest search, here and on Spark, as JSON values."""
     return [
         {
             **_whose(kept, table),
             "pipeline": _searched_by(kept, table.table),
+            "engine": table.metadata.get("engine", _ENGINE_OF_OLD[table.table]),
             "searched_at": table.written_at.isoformat(timespec="seconds"),
             "candidates": int(table.metadata["candidates"]),
             "best_parameters": json.loads(table.metadata["best_parameters"]),

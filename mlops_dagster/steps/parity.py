@@ -32,9 +32,16 @@ _NOT_RESULTS = {
     *("decided_at", "made_at", "by", "run_id", "reason"),
     *("challenger", "champion_before", "champion", "model_version"),
 }
-_NOT_RESULTS_BESIDE = {"model_uri", "model_version", "mlflow_run_id", "origin", "work"}
+_NOT_RESULTS_BESIDE = {"model_uri", "model_version", "mlflow_run_id", "origin", "work", "engine"}
 # A model file is an archive, which holds the time; the model's own digest is compared.
-_NOT_RESULTS_IN_TAGS = {"model_version", "training_set_version", "git_commit", "process_token", "model_file_sha256"}
+_NOT_RESULTS_IN_TAGS = {
+    "model_version",
+    "training_set_version",
+    "git_commit",
+    "process_token",
+    "model_file_sha256",
+    "engine",
+}
 _TRACKED = ("trained_model", "grid_search_results", "spark_grid_search_results")
 _HERE, _ON_SPARK = pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name
 _CHAMPION = pipelines.CHAMPION_MODEL.name

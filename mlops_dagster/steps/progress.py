@@ -30,7 +30,9 @@ class ProgressLines:
         if self._next is not None and now < self._next:
             return
         first, self._next = self._next is None, now + self._seconds
-        to_grow = f"{progress.trees_needed:,} trees to grow in {progress.units:,} units of work"
+        to_grow = f"{progress.all:,} {progress.unit}"
+        if progress.trees:
+            to_grow += f" to grow in {progress.units:,} units of work"
         self._write(to_grow if first else say(progress))
 
 
@@ -43,8 +45,8 @@ def say(progress: "Progress") -> str:
     >>> say(Progress(trees_done=900, trees_needed=3600, units_done=3, units=18, seconds=5.0))
     '900 of 3,600 trees (25 %), about 15 s left'
     """
-    done, needed, left = progress.trees_done, progress.trees, progress.seconds_left
+    done, needed, left = progress.done, progress.all, progress.seconds_left
     if left is None:
         return f"{progress.units_done} of {progress.units} units of work"
     shown = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
-    return f"{done:,} of {needed:,} trees ({100 * done // needed} %), about {shown} left"
+    return f"{done:,} of {needed:,} {progress.unit} ({100 * done // needed} %), about {shown} left"

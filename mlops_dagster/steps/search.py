@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import grids, pipelines
+from mlops_dagster.spec.steps import HERE, SPARK
 from mlops_dagster.stack.provenance import git_commit
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, step_code_version, table_summary
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from mlops_dagster.ml.recipes import TrainingSet
     from mlops_dagster.ml.search import SearchResults
-    from mlops_dagster.search import SearchPlan
+    from mlops_dagster.search import SearchPlan, SharedGridSearchCV
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, TrackedRun, Tracker
 
@@ -132,22 +134,10 @@ def _search(
     tables = Inputs(symbol, store, inputs)
     data, search, table = _read(symbol, given, tables)
 
-    from mlops_dagster.ml.search import TIMES, describe_cv, make_search, to_search_results
-    from mlops_dagster.ml.search_plots import search_pngs
-    from mlops_dagster.stack.frames import frame_digest
+    from mlops_dagster.ml.search import describe_cv, make_search, to_search_results
 
     step = pipeline.steps[-1].name
     version = step_code_version(step)
-    estimator = make_search(data, search, **how)
-    tags = {
-        "pipeline": pipeline.name,
-        "symbol": symbol,
-        "recipe": data.recipe,
-        "data_version": table.digest,
-        "training_set_version": str(table.version),
-        "code_version": version,
-        "git_commit": git_commit() or "unknown",
-    }
     about = {
         "recipe": data.recipe,
         "horizon": data.horizon,
@@ -155,23 +145,112 @@ def _search(
         "cv": describe_cv(data, search),
         "scoring": search.scoring,
     }
-    # The run is begun before the first tree grows: a tracking server that is down costs seconds, not a search.
-    with tracker.run(f"{symbol}-{data.recipe}-search", origin=origin, tags=tags) as run:
-        fixed = {f"fixed_{name}": value for name, value in search.forest.items()}
-        how = {"preset": search.preset or "none", "folds": search.folds}
-        run.log_params({**about, **how, **grid_params(search.grid), **fixed})
+    searched = Searched(
+        step=step,
+        partition=symbol,
+        run_name=f"{symbol}-{data.recipe}-search",
+        tags={
+            "pipeline": pipeline.name,
+            "symbol": symbol,
+            "recipe": data.recipe,
+            "data_version": table.digest,
+            "training_set_version": str(table.version),
+            "code_version": version,
+            "git_commit": git_commit() or "unknown",
+        },
+        about=about,
+        preset=search.preset,
+        grid=search.grid,
+        candidates=search.candidates,
+        engine=HERE if pipeline is pipelines.SEARCH_MODEL else SPARK,
+        logged={"folds": search.folds, **{f"fixed_{name}": value for name, value in search.forest.items()}},
+    )
+    return run_search(
+        searched,
+        make_search(data, search, **how),
+        data,
+        table,
+        lambda cv_results: to_search_results(cv_results, search.forest),
+        tools=(store, tracker, origin, tables),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What a search is called and what it tries, as its run in MLflow, its table and its report say it.
+
+    Parameters
+    ----------
+    about : mapping
+        What was searched on, and how candidates are scored; it has ``scoring``.
+    grid : mapping
+        The values to try of each parameter.
+    candidates : {"table", "children"}
+        Whether MLflow has the candidates as a table of the run, or as child runs.
+    engine : {"here", "spark"}
+        Where they are fitted.
+    logged : mapping
+        Parameters of the MLflow run besides these.
+    """
+
+    step: str
+    partition: str
+    run_name: str
+    tags: Mapping[str, str]
+    about: Mapping[str, Any]
+    preset: str | None
+    grid: Mapping[str, list[Any]]
+    candidates: str
+    engine: str
+    logged: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+
+
+def run_search(
+    searched: Searched,
+    estimator: SharedGridSearchCV,
+    data: Any,
+    table: TableVersion,
+    results_of: Callable[[Mapping[str, Any]], SearchResults],
+    *,
+    tools: tuple[Store, Tracker, Origin, Inputs],
+) -> StepReport:
+    """Search, keep the candidates as a table, and track it all in MLflow.
+
+    Parameters
+    ----------
+    estimator : SharedGridSearchCV
+        Does the search.
+    data : TrainingSet
+        Read from `table`; candidates are scored on its training rows.
+    results_of : callable
+        From ``cv_results_`` to the results, in the users' words.
+    tools : tuple
+        Store, tracker, origin, and the tables that are read.
+    """
+    from mlops_dagster.ml.search import TIMES
+    from mlops_dagster.ml.search_plots import search_pngs
+    from mlops_dagster.stack.frames import frame_digest
+
+    store, tracker, origin, tables = tools
+    about, grid = searched.about, searched.grid
+    # The run is begun before the first fit: a tracking server that is down costs seconds, not a search.
+    with tracker.run(searched.run_name, origin=origin, tags=searched.tags) as run:
+        run.log_params({**about, "preset": searched.preset or "none", **grid_params(grid), **searched.logged})
         run.log_input(table, table_summary(data.frame)["columns"])
-        run.log_json("grid.json", search.grid)
+        run.log_json("grid.json", grid)
         estimator.fit(data.X_train, data.y_train)
-        results = to_search_results(estimator.cv_results_, search.forest)
+        results = results_of(estimator.cv_results_)
         work = {
             name: value for name, value in estimator.work_.items() if value or name not in ("not_shared", "fell_back")
         }
-        plots = search_pngs(estimator.cv_results_, search.scoring)
-        log_search(run, results, search.grid, search.forest, work, plots, search.candidates)
+        params = [json.loads(said) for said in results.table["params"]]
+        plots = search_pngs({**estimator.cv_results_, "params": params}, about["scoring"])
+        fixed = {name: value for name, value in results.forest.items() if name not in grid}
+        log_search(run, results, grid, fixed, work, plots, searched.candidates)
         written = store.write(
-            step,
-            symbol,
+            searched.step,
+            searched.partition,
             results.table,
             metadata={
                 **{name: str(value) for name, value in about.items()},
@@ -180,15 +259,16 @@ def _search(
                 "best_score": repr(results.best_score),
                 "candidates": str(len(results.table)),
                 "failed": str(results.failed),
-                "preset": search.preset or "",
+                "preset": searched.preset or "",
                 "work": json.dumps(work),
+                "engine": searched.engine,
                 "mlflow_run_id": run.run_id,
                 "training_set_digest": table.digest,
             },
         )
     return StepReport(
-        step=step,
-        symbol=symbol,
+        step=searched.step,
+        symbol=searched.partition,
         data_version=frame_digest(results.table.drop(columns=[*TIMES])),
         table=written,
         **table_summary(results.table),
@@ -201,14 +281,17 @@ def _search(
             "trees_asked": work["trees_asked"],
             "work": work,
             **about,
+            "shared": str(estimator.plan_),
+            "engine": searched.engine,
             "forest": results.forest,
-            "code_version": version,
+            "code_version": searched.tags["code_version"],
         },
         inputs=tables.used,
         metrics={"best_score": results.best_score},
         plots=plots,
         mlflow_run_id=run.run_id,
         mlflow_url=run.url,
+        model=searched.model,
     )
 
 

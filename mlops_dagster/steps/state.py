@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.stack.store import TableNotFound
@@ -200,7 +199,7 @@ def _searches(kept: Kept) -> Iterator[Row]:
     for one in latest_searches(kept):
         yield (
             one["searched_at"][:16].replace("T", " "),
-            "Spark" if one["pipeline"] == pipelines.CLUSTER_SEARCH_MODEL.name else "this machine",
+            "Spark" if one["engine"] == "spark" else "this machine",
             f"{one['candidates']:,}",
             ", ".join(f"{name} {value}" for name, value in one["best_parameters"].items()),
             f"{one['best_score']:.5g} ({one['scoring']})",

@@ -144,7 +144,7 @@ def test_a_lost_answer_makes_no_second_run(kind, new_stack, ws):
     assert len(runs_of(stack, launched)) == 1
 
 
-@both
+@step
 def test_a_killed_workers_run_is_replaced_when_the_run_is_executed_again(kind, new_stack, ws):
     stack = new_stack(kind)
     with stack.instance():
@@ -196,7 +196,7 @@ def test_a_failure_there_arrives_with_its_own_message_and_traceback(kind, new_st
     assert staged(stack) == []
 
 
-@both
+@step
 def test_other_versions_there_are_refused_before_any_work(kind, new_stack, monkeypatch):
     stack = new_stack(kind)
     from mlops_dagster.compute import pipes, step_launcher
@@ -204,7 +204,9 @@ def test_other_versions_there_are_refused_before_any_work(kind, new_stack, monke
     for module in (pipes, step_launcher):
         its = module.versions
         monkeypatch.setattr(
-            module, "versions", lambda *more, its=its: {**its(*more), "Python": "3.9", "scikit-learn": "0.24.0"}
+            module,
+            "versions",
+            lambda *more, its=its, **of: {**its(*more, **of), "Python": "3.9", "scikit-learn": "0.24.0"},
         )
     launched = prices(stack)
     assert_failed(launched, "prices", "scikit-learn is", "0.24.0", "Python", "3.9")
@@ -247,7 +249,7 @@ def test_no_secret_is_in_anything_that_is_kept_or_sent(kind, new_stack, ws):
     assert not any(str(stack.home).encode() in content for content in reference)
 
 
-@both
+@pipes
 def test_a_retried_step_has_a_run_of_its_own_after_the_first_one_is_over(kind, new_stack, ws, monkeypatch):
     stack = new_stack(kind)
 
@@ -279,7 +281,7 @@ def test_what_stays_behind_because_it_is_secret_is_said(kind, new_stack, ws, mon
     assert "hunter2" not in launched.log + json.dumps(ws.submitted())
 
 
-@both
+@pipes
 def test_permissions_that_cant_be_granted_cancel_the_run(kind, new_stack, ws):
     stack = new_stack(kind)
     stack.settings["databricks"]["permissions"] = {"job": {"CAN_VIEW": [{"group_name": "analysts"}]}}
@@ -304,7 +306,7 @@ def test_permissions_that_cant_be_granted_cancel_the_run(kind, new_stack, ws):
     assert granted["body"]["access_control_list"] == [{"permission_level": "CAN_VIEW", "group_name": "analysts"}]
 
 
-@both
+@step
 def test_nothing_is_sent_if_any_step_of_the_run_has_bad_config(kind, new_stack, ws):
     stack = new_stack(kind)
     before = len(ws.submitted())
@@ -337,7 +339,7 @@ def test_a_bad_compute_is_refused_before_anything_is_sent(kind, compute, words, 
     assert len(ws.submitted()) == before
 
 
-@pytest.mark.parametrize("kind", ["step-new", "pipes-new"])
+@pytest.mark.parametrize("kind", ["pipes-new"])
 def test_a_run_may_choose_other_machines(kind, new_stack, ws):
     stack = new_stack(kind)
     chosen = {"num_workers": 3, "node_type_id": "m5.large", "spark_conf": {"spark.a": "b"}, "timeout_seconds": 77}

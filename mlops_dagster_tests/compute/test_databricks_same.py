@@ -5,16 +5,20 @@ Real Dagster, real processes on the stand-in, real MLflow server, tables on an S
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster import steps
-from mlops_dagster.stack.store import Store
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.stack.store import Store, store_of
 from mlops_dagster_tests.contracts.databricks_stack import stack_of
 from mlops_dagster_tests.contracts.workspace import workspace
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
 # Where things are, and how long they took: all that may differ.
@@ -25,18 +29,18 @@ WHEN = {"decided_at", "made_at", "run_id"}
 FORECASTS = ("price_forecast", "forecast_quality")
 
 
-def tables(stack, *names):
+def tables(stack, *names, store=None, partition="ACME"):
     found = {}
     for name in names:
-        frame, version = stack.store.read(name, "ACME")
+        frame, version = (store or stack.store).read(name, partition)
         found[name] = (frame.drop(columns=[column for column in frame if column in DURATIONS | WHEN]), version)
     return found
 
 
-def tracked(stack, mlflow_url):
+def tracked(stack, mlflow_url, model=None):
     """What MLflow has of a stack's runs: by the step, parameters, metrics, tags and artifacts."""
     client = MlflowClient(mlflow_url)
-    experiment = client.get_experiment_by_name(stack.name)
+    experiment = client.get_experiment_by_name(f"{stack.name}-{model}" if model else stack.name)
     found = {}
     for run in client.search_runs([experiment.experiment_id]):
         assert run.info.status == "FINISHED"
@@ -58,16 +62,33 @@ def timed(name):
     return "seconds" in name or "time" in name
 
 
-def assert_same(one, other, *names):
+def assert_same(one, other, *names, model=None):
     """Compare two (stack, launched) pairs."""
     (its_stack, its), (here_stack, here) = one, other
     assert set(its.materializations) == set(here.materializations)
     for asset, metadata in here.materializations.items():
         assert set(its.materializations[asset]) - {"databricks_run"} == set(metadata)
-    its_tables, here_tables = tables(its_stack, *names), tables(here_stack, *names)
+    its_tables, here_tables = (
+        tables(stack, *names, store=store_of(stack.deployment, model), partition="all" if model else "ACME")
+        for stack in (its_stack, here_stack)
+    )
     for name in names:
         pd.testing.assert_frame_equal(its_tables[name][0], here_tables[name][0], check_exact=True)
     assert its.checks == here.checks
+
+
+def assert_same_metadata(its, here, ws):
+    """Compare what Dagster shows of two launches of the same pipeline."""
+    for asset, metadata in here.materializations.items():
+        links = {name for name, value in metadata.items() if "/get-artifact?" in str(value)}
+        differing = PLACES | links | {"report"}
+        differing |= {"last_rows", "table_digest"} if asset.endswith("champion_model") else set()
+        shown = its.materializations[asset]
+        assert {name: shown[name] for name in metadata if name not in differing} == {
+            name: value for name, value in metadata.items() if name not in differing
+        }
+        assert shown["databricks_run"].startswith(ws.url)
+        assert shown["databricks_run"] in its.log
 
 
 def test_the_reference_is_made_here(here):
@@ -108,16 +129,7 @@ def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url
     for table in ("prices", "training_set", "trained_model"):
         assert tables(stack, table)[table][1].digest == tables(here["build"][0], table)[table][1].digest
     assert build.inputs == here["build"][1].inputs
-    for asset, metadata in here["build"][1].materializations.items():
-        its = build.materializations[asset]
-        links = {name for name, value in metadata.items() if "/get-artifact?" in str(value)}
-        differing = PLACES | links | {"report"}
-        differing |= {"last_rows", "table_digest"} if asset == "champion_model" else set()
-        assert {name: its[name] for name in metadata if name not in differing} == {
-            name: value for name, value in metadata.items() if name not in differing
-        }
-        assert its["databricks_run"].startswith(ws.url)
-        assert its["databricks_run"] in build.log
+    assert_same_metadata(build, here["build"][1], ws)
 
     # Another run writes a training set, of which this Dagster doesn't know: the search reads what Dagster shows.
     its_store = stack.store if kind.startswith("step") else Store(ws.volumes / f"main/mlops/data/{stack.name}/store")
@@ -136,6 +148,24 @@ def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url
     staged += list((ws.volumes / "main/mlops/data" / stack.name / "staging").rglob("*"))
     assert {path.suffix for path in staged if path.is_file()} <= {".whl"}
     assert {path.name for path in staged if path.is_dir()} <= {"wheels", "steps"}
+
+
+@pytest.mark.parametrize("kind", ["step-new", "pipes-serverless"])
+def test_a_declared_model_is_the_same_as_here(kind, new_stack, memo, mlflow_url, ws, monkeypatch):
+    monkeypatch.chdir(ROOT / "examples")
+    model, config = find_model("breast_cancer"), {"trained_model": {"n_estimators": 10}}
+    if "model" not in memo:
+        stack = new_stack("here")
+        memo["model"] = (stack, stack.launch_model("breast_cancer", config))
+        assert memo["model"][1].success, memo["model"][1].failures
+    stack = new_stack(kind)
+    build = stack.launch_model("breast_cancer", config)
+    assert build.success, build.failures
+    steps = ("data", "training_set", "trained_model", "champion_model")
+    assert_same((stack, build), memo["model"], *steps, model=model)
+    assert_same_metadata(build, memo["model"][1], ws)
+    assert build.inputs == memo["model"][1].inputs
+    assert tracked(stack, mlflow_url, "breast_cancer") == tracked(memo["model"][0], mlflow_url, "breast_cancer")
 
 
 @pytest.fixture(scope="module")

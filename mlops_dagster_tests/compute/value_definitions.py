@@ -1,6 +1,5 @@
 """Two assets that hand a value on, the first of them on Databricks: a step launcher's worst case."""
 
-import os
 from typing import Any
 
 import dagster as dg
@@ -21,12 +20,9 @@ def question(answer: int) -> dg.MaterializeResult[None]:
 
 
 deployment = load_deployment()
-resources = resources_of(deployment)
-if "False" in (os.environ.get("HERE_TEST_GUARD"), os.environ.get("TEST_GUARD")):
-    resources.pop("io_manager", None)
 defs = dg.Definitions(
     assets=[answer, question],
-    resources=resources,
+    resources=resources_of(deployment),
     jobs=[dg.define_asset_job("values", selection=[answer, question])],
     executor=dg.in_process_executor,
 )

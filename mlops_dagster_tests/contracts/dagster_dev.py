@@ -80,9 +80,9 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(home, *, workspace=None, env=None, kind=DagsterDev, locations=1):
+def dagster_dev(home, *, workspace=None, env=None, kind=DagsterDev, locations=1, port=None):
     """Run `dagster dev` on a workspace (not given: that below `home`) until the block ends; it has loaded by then."""
-    port = free_port()
+    port = port or free_port()
     file = str(workspace or home / "dagster" / "workspace.yaml")
     command = ["-m", "dagster", "dev", "-w", file, "-h", "127.0.0.1", "-p", str(port)]
     log = home / "dev.log"

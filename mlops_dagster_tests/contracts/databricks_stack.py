@@ -90,6 +90,11 @@ class Stack:
     def store(self) -> Store:
         return store_of(self.deployment)
 
+    def launch_model(self, name: str, config: Mapping[str, Any]) -> Launched:
+        """Build a declared model of the working directory."""
+        ops = {f"{name}__{step}": {"config": given} for step, given in config.items()}
+        return self.launch(f"{name}_build_model_pipeline", config=ops, partition=None)
+
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
         prepare_instance(self.deployment)
@@ -105,6 +110,7 @@ class Stack:
         config: Mapping[str, Any] | None = None,
         compute: Mapping[str, Any] | None = None,
         deployment: Deployment | None = None,
+        partition: str | None = "ACME",
         **options: Any,
     ) -> Launched:
         """Run a job in this process, its code reconstructed from its module as a worker does.
@@ -121,6 +127,8 @@ class Stack:
             Config of the resource `compute`.
         deployment : Deployment, optional
             In place of what the file says.
+        partition : str, optional
+            Which. None for a job that has none.
         **options
             Of `dagster.execute_job`.
         """
@@ -140,7 +148,7 @@ class Stack:
             )
             with self.instance() as instance:
                 recon = code.get_reconstructable_job(job)
-                tags = {"dagster/partition": "ACME"}
+                tags = {"dagster/partition": partition} if partition else {}
                 options.setdefault("run_config", run_config)
                 result = dg.execute_job(recon, instance=instance, tags=tags, **options)
                 events = list(instance.all_logs(result.run_id))

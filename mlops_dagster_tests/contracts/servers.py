@@ -57,7 +57,8 @@ def running(
     """Run a command in its own process group, and end the whole group at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, *command],
+            # Airflow's tests, which run in an environment of their own, say where these servers are installed.
+            [os.environ.get("MLOPS_TESTS_PYTHON", sys.executable), *command],
             stdout=output,
             stderr=output,
             env={**os.environ, **(env or {})},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import copy
+import importlib
 import os
 import pickle
 import signal
@@ -12,12 +13,14 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestRegressor
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -145,6 +148,22 @@ class SparkEngineContract:
         with pytest.raises(SparkError, match=r"(?s)fold 7 failed on an executor.*ZeroDivisionError: the unit's own"):
             run(engine, [unit(fail, str(tmp_path / "tries"), name="fold 7")])
         assert (tmp_path / "tries").read_text() == "x"
+
+    def test_a_class_of_ones_own_travels_if_told_to_and_is_named_otherwise(self, engine, tmp_path, monkeypatch):
+        (tmp_path / "only_here.py").write_text("from sklearn.linear_model import Ridge\nclass Mine(Ridge):\n    pass\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        module = importlib.import_module("only_here")
+        search = SharedGridSearchCV(module.Mine(), {"alpha": [0.1, 1.0]}, cv=2, refit=False, engine=engine)
+        with pytest.raises(SparkError, match=r"No module named 'only_here'.* Install") as refused:
+            search.fit(X, Y)
+        assert "Traceback" not in str(refused.value)
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            search.fit(X, Y)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+        own = SharedGridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2, refit=False).fit(X, Y)
+        assert list(search.cv_results_["mean_test_score"]) == list(own.cv_results_["mean_test_score"])
 
     @pytest.mark.parametrize("how", ["receive", "interrupt", "exit"])
     def test_stopping_stops_what_runs_there(self, engine, tmp_path, how):

@@ -4,10 +4,12 @@ import itertools
 import pickle
 import queue
 import random
+import re
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_regression
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils.validation import check_is_fitted
 
 from mlops_dagster.modeling.digest import model_digest
@@ -431,3 +433,39 @@ def test_settings_that_a_long_forest_needs():
     theirs = GridSearchCV(FOREST, grid, cv=2, scoring="neg_mean_squared_error", return_train_score=True).fit(X, y)
     mine = search((X, y), grid=grid, scoring="neg_mean_squared_error", return_train_score=True, n_jobs=2)
     assert_equal_results(mine.cv_results_, theirs.cv_results_)
+
+
+def test_other_estimators_are_fitted_by_joblib_with_the_same_answer_progress_and_work(rows, capsys, tmp_path):
+    grid, told = {"alpha": [0.1, 1.0, 10.0]}, []
+    theirs = GridSearchCV(Ridge(), grid, cv=2).fit(*rows)
+    for n_jobs in (None, 2):
+        ours = SharedGridSearchCV(Ridge(), grid, cv=2, n_jobs=n_jobs, progress=told.append, verbose=1).fit(*rows)
+        assert_equal_results(ours.cv_results_, theirs.cv_results_)
+        assert (told[-1].done, told[-1].all, told[-1].unit) == (6, 6, "fits")
+        assert "6 of 6 fits" in capsys.readouterr().out
+    with joblib.parallel_config("threading"):
+        assert_equal_results(ours.fit(*rows).cv_results_, theirs.cv_results_)
+    # As of a forest: every number is there.
+    forest = SharedGridSearchCV(FOREST, {"n_estimators": [2]}, cv=2).fit(*rows)
+    assert ours.work_.keys() == forest.work_.keys()
+    with pytest.warns(UserWarning, match="the cache keeps trees .* here are none: Ridge is no forest"):
+        SharedGridSearchCV(Ridge(), grid, cv=2, cache=tmp_path).fit(*rows)
+
+
+def test_a_run_search_of_ones_own_decides(rows):
+    class FirstOnly(SharedGridSearchCV):
+        def _run_search(self, evaluate_candidates):
+            evaluate_candidates([next(iter(ParameterGrid(self.param_grid)))])
+
+    search = FirstOnly(FOREST, {"n_estimators": [2, 3]}, cv=2).fit(*rows)
+    assert search.cv_results_["params"] == [{"n_estimators": 2}]
+    assert search.work_["not_shared"] == {"FirstOnly has a _run_search of its own": 1}
+    assert search.work_.keys() == SharedGridSearchCV(FOREST, {"n_estimators": [2]}, cv=2).fit(*rows).work_.keys()
+
+
+def test_what_is_said_of_trees_that_depth_limits_add(rows, capsys):
+    grid = {"max_depth": [1, 2, None], "n_estimators": [20]}
+    SharedGridSearchCV(FOREST, grid, cv=2, verbose=1).fit(*rows)
+    said = re.findall(r"(\d+) of (\d+) trees", capsys.readouterr().out)
+    assert said[-1] == ("120", "120")
+    assert all(int(done) <= int(all_of_them) for done, all_of_them in said)

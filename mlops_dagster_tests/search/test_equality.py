@@ -528,6 +528,14 @@ def test_routed_weights(rows):
         forest = clone(FOREST).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         assert_same(forest, GRID, *rows, fit_params=weights, shared=True)
         pipeline = Pipeline([("scale", StandardScaler().set_fit_request(sample_weight=True)), ("forest", forest)])
-        assert_same(pipeline, PIPELINE_GRID, *rows, fit_params=weights, shared=False)
+        plain = assert_same(pipeline, PIPELINE_GRID, *rows, fit_params=weights, shared=False)
+        assert list(plain.work_["not_shared"]) == ["the fit parameters ['sample_weight'] aren't the forest's alone"]
+        # Asked for by the forest alone, the weights change nothing for the transformer.
+        scale = StandardScaler().set_fit_request(sample_weight=False)
+        pipeline = Pipeline([("scale", scale), ("none", "passthrough"), ("forest", forest)])
+        assert_same(pipeline, PIPELINE_GRID, *rows, fit_params=weights, shared=True)
+        renamed = clone(FOREST).set_fit_request(sample_weight="w").set_score_request(sample_weight="w")
+        pipeline = Pipeline([("scale", scale), ("forest", renamed)])
+        assert_same(pipeline, PIPELINE_GRID, *rows, fit_params={"w": weights["sample_weight"]}, shared=True)
         ignoring = clone(FOREST).set_fit_request(sample_weight=False).set_score_request(sample_weight=True)
         assert_same(ignoring, GRID, *rows, fit_params=weights, shared=True)

@@ -1,6 +1,7 @@
 """`mlops databricks-bundle`: valid for Databricks' own models, the same as in the repository, and its jobs do run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 from mlops_dagster import pipelines
 from mlops_dagster.cli import app
 from mlops_dagster.shell.calling import plain_arguments
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.databricks.bundle import COMMANDS, bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster.stack.deployment_files import load_deployment
@@ -29,8 +32,9 @@ ON_DATABRICKS = ("databricks_pipes", "databricks_serverless", "databricks_step")
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-def bundle(name: str) -> dict:
-    return yaml.safe_load(bundle_text(load_deployment(name), name))
+def bundle(name: str, *models: str) -> dict:
+    found = [find_model(model) for model in models]
+    return yaml.safe_load(bundle_text(load_deployment(name), name, found))
 
 
 def test_the_committed_file_is_what_the_command_writes_now():
@@ -71,6 +75,33 @@ def test_every_parameter_is_one_of_the_job_with_its_words(pipeline):
         assert f"--{parameter.replace('_', '-')}={{{{job.parameters.{parameter}}}}}" in arguments
         assert pipelines.explain(parameter)[:60] in text
     assert COMMANDS[pipeline.name] in arguments
+
+
+def test_declared_models_have_jobs_whose_wheel_holds_them(tmp_path):
+    for name in ("breast_cancer", "demand", "house_value"):
+        shutil.copytree(ROOT / "examples" / "defs" / name, tmp_path / "defs" / name)
+    file = tmp_path / "defs" / "house_value" / "defs.yaml"
+    file.write_text(file.read_text().replace("function: .data:load", "asset: houses"))
+    done = CliRunner().invoke(app, ["databricks-bundle", "--deployment", "databricks_serverless"])
+    assert done.exit_code == 0, done.output
+    assert "No jobs of house_value: data.asset='houses': only the Dagster" in " ".join(done.output.split())
+    text = Path("databricks.yml").read_text()
+    jobs = jobs_of(yaml.safe_load(text))
+    pipelines_there = {one.name: one for name in ("breast_cancer", "demand") for one in pipelines_of(find_model(name))}
+    assert list(jobs) == [*NAMES, *pipelines_there]
+    for name, pipeline in pipelines_there.items():
+        assert Job.from_dict(jobs[name]).as_dict() == jobs[name]
+        assert jobs[name]["parameters"] == [
+            *([{"name": "partition", "default": ""}] if name.startswith("demand") else []),
+            *({"name": one.name, "default": ""} for one in pipeline.parameters),
+        ]
+    arguments = jobs["demand_predict_pipeline"]["tasks"][0]["python_wheel_task"]["parameters"]
+    assert arguments[3:6] == ["predict", "demand", "--partition={{job.parameters.partition}}"]
+    assert "# How many trees the forest has. Give an integer" in text
+    assert "# Which series." in text
+    built = yaml.safe_load(text)["artifacts"]["default"]["build"]
+    assert built == "python -m mlops_dagster.stack.databricks.wheel dist"
+    assert "scikit-learn==" in str(jobs["breast_cancer_build_model_pipeline"]["environments"])
 
 
 def test_cluster_libraries_secrets_and_permissions_are_the_deployments(tmp_path):
@@ -169,12 +200,13 @@ def test_a_job_runs(tmp_path, price_rows):
         volume = ws.volumes / "main" / "mlops" / "mlops"
         (volume / "inbox").mkdir(parents=True)
         price_rows.to_csv(volume / "inbox" / "ACME.csv", index=False)
+        shutil.copytree(ROOT / "examples" / "defs" / "breast_cancer", tmp_path / "defs" / "breast_cancer")
         wheel = build_wheel(volume / "wheels")
         ws.set_secret("mlops", "tags", '{"from": "the scope"}')
         Path("mine.yaml").write_text(DEPLOYMENT.format(mlflow=mlflow, host=ws.url, cluster=CLASSIC))
 
         def run(pipeline, given):
-            text = json.dumps(jobs_of(bundle("mine.yaml"))[pipeline])
+            text = json.dumps(jobs_of(bundle("mine.yaml", "breast_cancer"))[pipeline])
             job = json.loads(text.replace("./dist/*.whl", f"/Volumes/main/mlops/mlops/wheels/{wheel.name}"))
             job_id = ws.call("POST", "/api/2.2/jobs/create", job)["job_id"]
             run_id = ws.call("POST", "/api/2.2/jobs/run-now", {"job_id": job_id, "job_parameters": given})["run_id"]
@@ -194,6 +226,10 @@ def test_a_job_runs(tmp_path, price_rows):
         assert tracked.data.tags["orchestrator_run_id"] == str(run_id)
         assert tracked.data.tags["from"] == "the scope"
         assert tracked.data.params["bootstrap"] == "False"
+        _, report = run("breast_cancer_build_model_pipeline", {"n_estimators": "5", "beat_baseline": "false"})
+        (made,) = report["symbols"].values()
+        assert made["champion_model"]["champion"]
+        assert Store(volume / "store" / "breast_cancer").current("champion_model", "all") is not None
         # What the champion is for: a job of its own.
         _, report = run("forecast_pipeline", {"symbol": "ACME", "catch_up": "3"})
         assert report["symbols"]["ACME"]["forecast_quality"]["metrics"]["days_scored"] == 3

@@ -24,17 +24,18 @@ PACKAGES = ("dagster", "mlflow", "scikit-learn", "pyspark", "deltalake")
 HEAD = """\
 # Every swap, tried
 
-Each line is a stack: who starts the three pipelines, where their steps run, where runs are tracked, where tables lie.
-All ran with the same parameters on the same prices, and what each left behind was compared with the first line, as
-[`mlops parity`](parity.md) does it: tables, metrics, `cv_results_`, model digest, MLflow's parameters, metrics, tags
-and artifacts, and the champion. **{verdict}.**
+Each line is a stack: who starts the pipelines, where their steps run, where runs are tracked, where tables lie. The
+pipelines are the three of daily prices and, where it says so, the two of a declared model of two classes, the example
+`breast_cancer`. All ran with the same parameters on the same rows, and what each left behind was compared with the
+first line, as [`mlops parity`](parity.md) does it: tables, metrics, `cv_results_`, model digest, MLflow's parameters,
+metrics, tags and artifacts, and the champion. **{verdict}.**
 
 Written by `make matrix` on {written}.
-Databricks is this project's [stand-in](databricks_standin.md), S3 is moto's server. The times are those of all three
+Databricks is this project's [stand-in](databricks_standin.md), S3 is moto's server. The times are those of all
 pipelines on {cores} cores, start-up included, and no measure of anything else.
 
-| orchestrator | compute | tracking | storage | result | seconds |
-| --- | --- | --- | --- | --- | ---: |"""
+| orchestrator | compute | tracking | storage | models | result | seconds |
+| --- | --- | --- | --- | --- | --- | ---: |"""
 
 
 def main() -> int:
@@ -66,7 +67,8 @@ def page(results: Path) -> str:
         result, seconds = verdicts.get(str(cell), ("not run", None))
         took = "" if seconds is None else f"{float(seconds):.0f}"
         said = "reference" if cell == cells.REFERENCE and result == "the same" else result
-        lines.append(f"| {cell.orchestrator} | {cell.compute} | {cell.tracking} | {cell.storage} | {said} | {took} |")
+        models = "prices, declared" if cell.declares else "prices"
+        lines.append(f"| {str(cell).replace(', ', ' | ')} | {models} | {said} | {took} |")
     reasons = Counter(reason for cell in cells.ALL if (reason := cells.why_not(cell)))
     lines += [
         "",

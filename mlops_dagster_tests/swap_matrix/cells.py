@@ -31,6 +31,11 @@ class Cell:
     def on_databricks(self) -> bool:
         return self.compute in _ON_DATABRICKS
 
+    @property
+    def declares(self) -> bool:
+        """Whether the declared model runs, too: a job of the bundle is one of prices."""
+        return not self.on_databricks
+
 
 REFERENCE = Cell("mlops shell", "local", "SQLite", "local path")
 

@@ -1,4 +1,4 @@
-"""Start the three pipelines on a stack with each orchestrator, as its users do, and wait until they have ended."""
+"""Start the pipelines on a stack with each orchestrator, as its users do, and wait until they have ended."""
 
 from __future__ import annotations
 
@@ -20,14 +20,24 @@ from mlops_dagster_tests.contracts import dagster_dev as contracts
 from mlops_dagster_tests.contracts.bundle import jobs_of
 from mlops_dagster_tests.swap_matrix.stacks import Stack
 
-FOREST: Mapping[str, Any] = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
-GRID: Mapping[str, Sequence[int]] = {"max_depth": [3, 4], "n_estimators": [3, 5]}
-FOLDS = 2
-JOBS: Mapping[str, Mapping[str, Any]] = {
-    "build_model_pipeline": {"trained_model": {"config": FOREST}},
-    "search_model_pipeline": {"grid_search_results": {"config": {"grid": GRID, "folds": FOLDS}}},
-    "cluster_search_model_pipeline": {"spark_grid_search_results": {"config": {"grid": GRID, "folds": FOLDS}}},
+SEARCH: Mapping[str, Any] = {"grid": {"max_depth": [3, 4], "n_estimators": [3, 5]}, "folds": 2}
+# Of each pipeline the step that learns, and what it is given.
+PRICES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "build_model_pipeline": ("trained_model", {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}),
+    "search_model_pipeline": ("grid_search_results", SEARCH),
+    "cluster_search_model_pipeline": ("spark_grid_search_results", SEARCH),
 }
+CHURN: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "churn_build_model_pipeline": ("trained_model", {"max_depth": 4, "n_estimators": 5}),
+    "churn_search_model_pipeline": ("grid_search_results", SEARCH),
+}
+
+
+def pipelines_on(stack: Stack) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+    """Return what runs on a stack: the pipelines of prices, and those of the declared model where it has one."""
+    return {**PRICES, **CHURN} if stack.declares else PRICES
+
+
 BIN = Path(sys.executable).parent
 
 
@@ -47,32 +57,40 @@ def _call(command: Sequence[str], stack: Stack, **more: str) -> str:
 
 def shell(stack: Stack) -> None:
     """`mlops`, one command a pipeline."""
-    forest = [f"--{name.replace('_', '-')}={value}" for name, value in FOREST.items()]
-    grid = [f"--grid={name}={','.join(map(str, values))}" for name, values in GRID.items()]
-    for command in (
-        ["build-model", *forest],
-        ["search-model", *grid, f"--folds={FOLDS}"],
-        ["cluster-search-model", *grid, f"--folds={FOLDS}"],
-    ):
-        _call([str(BIN / "mlops"), command[0], "--symbol=ACME", *command[1:]], stack)
+    for pipeline, (_, given) in pipelines_on(stack).items():
+        command = pipeline.removeprefix("churn_").removesuffix("_pipeline").replace("_", "-")
+        of = ["churn"] if pipeline in CHURN else ["--symbol=ACME"]
+        values = {**given, "grid": json.dumps(given["grid"])} if "grid" in given else given
+        _call(
+            [str(BIN / "mlops"), command, *of, *(f"--{_option(name)}={value}" for name, value in values.items())], stack
+        )
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _ops(pipeline: str, step: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"churn__{step}" if pipeline in CHURN else step: {"config": json.loads(json.dumps(given))}}
 
 
 def dagster_cli(stack: Stack) -> None:
     """`dagster job execute`, one process a job."""
     prepare_instance(stack.deployment)
-    for job, ops in JOBS.items():
+    for job, (step, given) in pipelines_on(stack).items():
         config = stack.home / f"{job}.yaml"
-        config.write_text(yaml.safe_dump({"ops": json.loads(json.dumps(ops))}))
+        config.write_text(yaml.safe_dump({"ops": _ops(job, step, given)}))
         command = [str(BIN / "dagster"), "job", "execute", "-m", "mlops_dagster.definitions", "-j", job]
-        _call([*command, "-c", str(config), "--tags", '{"dagster/partition": "ACME"}'], stack)
+        tags = [] if job in CHURN else ["--tags", '{"dagster/partition": "ACME"}']
+        _call([*command, "-c", str(config), *tags], stack)
 
 
 def dagster_dev(stack: Stack) -> None:
     """The UI's own mutation, on a real `dagster dev`: its daemon takes the runs from the queue and starts them."""
     prepare_instance(stack.deployment)
     with contracts.dagster_dev(stack.home, env={**stack.environment, "MLOPS_HOME": str(stack.home)}) as dev:
-        for job, ops in JOBS.items():
-            run_id = dev.launch(job, json.loads(json.dumps(ops)), symbol="ACME")
+        for job, (step, given) in pipelines_on(stack).items():
+            run_id = dev.launch(job, _ops(job, step, given), symbol=None if job in CHURN else "ACME")
             assert dev.ended(run_id) == "SUCCESS", (stack.home / "dev.log").read_text()
 
 
@@ -84,12 +102,12 @@ def databricks_job(stack: Stack) -> None:
     wheel = build_wheel(wheels)
     made = yaml.safe_load(bundle_text(stack.deployment, str(stack.file)))
     jobs = jobs_of(made, f"/Volumes/main/mlops/data/{stack.name}/wheels/{wheel.name}")
-    search = {"symbol": "ACME", "grid": json.dumps(GRID), "folds": str(FOLDS)}
-    forest = {"symbol": "ACME", **{name: str(value) for name, value in FOREST.items()}}
-    for name in JOBS:
+    for name, (_, given) in pipelines_on(stack).items():
         job_id = workspace.call("POST", "/api/2.2/jobs/create", jobs[name])["job_id"]
-        given = forest if name == "build_model_pipeline" else search
-        body = {"job_id": job_id, "job_parameters": given}
+        body = {
+            "job_id": job_id,
+            "job_parameters": {"symbol": "ACME", **{one: json.dumps(given[one]) for one in given}},
+        }
         run_id = workspace.call("POST", "/api/2.2/jobs/run-now", body)["run_id"]
         run = workspace.ended(run_id, seconds=600)
         assert run["state"]["result_state"] == "SUCCESS", workspace.stderr(run_id)
@@ -114,12 +132,13 @@ def airflow(stack: Stack) -> None:
             "AIRFLOW__MLOPS__POLL_SECONDS": "1",
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({**connection, "password": stack.workspace.token}),
         }
-    search = {"symbol": "ACME", "grid": dict(GRID), "folds": FOLDS}
-    for dag in JOBS:
-        conf = {"symbol": "ACME", **FOREST} if dag == "build_model_pipeline" else search
-        said = _call(
-            [str(contracts_airflow.BIN / "airflow"), "dags", "test", dag, "--conf", json.dumps(conf)], stack, **more
-        )
+    if stack.declares:
+        manifest = home / "manifest.json"
+        manifest.write_text(_call([str(BIN / "mlops"), "manifest"], stack))
+        more |= {"AIRFLOW__MLOPS__MANIFEST": str(manifest), "AIRFLOW__MLOPS__PROJECT": str(stack.home)}
+    for dag, (_, given) in pipelines_on(stack).items():
+        conf = json.dumps(given if dag in CHURN else {"symbol": "ACME", **given})
+        said = _call([str(contracts_airflow.BIN / "airflow"), "dags", "test", dag, "--conf", conf], stack, **more)
         assert "failed" not in said.splitlines()[-1], said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mlops_dagster_tests.contracts.spark_servers import PATIENT, spark_connect_s
 from mlops_dagster_tests.contracts.workspace import Workspace, workspace
 from mlops_dagster_tests.swap_matrix.cells import Cell
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "defs" / "breast_cancer"
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 
 
@@ -82,6 +84,11 @@ class Stack:
     workspace: Workspace | None = None
 
     @property
+    def declares(self) -> bool:
+        """Whether its project declares a model, so that this runs as well."""
+        return (self.home / "defs").is_dir()
+
+    @property
     def file(self) -> Path:
         return self.home / "deployment.yaml"
 
@@ -114,6 +121,8 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
     if cell.on_databricks:
         environment |= servers.databricks.environment
         settings |= _on_databricks(cell, name, servers, prices, settings)
+    if cell.declares:
+        shutil.copytree(EXAMPLE, home / "defs" / "churn")
     (home / "deployment.yaml").write_text(yaml.safe_dump(settings))
     return Stack(name, home, environment, servers.databricks if cell.on_databricks else None)
 

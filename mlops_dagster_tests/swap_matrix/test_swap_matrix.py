@@ -1,4 +1,5 @@
-"""The same three pipelines in each cell of the matrix, compared with the reference to the last bit.
+"""The same pipelines, of prices and of a declared model, in each cell of the matrix, compared with the reference to the
+last bit.
 
 CI runs a slice. `make matrix` runs all cells and writes docs/swap-matrix.md.
 """
@@ -14,7 +15,10 @@ import pandas as pd
 import pytest
 
 from mlops_dagster.shell.output import open_tracker
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.store import store_of
+from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.parity import compare, left_behind
 from mlops_dagster_tests.conftest import wandering_prices
 from mlops_dagster_tests.swap_matrix import cells
@@ -51,7 +55,14 @@ def run_cell(servers, empty_mlflow, prices):
             ORCHESTRATE[cell.orchestrator](stack)
             seconds = time.monotonic() - began
             deployment = stack.deployment
-            left = left_behind("ACME", store=store_of(deployment), tracker=open_tracker(deployment))
+            left = {"ACME": left_behind("ACME", store=store_of(deployment), tracker=open_tracker(deployment))}
+            if stack.declares:
+                model = find_model("churn", stack.home / "defs")
+                left["churn"] = left_behind(
+                    ALL,
+                    store=store_of(deployment, model),
+                    tracker=MlflowTracker(**deployment.tracker_settings(model)),
+                )
         return left, seconds
 
     return run
@@ -73,10 +84,13 @@ def reference(run_cell):
 def test_the_reference_has_all_that_is_compared(reference, record_property):
     left, seconds = reference
     record_property("seconds", seconds)
-    expected = {"prices", "training_set", "trained_model", "champion_model"}
-    assert set(left.tables) == {*expected, "grid_search_results", "spark_grid_search_results"}
-    assert set(left.tracked) == {"trained_model", "grid_search_results", "spark_grid_search_results"}
-    here, on_spark = (left.tables[name][0] for name in ("grid_search_results", "spark_grid_search_results"))
+    expected = {"training_set", "trained_model", "champion_model", "grid_search_results"}
+    assert set(left["ACME"].tables) == {*expected, "prices", "spark_grid_search_results"}
+    assert set(left["ACME"].tracked) == {"trained_model", "grid_search_results", "spark_grid_search_results"}
+    assert set(left["churn"].tables) == {*expected, "data"}
+    assert set(left["churn"].tracked) == {"trained_model", "grid_search_results"}
+    tables = left["ACME"].tables
+    here, on_spark = (tables[name][0] for name in ("grid_search_results", "spark_grid_search_results"))
     pd.testing.assert_frame_equal(here, on_spark, check_exact=True)
 
 
@@ -84,9 +98,11 @@ def test_the_reference_has_all_that_is_compared(reference, record_property):
 def test_a_cell_makes_what_the_reference_makes(cell, run_cell, reference, record_property):
     left, seconds = run_cell(cell)
     record_property("seconds", seconds)
-    compared = compare(reference[0], left)
-    assert {one.what: one.differences for one in compared if one.differences} == {}
-    assert len(compared) == len(reference[0].tables) + len(reference[0].tracked)
+    assert set(left) == ({"ACME", "churn"} if cell.declares else {"ACME"})
+    for of, made in left.items():
+        compared = compare(reference[0][of], made)
+        assert {one.what: one.differences for one in compared if one.differences} == {}, of
+        assert len(compared) == len(reference[0][of].tables) + len(reference[0][of].tracked)
 
 
 def test_what_makes_no_sense_has_a_reason():
@@ -103,8 +119,8 @@ def test_the_page_says_what_failed_and_what_was_not_run(tmp_path):
         <testcase name="test_a_cell_makes_what_the_reference_makes[{bad}]">{seconds}<failure/></testcase>
         </testsuite></testsuites>""")
     made = page(tmp_path / "results.xml")
-    rows = {line.rpartition(" | ")[0].rpartition(" | ")[0]: line for line in made.splitlines() if line.startswith("| ")}
-    shown = {str(cell): rows["| " + str(cell).replace(", ", " | ")].split(" | ")[4:] for cell in cells.CELLS}
+    rows = {line.rsplit(" | ", 3)[0]: line for line in made.splitlines() if line.startswith("| ")}
+    shown = {str(cell): rows["| " + str(cell).replace(", ", " | ")].split(" | ")[5:] for cell in cells.CELLS}
     assert shown.pop(str(cells.REFERENCE)) == ["reference", "31 |"]
     assert shown.pop(str(good)) == ["the same", "31 |"]
     assert shown.pop(str(bad)) == ["failure", "31 |"]

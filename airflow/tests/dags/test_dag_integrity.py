@@ -12,12 +12,12 @@ from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from include.on_databricks import report_in
-from include.on_this_machine import _failure
+from include.on_this_machine import _failure, _project
 from include.parameters import PIPELINES, STEPS, task_of
 from include.step_tasks import make_task
 from tests.conftest import ROOT
 
-DECLARED = {"churn_build_model_pipeline", "churn_search_model_pipeline"}
+DECLARED = {f"churn_{name}_pipeline" for name in ("build_model", "search_model", "cluster_search_model")}
 HEAVY = ("dagster", "mlops_dagster", "mlflow", "sklearn", "pyspark", "pandas", "numpy", "deltalake", "databricks")
 
 
@@ -58,7 +58,8 @@ def test_its_form_has_the_parameters_of_its_steps_with_the_manifests_words_and_r
         assert param.description == schema["description"]
         assert not {"minimum", "maximum"} & set(param.schema)  # the form would clip to them
         assert all(param.schema["allOf"][0][rule] == schema[rule] for rule in ("minimum", "maximum") if rule in schema)
-        assert (param.value is None) == (schema["type"] != "boolean")  # of which it makes switches
+        chosen = PIPELINES[name].get("chooses", {}).get(parameter)
+        assert (param.value is None) == (schema["type"] != "boolean" and chosen is None)  # switches have no null
 
 
 def test_reading_them_needs_nothing_heavy():
@@ -109,6 +110,9 @@ def test_a_place_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("AIRFLOW__MLOPS__RUN_ON", "databrick")
     with pytest.raises(AirflowFailException, match=r"run_on='databrick': give one of local, databricks"):
         make_task("build_model_pipeline", "prices")
+    monkeypatch.setenv("AIRFLOW__MLOPS__PROJECT", "/nowhere")
+    with pytest.raises(AirflowFailException, match=r"project='/nowhere': there is no such folder; give the one"):
+        _project()
 
 
 def test_a_report_is_found_among_what_was_printed():

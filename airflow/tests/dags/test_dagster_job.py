@@ -1,26 +1,13 @@
 """The example DAG against a real `dagster dev`: Airflow keeps the schedule, Dagster does the work."""
 
-import json
-
 import pytest
 
-from tests.servers import call, eventually
-
 MODEL = {"max_depth": 4, "n_estimators": 10, "min_samples_leaf": 5}
-
-
-def ask(url, query, **variables):
-    status, said = call(f"{url}/graphql", "POST", {"query": query, "variables": variables})
-    assert status == 200, said
-    return said["data"]
 
 
 @pytest.fixture
 def run(airflow, dagster):
     """Run the DAG to its end."""
-    loaded = "{workspaceOrError {... on Workspace {locationEntries {loadStatus}}}}"
-    eventually(lambda: "LOADED" in json.dumps(ask(dagster, loaded)))
-
     airflow.call("/dags/dagster_job", "PATCH", {"is_paused": False})
 
     def until_its_end(model, end):
@@ -36,9 +23,9 @@ def run(airflow, dagster):
 def test_dagster_makes_the_model(run, dagster):
     made = run(MODEL, "success")
     said = made.facts("dagster_run")
-    assert said["url"] == f"{dagster}/runs/{said['run_id']}"
+    assert said["url"] == f"{dagster.url}/runs/{said['run_id']}"
     query = "query($id: ID!) {runOrError(runId: $id) {... on Run {status runConfigYaml tags {key value}}}}"
-    there = ask(dagster, query, id=said["run_id"])["runOrError"]
+    there = dagster.ask(query, id=said["run_id"])
     tags = {tag["key"]: tag["value"] for tag in there["tags"]}
     assert (there["status"], tags["dagster/partition"]) == ("SUCCESS", "ACME")
     assert tags["airflow/run_id"] == made.run_id

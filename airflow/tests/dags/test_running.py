@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from mlops_dagster_tests.contracts.servers import eventually
 
 import start
-from tests.servers import eventually
+from tests.servers import steps_of, submitted, tracked
 
 MODEL = {"max_depth": 4, "n_estimators": 10, "min_samples_leaf": 5}
 GRID = {"max_depth": [2, 4], "n_estimators": [2, 4], "min_samples_leaf": [5]}
@@ -57,9 +58,9 @@ def test_a_model_is_what_the_command_makes(airflow, mlflow, mlops):
     assert run.xcom("trained_model", "model_digest") == model["model_digest"]
     assert run.link("trained_model") == run.xcom("trained_model", "mlflow_url") == model["mlflow_url"]
     assert f"rmse {model['metrics']['rmse']}, " in run.xcom("trained_model", "metrics")
-    (tracked,) = mlflow.runs(run.run_id)
-    assert tracked["info"]["run_id"] == model["mlflow_run_id"]
-    tags = {tag["key"]: tag["value"] for tag in tracked["data"]["tags"]}
+    (found,) = tracked(mlflow, run.run_id)
+    assert found["info"]["run_id"] == model["mlflow_run_id"]
+    tags = {tag["key"]: tag["value"] for tag in found["data"]["tags"]}
     assert tags["orchestrator"] == "airflow"
     assert tags["orchestrator_url"].endswith("/dags/build_model_pipeline/runs/rival")
 
@@ -102,11 +103,11 @@ def test_a_step_that_is_stopped_stops(airflow, mlflow):
     # As the form has it: what is left empty is null, and an empty object for the grid.
     conf = {"symbol": "ACME", "preset": "article", "folds": 20, "horizon": None, "grid": {}}
     run = airflow.trigger("search_model_pipeline", conf)
-    eventually(lambda: mlflow.runs(run.run_id))
+    eventually(lambda: tracked(mlflow, run.run_id))
     run.set_state("grid_search_results", "failed")
     assert run.ended() == "failed"
-    (tracked,) = eventually(lambda: [one for one in mlflow.runs(run.run_id) if one["info"]["status"] != "RUNNING"])
-    assert tracked["info"]["status"] == "KILLED"
+    (found,) = eventually(lambda: [one for one in tracked(mlflow, run.run_id) if one["info"]["status"] != "RUNNING"])
+    assert found["info"]["status"] == "KILLED"
 
 
 # ------------------------------------------------------------------------------------------ on a stand-in workspace
@@ -127,8 +128,8 @@ def test_a_search_that_airflow_loses_sight_of_is_found_again(searched, standin, 
     found = made_alike(searched, search)["grid_search_results"]
     assert searched.task("grid_search_results")["try_number"] > 1
     assert searched.xcom("grid_search_results", "run_id") == found["databricks_run_id"]
-    assert standin.steps(searched.run_id) == ["prices", "training_set", "grid_search_results"]
-    (task,) = standin.submitted(searched.run_id)[-1]["tasks"]
+    assert steps_of(standin, searched.run_id) == ["prices", "training_set", "grid_search_results"]
+    (task,) = submitted(standin, searched.run_id)[-1]["tasks"]
     assert "named_parameters" not in task["python_wheel_task"]
     assert task["environment_key"]
     # The long one gave its worker back while it waited.
@@ -138,13 +139,13 @@ def test_a_search_that_airflow_loses_sight_of_is_found_again(searched, standin, 
 
 def test_a_task_that_is_cleared_is_done_again(searched, airflow, standin):
     run, before = searched, searched.facts("grid_search_results")
-    steps = standin.steps(run.run_id)
+    steps = steps_of(standin, run.run_id)
     airflow.clear(run, "training_set", "grid_search_results")
     assert run.ended() == "success"
-    assert standin.steps(run.run_id) == [*steps, "training_set", "grid_search_results"]
+    assert steps_of(standin, run.run_id) == [*steps, "training_set", "grid_search_results"]
     after = run.facts("grid_search_results")
     # Each reads what its own run has made, a task that is done again what was made anew.
-    orders = standin.submitted(run.run_id)[-1]["tasks"][0]["python_wheel_task"]["parameters"]
+    orders = submitted(standin, run.run_id)[-1]["tasks"][0]["python_wheel_task"]["parameters"]
     made = {**run.facts("prices")["outputs"], **run.facts("training_set")["outputs"]}
     assert f"--inputs={json.dumps(made)}" in orders
     assert after["inputs"] == run.facts("training_set")["outputs"]
@@ -158,17 +159,16 @@ def test_a_failure_says_why(airflow, standin):
     assert run.task("prices")["try_number"] == 1  # there would be no such file the next time either
     assert "prices: SourceError: " in run.log("prices")
     assert "NOWHERE.csv" in run.log("prices")
-    assert len(standin.submitted(run.run_id)) == 1
+    assert len(submitted(standin, run.run_id)) == 1
 
 
 def test_a_task_that_is_stopped_cancels_its_run(airflow, standin):
     standin.fault("pending", run_name="prices STOPPED*")
     run = airflow.trigger("search_model_pipeline_on_databricks", {"symbol": "STOPPED"})
-    (sent,) = eventually(lambda: standin.runs(run.run_id))
+    (sent,) = eventually(lambda: [one for one in standin.runs() if run.run_id in one["run_name"]])
     run.in_state("prices", "running")
     run.set_state("prices", "failed")
-    state = "/api/2.2/jobs/runs/get?run_id=" + str(sent["run_id"])
-    eventually(lambda: standin.call(state)["state"].get("result_state") == "CANCELED")
+    assert standin.ended(sent["run_id"])["state"]["result_state"] == "CANCELED"
     assert run.ended() == "failed"
 
 
@@ -180,5 +180,5 @@ def test_a_worker_that_is_killed_finds_its_run_again(airflow, standin):
     prices = run.in_state("prices", "success")
     assert prices["try_number"] > 1
     assert run.facts("prices")["table"]["rows"] == 400
-    assert standin.steps(run.run_id).count("prices") == 1
+    assert steps_of(standin, run.run_id).count("prices") == 1
     run.set_state("training_set", "failed")

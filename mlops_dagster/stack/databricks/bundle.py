@@ -1,4 +1,4 @@
-"""The pipelines as jobs of Databricks itself, without Dagster: a Databricks Asset Bundle, made of `pipelines.py`.
+"""The pipelines as jobs of Databricks itself, without Dagster: a Databricks Asset Bundle.
 
 A job has a fixed line of arguments with a place for each parameter; `mlops` takes what is left empty as not given. The
 deployment's settings travel in that line, since serverless tasks have no environment variables of their own. Secrets
@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.databricks.api import libraries, new_cluster
 from mlops_dagster.stack.databricks.travel import remote_environment
+from mlops_dagster.stack.databricks.wheel import requirements_of
 
 if TYPE_CHECKING:
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.deployment import Deployment
 
 WHEEL = "./dist/*.whl"
@@ -29,12 +32,13 @@ COMMANDS: Mapping[str, str] = {
     pipelines.SEARCH_MODEL.name: "search-model",
     pipelines.CLUSTER_SEARCH_MODEL.name: "cluster-search-model",
     pipelines.FORECAST.name: "forecast",
+    "predict_pipeline": "predict",
 }
 SYMBOL = "Which symbol, for example GSPC or IXIC."
 _KEY = "mlops"  # of the job's cluster, or of its environment
 
 
-def bundle_text(deployment: Deployment, name: str) -> str:
+def bundle_text(deployment: Deployment, name: str, models: Sequence[Declaration] = ()) -> str:
     """Return the text of ``databricks.yml``.
 
     Parameters
@@ -43,6 +47,8 @@ def bundle_text(deployment: Deployment, name: str) -> str:
         One that runs on Databricks: its cluster, libraries, secrets, permissions, store and tracking are the jobs'.
     name : str
         The deployment's, for the first line.
+    models : sequence of Declaration, optional
+        Whose pipelines are jobs, too, besides those of daily prices.
 
     Raises
     ------
@@ -51,15 +57,16 @@ def bundle_text(deployment: Deployment, name: str) -> str:
     TravelError
         If it can't be sent there without a secret.
     """
-    text = yaml.dump(bundle_of(deployment), Dumper=_Readable, sort_keys=False, width=120, allow_unicode=True)
+    made = bundle_of(deployment, models)
+    text = yaml.dump(made, Dumper=_Readable, sort_keys=False, width=120, allow_unicode=True)
     return (
         f"# Made by `mlops databricks-bundle --deployment {name}`: change the deployment and make it again.\n"
         "# Deploy it with Databricks' own command: databricks bundle deploy --target dev. See docs/deployments.md.\n"
-        + re.sub(r"^( +)- name: (\w+)\n(?=\1  default: )", _described, text, flags=re.MULTILINE)
+        + _described(text, models)
     )
 
 
-def bundle_of(deployment: Deployment) -> dict[str, Any]:
+def bundle_of(deployment: Deployment, models: Sequence[Declaration] = ()) -> dict[str, Any]:
     """Return the bundle as Databricks' command reads it, see :func:`bundle_text`."""
     if deployment.databricks is None:
         cure = "it says nothing about Databricks; give a deployment with `databricks`, e.g. databricks_serverless."
@@ -84,25 +91,33 @@ def bundle_of(deployment: Deployment) -> dict[str, Any]:
             "default": json.dumps([secret.model_dump() for secret in deployment.databricks.secrets]),
         },
     }
+    wheel: dict[str, Any] = {"type": "whl", "path": "."}
+    if models:
+        # With the models in it; its version is its content.
+        wheel["build"], required = "python -m mlops_dagster.stack.databricks.wheel dist", requirements_of(deployment)
+    else:
+        # Its version says when it was built, so that no cluster takes an older wheel for the same.
+        wheel |= {"build": "python -m pip wheel --no-deps --wheel-dir dist .", "dynamic_version": True}
+        required = [*deployment.databricks.libraries]
+        required += ["yfinance"] if deployment.prices.source == "yahoo" else []
+    jobs = {
+        pipeline.name: job_of(pipeline, deployment, required, model)
+        for model in (None, *models)
+        for pipeline in (pipelines.PIPELINES if model is None else pipelines_of(model))
+    }
     return {
         "bundle": {"name": "mlops_dagster"},
         "variables": variables,
-        # Its version says when it was built, so that no cluster takes an older wheel for the same.
-        "artifacts": {
-            "default": {
-                "type": "whl",
-                "path": ".",
-                "build": "python -m pip wheel --no-deps --wheel-dir dist .",
-                "dynamic_version": True,
-            }
-        },
-        "resources": {"jobs": {pipeline.name: job_of(pipeline, deployment) for pipeline in pipelines.PIPELINES}},
+        "artifacts": {"default": wheel},
+        "resources": {"jobs": jobs},
         "targets": targets,
     }
 
 
-def job_of(pipeline: pipelines.Pipeline, deployment: Deployment) -> dict[str, Any]:
-    """Return one pipeline as a job of the bundle."""
+def job_of(
+    pipeline: pipelines.Pipeline, deployment: Deployment, required: list[str], model: Declaration | None
+) -> dict[str, Any]:
+    """Return one pipeline, of a declared model or of daily prices, as a job that installs what is required."""
     databricks = deployment.databricks
     assert databricks is not None
     task: dict[str, Any] = {
@@ -110,7 +125,7 @@ def job_of(pipeline: pipelines.Pipeline, deployment: Deployment) -> dict[str, An
         "python_wheel_task": {
             "package_name": "mlops_dagster",
             "entry_point": "mlops",
-            "parameters": _arguments(pipeline, databricks.host),
+            "parameters": _arguments(pipeline, databricks.host, model),
         },
     }
     job: dict[str, Any] = {
@@ -121,29 +136,35 @@ def job_of(pipeline: pipelines.Pipeline, deployment: Deployment) -> dict[str, An
         "timeout_seconds": databricks.timeout_seconds,
         "tags": {"project": "mlops_dagster"},
         "parameters": [
-            {"name": "symbol", "default": pipelines.BUNDLED_SYMBOLS[0]},
-            *({"name": parameter.name, "default": _default(parameter)} for parameter in pipeline.parameters),
+            *({"name": name, "default": first} for name, (first, _) in _partition(model).items()),
+            *({"name": one.name, "default": _default(one) if model is None else ""} for one in pipeline.parameters),
         ],
         "tasks": [task],
     }
     if access := _permissions(deployment):
         job["permissions"] = access
-    more = [*databricks.libraries]
-    if deployment.prices.source == "yahoo":
-        more.append("yfinance")
     cluster = databricks.cluster
     if cluster.serverless is not None:
         task["environment_key"] = _KEY
-        spec = {"environment_version": cluster.serverless.environment_version, "dependencies": [WHEEL, *more]}
+        spec = {"environment_version": cluster.serverless.environment_version, "dependencies": [WHEEL, *required]}
         job["environments"] = [{"environment_key": _KEY, "spec": spec}]
         return job
-    task["libraries"] = libraries(more, WHEEL)
+    task["libraries"] = libraries(required, WHEEL)
     if cluster.new is not None:
         task["job_cluster_key"] = _KEY
         job["job_clusters"] = [{"job_cluster_key": _KEY, "new_cluster": new_cluster(cluster.new)}]
     else:
         task["existing_cluster_id"] = cluster.existing
     return job
+
+
+def _partition(model: Declaration | None) -> dict[str, tuple[str, str]]:
+    """Return the parameter that says for what a job runs, if there is one: its default, and what it is."""
+    if model is None:
+        return {"symbol": (pipelines.BUNDLED_SYMBOLS[0], SYMBOL)}
+    if model.partitions is None:
+        return {}
+    return {"partition": ((model.partitions.keys or [""])[0], f"Which {model.partitions.name}.")}
 
 
 def _default(parameter: pipelines.Parameter) -> str:
@@ -159,16 +180,19 @@ def _environment(deployment: Deployment) -> dict[str, Any]:
     return {name: json.loads(value) if value.startswith(("{", "[")) else value for name, value in sent.items()}
 
 
-def _arguments(pipeline: pipelines.Pipeline, host: str | None) -> list[str]:
+def _arguments(pipeline: pipelines.Pipeline, host: str | None, model: Declaration | None) -> list[str]:
     origin = {"orchestrator": "databricks", "run_id": "{{job.run_id}}"}
     if host:
         origin["url"] = f"{host.rstrip('/')}/jobs/{{{{job.id}}}}/runs/{{{{job.run_id}}}}"
-    names = ("symbol", *(parameter.name for parameter in pipeline.parameters))
+    names = (*_partition(model), *(parameter.name for parameter in pipeline.parameters))
+    whose = [] if model is None else [model.name]
+    command = COMMANDS[pipeline.name.removeprefix(f"{model.name}_") if model else pipeline.name]
     return [
         "--environment=${var.environment}",
         "--secrets=${var.secrets}",
         f"--origin={json.dumps(origin)}",
-        COMMANDS[pipeline.name],
+        command,
+        *whose,
         *(f"--{name.replace('_', '-')}={{{{job.parameters.{name}}}}}" for name in names),
         "--json",
     ]
@@ -184,10 +208,22 @@ def _permissions(deployment: Deployment) -> list[dict[str, str]]:
     ]
 
 
-def _described(found: re.Match[str]) -> str:
-    said = SYMBOL if found[2] == "symbol" else pipelines.explain(found[2])
-    lines = textwrap.wrap(said, 118 - len(found[1]))
-    return "".join(f"{found[1]}# {line}\n" for line in lines) + found[0]
+def _described(text: str, models: Sequence[Declaration]) -> str:
+    """Put above each parameter of a job what it is."""
+    of_models = {pipeline.name: (model, pipeline) for model in models for pipeline in pipelines_of(model)}
+    made, job = [], ""
+    for line in text.splitlines(keepends=True):
+        if found := re.fullmatch(r"    (\w+):\n", line):
+            job = found[1]
+        if found := re.fullmatch(r"( +)- name: (\w+)\n", line):
+            model, pipeline = of_models.get(job, (None, None))
+            if found[2] in _partition(model):
+                said = _partition(model)[found[2]][1]
+            else:
+                said = pipelines.explain(found[2]) if pipeline is None else pipeline.explain(found[2])
+            made += [f"{found[1]}# {one}\n" for one in textwrap.wrap(said, 118 - len(found[1]))]
+        made.append(line)
+    return "".join(made)
 
 
 class _Readable(yaml.SafeDumper):

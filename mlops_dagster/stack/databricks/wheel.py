@@ -1,4 +1,4 @@
-"""The wheel of this package, made of what is installed here: no network, no build tools, nothing but the package.
+"""The wheel of this package and of a project's models, made of what is here: no network, no build tools.
 
 The version names the content (``0.1.0+0a1b2c3d4e5f``): two different codes never have the same name, and the same code
 has the same name and the same bytes wherever it is built.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mlops_dagster import __version__
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec.travelled import TRAVELLED, travelled
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Deployment
@@ -26,7 +28,8 @@ PACKAGE = Path(__file__).parents[2]
 ENTRY_POINTS: Mapping[str, str] = {"mlops": "mlops_dagster.cli:main", "mlops-task": "mlops_dagster.task:main"}
 """The commands that the wheel installs. Not from the installed metadata, which is as old as the last `pip install`."""
 
-_DATA = ("py.typed", "data/*.csv", "data/*.md")  # as setup.cfg's package_data
+# As setup.cfg's package_data.
+_DATA = ("py.typed", "data/*.csv", "data/*.md", "examples/prices/defs/*/*.py", "examples/prices/defs/*/*.yaml")
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -53,8 +56,8 @@ def _modules(folder: Path) -> Iterator[Path]:
             yield from _modules(path)
 
 
-def code_version(package: Path = PACKAGE) -> str:
-    """Return the version that names this code.
+def code_version(package: Path = PACKAGE, defs: Path | None = None) -> str:
+    """Return the version that names this code, and the declared models in `defs`. Not given: those of the project.
 
     Raises
     ------
@@ -63,18 +66,41 @@ def code_version(package: Path = PACKAGE) -> str:
     """
     if not package.is_dir():
         raise WheelError(f"{package} isn't a folder: install mlops_dagster with pip.")
+    return _version_of(package_files(package) | _of_project(defs))
+
+
+def _of_project(defs: Path | None) -> dict[str, bytes]:
+    """Return what travels with the package, or has travelled with it."""
+    if (there := travelled()) is not None:
+        site = Path(str(there.__file__)).parents[1]
+        files = (one for one in (site / TRAVELLED).rglob("*") if one.is_file() and "__pycache__" not in one.parts)
+        found = {one.relative_to(site).as_posix(): one.read_bytes() for one in files}
+    else:
+        try:
+            from mlops_dagster.spec.project import defs_folder
+            from mlops_dagster.stack.databricks.project_files import project_files
+        except ModuleNotFoundError:  # on a cluster without pydantic, which its versions are about to say
+            return {}
+        found = project_files(defs or defs_folder())
+    # Python reads it before anything else, so that a code location of the project's own is found, too.
+    return {**found, f"{TRAVELLED}.pth": f"import {TRAVELLED}\n".encode()} if found else {}
+
+
+def _version_of(files: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
-    for name, content in package_files(package).items():
+    for name, content in sorted(files.items()):
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return f"{__version__.split('+')[0]}+{digest.hexdigest()[:12]}"
 
 
-def build_wheel(folder: Path, package: Path = PACKAGE) -> Path:
+def build_wheel(folder: Path, package: Path = PACKAGE, defs: Path | None = None) -> Path:
     """Write the wheel into a folder and return its path.
 
-    It names no requirements: what the cluster is to install is said in one place, by :func:`requirements`.
+    What it holds is what :func:`code_version` names. It names no requirements: what the cluster is to install
+    is said in one place, by :func:`requirements`.
     """
-    files, made = package_files(package), code_version(package)
+    files = dict(sorted((package_files(package) | _of_project(defs)).items()))
+    made = _version_of(files)
     info = f"{NAME}-{made}.dist-info"
     commands = "".join(f"{name} = {target}\n" for name, target in ENTRY_POINTS.items())
     files[f"{info}/METADATA"] = (
@@ -144,3 +170,9 @@ def requirements_of(deployment: Deployment) -> list[str]:
     if settings is None:
         return requirements(*more)
     return [*(requirements(*more) if settings.install_requirements else []), *settings.libraries]
+
+
+if __name__ == "__main__":  # a bundle of declared models has it built so, and takes whatever wheel is there
+    for old in Path(sys.argv[1]).glob(f"{NAME}-*.whl"):
+        old.unlink()
+    print(build_wheel(Path(sys.argv[1])))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class FitError(MlopsError):
     """The estimator can't be fitted to the training rows; the message has its own words, and the cure."""
 
+    exit_status = 2  # it would refuse the same rows again
+
 
 def trained_model(
     declaration: Declaration,
