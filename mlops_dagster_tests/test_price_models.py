@@ -88,6 +88,26 @@ def test_a_declaration_makes_what_the_pipelines_make(home, model, trees):
     new, old = (frame.drop(columns=TIMES) for frame in both.tables("grid_search_results"))
     pd.testing.assert_frame_equal(new[list(old)], old, check_exact=True)
 
+    # The champion's forecasts, those of two days that were missed among them; then dividends are paid.
+    both.new.run("predictions", "GSPC", {"interval": 0.8, "catch_up": 2})
+    both.old.run("price_forecast", "GSPC", {"interval": 0.8, "catch_up": 2})
+    new, old = both.new.store.read("predictions", "GSPC")[0], both.old.store.read("price_forecast", "GSPC")[0]
+    called = {"current": "price", "value": "forecast"}
+    kept = ["Date", "horizon", "price", "forecast", "lower", "upper", "interval", "model_digest"]
+    assert (len(new) > new["horizon"].iloc[0]) == (model == "stock_price")  # the article has learned from all
+    pd.testing.assert_frame_equal(new.rename(columns=called)[kept], old[kept], check_exact=True)
+    for store, name in ((both.new.store, "data"), (both.old.store, "prices")):
+        frame, table = store.read(name, "GSPC")
+        paid = frame.assign(AdjClose=frame["AdjClose"].where(frame.index == len(frame) - 1, frame["AdjClose"] * 0.97))
+        store.write(name, "GSPC", paid, metadata=table.metadata)
+    both.new.run("prediction_quality", "GSPC", {})
+    both.old.run("forecast_quality", "GSPC", {})
+    new, old = both.new.store.read("prediction_quality", "GSPC")[0], both.old.store.read("forecast_quality", "GSPC")[0]
+    kept = ["Date", "price", "truth", "forecast", "error"]
+    if model == "stock_price":
+        pd.testing.assert_frame_equal(new.rename(columns=called)[kept], old[kept], check_exact=True)
+        assert new["inside"].tolist() == old["inside"].tolist()
+
 
 def test_presets_and_defaults_are_those_of_the_pipelines():
     from mlops_dagster import grids, pipelines

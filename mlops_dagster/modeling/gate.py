@@ -34,6 +34,7 @@ class Rules:
 
     mode: Literal["enabled", "dry_run", "disabled"] = "enabled"
     margin: float = 0.0
+    margin_in: Literal["unit", "share"] = "unit"
     confidence: float | None = None
     beat_baseline: bool = True
     allow_leaks: bool = False
@@ -240,7 +241,10 @@ def decide(
         reason = f"Champion version {champion} can't be used: {champion_problem}"
         return Decision(True, "champion_unusable", reason, sure)
     whose = f"champion version {champion}"
-    decision = _compared(answers, resamples, answers.champion, whose, rules.margin, rules.confidence)
+    margin = rules.margin
+    if rules.margin_in == "share":
+        margin *= abs(metric.measure(answers.champion, answers.truth))
+    decision = _compared(answers, resamples, answers.champion, whose, margin, rules.confidence)
     if decision.promote and (worse := _worse_slice(answers, resamples, answers.champion, rules, whose)):
         return Decision(False, "worse_slice", f"{worse} {decision.reason}", decision.confidence)
     return decision

@@ -29,7 +29,9 @@ _CELLS = 50_000_000
 """Of more pairs of a row learned from and a row asked for, leaves aren't looked up: it would take minutes."""
 
 
-def intervals(model: Model, training_set: TrainingSet, rows: pd.DataFrame, level: float) -> tuple[Floats, Floats, str]:
+def intervals(
+    model: Model, training_set: TrainingSet, rows: pd.DataFrame, level: float, *, by_leaves_alone: bool = False
+) -> tuple[Floats, Floats, str]:
     """Return an interval for each of some rows.
 
     Parameters
@@ -42,6 +44,8 @@ def intervals(model: Model, training_set: TrainingSet, rows: pd.DataFrame, level
         To predict, n of them: the features, and of forecasts what is now (``current``).
     level : float
         The share of truths that an interval is meant to hold.
+    by_leaves_alone : bool
+        Whether a forest's leaves alone say it, of all rows that came before the last that it has learned from.
 
     Returns
     -------
@@ -53,15 +57,25 @@ def intervals(model: Model, training_set: TrainingSet, rows: pd.DataFrame, level
     Raises
     ------
     ParameterError
-        If there are too few test rows for the level.
+        If there are too few test rows for the level, or only leaves were to say it and there are none.
     """
+    forest = isinstance(model, RandomForestRegressor | ExtraTreesRegressor)
+    if by_leaves_alone:
+        if not forest:
+            cure = f"a {type(model).__name__} has no leaves; give interval_from: errors, or another estimator."
+            raise refuse("predictions.interval_from", "leaves", cure)
+        known = _known(training_set)
+        quantiles = leaf_quantiles(
+            model, training_set.inputs(known), training_set.targets(known), training_set.inputs(rows), _levels(level)
+        )
+        said = f"The intervals are quantiles of what the forest's leaves hold, of {len(known):,} rows."
+        return training_set.to_value(quantiles[:, 0], rows), training_set.to_value(quantiles[:, 1], rows), said
     tested = training_set.rows("test")
     rank = math.ceil((len(tested) + 1) * level)
     if rank > len(tested):
         needed = math.ceil(level / (1 - level))
         cure = f"{needed} are needed: give a smaller share, more rows, or a larger test_size."
         raise refuse("interval", level, f"there are {len(tested)} test rows to take it from; {cure}")
-    forest = isinstance(model, RandomForestRegressor | ExtraTreesRegressor)
     # Both, or neither: what was missed is to be missed again.
     by_leaves = forest and len(training_set.X_train) * (len(tested) + len(rows)) <= _CELLS
     at_test, asked = (_bounds(model, training_set, some, level, by_leaves) for some in (tested, rows))
@@ -79,11 +93,23 @@ def intervals(model: Model, training_set: TrainingSet, rows: pd.DataFrame, level
     return lower, upper, said
 
 
+def _levels(level: float) -> list[float]:
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def _known(training_set: TrainingSet) -> pd.DataFrame:
+    """Return the rows whose truth was there when the last training row's was: of a shuffled split test rows, too."""
+    times, train = training_set.truth_times(), training_set.rows("train")
+    if times is None:
+        return train
+    known: pd.DataFrame = training_set.frame[times <= times.loc[train.index].max()]
+    return known
+
+
 def _bounds(model: Any, training_set: TrainingSet, rows: pd.DataFrame, level: float, by_leaves: bool) -> Floats:
     """Return what the model itself takes for the interval, shape (rows, 2): of most the prediction, twice."""
     if by_leaves:
-        levels = [(1 - level) / 2, (1 + level) / 2]
         learned, targets = training_set.X_train, training_set.y_train
-        return leaf_quantiles(model, learned, targets, training_set.inputs(rows), levels)
+        return leaf_quantiles(model, learned, targets, training_set.inputs(rows), _levels(level))
     predicted = np.asarray(model.predict(training_set.inputs(rows)), dtype=np.float64)
     return np.repeat(predicted[:, None], 2, axis=1)

@@ -40,7 +40,8 @@ def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFra
     -------
     DataFrame
         One row per row whose truth is known, the newest prediction of it: what the predictions say, without who made
-        them when; truth; error (prediction - truth) or correct; of intervals inside.
+        them when; truth (where a return is learned, what the prediction began with times the change since then, so that
+        a later adjustment isn't taken for an error); error (prediction - truth) or correct; of intervals inside.
     """
     names, column = identity_of(declaration), declaration.target.column
     ahead = HORIZON in predictions
@@ -57,6 +58,10 @@ def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFra
         truth = pd.Series(truths, index=newest.index, dtype=np.float64)
     else:
         truth = series.iloc[places].set_axis(newest.index).where(places >= 0)
+    if ahead and declaration.target.learn == "return" and "current" in newest:
+        # Prices are adjusted for dividends and splits, all earlier ones by the same factor: a return stays what it was.
+        now = series.iloc[places].set_axis(newest.index)
+        truth = (newest["current"] * truth / now).where(newest["current"].notna(), truth)
     there = truth.notna()
     rows, truth = newest[there], truth[there]
     # A prediction says which row it is of, so when that was only if the key does.

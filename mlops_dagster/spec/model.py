@@ -320,6 +320,9 @@ class Gate(Part):
     margin: float = Field(
         default=0.0, ge=0.0, description="By how much the metric has to be better than the champion's, in its unit"
     )
+    margin_in: Literal["unit", "share"] = Field(
+        default="unit", description="Whether the margin is in the metric's unit, or a share of the champion's score"
+    )
     confidence: float | None = Field(
         default=None,
         ge=0.5,
@@ -347,6 +350,18 @@ class Predictions(Part):
     )
     interval: float = Field(
         default=0.9, gt=0.0, lt=1.0, description="The share of truths that the interval is meant to hold"
+    )
+    interval_from: Literal["errors", "leaves"] = Field(
+        default="errors",
+        description="errors: from how wrong the model is on the test rows, of a forest its leaves widened or narrowed "
+        "by that (split conformal prediction). leaves: a forest's leaves alone (quantile regression forest)",
+    )
+    catch_up: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Of forecasts: how many of the last rows to predict late, when their truth is known already, as "
+        "after a week without a run; not those that have a prediction, or that the champion has learned from",
     )
     schedule: str | None = Field(default=None, description="When, as cron (UTC). Not given: when somebody asks")
 

@@ -121,11 +121,15 @@ def parameters_of(declaration: Declaration) -> tuple[Parameter, ...]:
     return tuple(_parameter(name, one) for name, one in declaration.parameters.items())
 
 
+def kind_of(said: ModelParameter) -> Kind:
+    """Return the type of a parameter: what is said or, if it isn't, its default's."""
+    return said.type or ("text" if said.default is None else _KINDS[type(said.default)])
+
+
 def _parameter(name: str, said: ModelParameter) -> Parameter:
-    kind: Kind = said.type or ("text" if said.default is None else _KINDS[type(said.default)])
     return Parameter(
         name,
-        kind,
+        kind_of(said),
         said.description,
         minimum=said.minimum,
         maximum=said.maximum,
@@ -161,8 +165,9 @@ def _training_set_parameters(declaration: Declaration) -> tuple[tuple[Parameter,
 def _gate_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
     gate = declaration.gate
     metric = (gate.metric or declaration.metrics[0]).removeprefix("neg_")
+    much = "what share" if gate.margin_in == "share" else "how much"
     parameters = (
-        Parameter("margin", "number", f"By how much {metric} has to be better than the champion's.", minimum=0),
+        Parameter("margin", "number", f"By {much} {metric} has to be better than the champion's.", minimum=0),
         Parameter(
             "confidence",
             "number",
@@ -209,19 +214,22 @@ def _search_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...],
     parameters.append(Parameter("scoring", "text", scoring))
     defaults["scoring"] = search.scoring or declaration.metrics[0]
     engine = (
-        "Where candidates are fitted: in the step's own process, or on the deployment's Spark. Default: as the "
-        "deployment says (spark.search)."
+        "Where candidates are fitted: in the step's own process, or on the deployment's Spark. Default: as the job or "
+        "the deployment (spark.search) says."
     )
     parameters += [Parameter("engine", "text", engine, choices=(HERE, SPARK)), CANDIDATES]
     return tuple(parameters), {**defaults, "candidates": "table"}
 
 
 def _prediction_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
-    said = declaration.predictions
-    if said is None or "interval" not in said.output:
-        return (), {}
-    about = "How sure the prediction interval is: the share of truths that it is meant to hold."
-    return (Parameter("interval", "number", about, minimum=0.5, maximum=0.99),), {"interval": said.interval}
+    said, parameters = declaration.predictions, []
+    if said is not None and "interval" in said.output:
+        about = "How sure the prediction interval is: the share of truths that it is meant to hold."
+        parameters.append(Parameter("interval", "number", about, minimum=0.5, maximum=0.99))
+    if declaration.target.horizon is not None:
+        about = "How many of the last rows to predict late, whose truth is known already, if they have no prediction."
+        parameters.append(Parameter("catch_up", "integer", about, minimum=0, maximum=100_000))
+    return tuple(parameters), {one.name: getattr(said, one.name) for one in parameters}
 
 
 def resolve(declaration: Declaration, step: str, given: Mapping[str, object]) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def test_what_it_says():
         "not_better",
         "mean_absolute_error 0.781 against 0.833 of champion version 3; it has to be more than 0.5 smaller.",
     )
+    assert judge(errors(good, fair, bad), margin=0.06, margin_in="share").promote
+    assert not judge(errors(good, fair, bad), margin=0.07, margin_in="share").promote
     # A tie is no win, nor is a difference that only rounding makes more than the margin.
     assert said(judge(errors(good, good, bad), confidence=0.6))[:2] == (False, "not_better")
     assert not judge(errors([0.92] * 10, [0.93] * 10, [1] * 10), margin=0.01).promote

@@ -19,8 +19,8 @@ from mlops_dagster.stack.store import StoreError
 from mlops_dagster.steps.champion import NoChampion, called, load_champion
 from mlops_dagster.steps.declared.checking import metrics_of
 from mlops_dagster.steps.declared.promote import answers_of, training_set_of
-from mlops_dagster.steps.declared.rows import digests_of, drift_in, rows_to_predict, table_to_predict
-from mlops_dagster.steps.growing_tables import add_rows, append_rows
+from mlops_dagster.steps.declared.rows import digests_of, drift_in, late_rows, rows_to_predict, table_to_predict
+from mlops_dagster.steps.growing_tables import add_rows, append_rows, what_is_there
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
 
@@ -59,6 +59,8 @@ def predictions(
     wanted = names.resolve(declaration, names.PREDICTIONS, given)
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
+    import pandas as pd
+
     from mlops_dagster.modeling.drift import MIDDLE
     from mlops_dagster.modeling.quality import HORIZON, identity_of
 
@@ -73,6 +75,10 @@ def predictions(
             f"table back, or train again: mlops build-model {who.options}."
         ) from None
     frame, asked = rows_to_predict(declaration, table, learned)
+    if wanted.get("catch_up") and learned.time is not None:
+        earlier, _ = what_is_there(names.PREDICTIONS, partition, store)
+        late = late_rows(declaration, table, learned, frame, earlier, wanted["catch_up"])
+        asked = pd.concat([late, asked])
     made, assumed = _predicted(declaration.predictions, model, learned, asked, wanted)
     made = made.assign(
         model_version=champion.version,
@@ -196,6 +202,8 @@ def _predicted(
     made = rows[[*dict.fromkeys(named)]].reset_index(drop=True)
     if learned.horizon is not None:
         made[HORIZON] = learned.horizon
+        # What the prediction began with: data may be adjusted later.
+        made["current"] = rows["current"].to_numpy() if "current" in rows else math.nan
     outputs = answers_of(model, learned, rows) if len(rows) else None
     if learned.classes is None:
         made["value"] = [] if outputs is None else outputs.predicted
@@ -204,7 +212,9 @@ def _predicted(
             level = wanted["interval"]
             made["lower"], made["upper"], made["interval"] = math.nan, math.nan, float(level)
             if outputs is not None:
-                made["lower"], made["upper"], assumed = intervals(model, learned, rows, level)
+                made["lower"], made["upper"], assumed = intervals(
+                    model, learned, rows, level, by_leaves_alone=said is not None and said.interval_from == "leaves"
+                )
         return made, assumed
     made["class"] = learned.targets(learned.rows("train")).iloc[:0] if outputs is None else outputs.predicted
     if "probabilities" in output:

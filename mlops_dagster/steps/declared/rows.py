@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
@@ -83,6 +83,49 @@ def rows_to_predict(
     # From what isn't known no change can be counted.
     unknown &= target.notna() | (learned.learn == "value")
     return frame, frame[unknown if reached is None else unknown & reached]
+
+
+def late_rows(
+    declaration: Declaration,
+    table: pd.DataFrame,
+    learned: TrainingSet,
+    frame: pd.DataFrame,
+    made: pd.DataFrame | None,
+    count: int,
+) -> pd.DataFrame:
+    """Return those of the last rows of each series whose truth is known, but not to the champion.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        All rows with the champion's features, see :func:`rows_to_predict`.
+    made : DataFrame, optional
+        The predictions so far: what they have of this horizon is left out.
+    count : int
+        How many rows of each series at most.
+    """
+    import pandas as pd
+
+    from mlops_dagster.modeling.quality import HORIZON, identity_of
+
+    series = _series_of(declaration, table)
+    there = table[learned.column].groupby(series, sort=False).shift(-(learned.horizon or 0)).notna()
+    last = table[there].groupby(series[there], sort=False).tail(count).index
+    arrivals = learned.truth_times()
+    assert arrivals is not None
+    rows: pd.DataFrame = frame.loc[last.sort_values()]
+    rows = rows[table.loc[rows.index, learned.time] > arrivals[learned.frame["split"].eq("train")].max()]
+    if made is not None:
+        by = identity_of(declaration)
+        earlier = made.loc[made[HORIZON] == learned.horizon, by]
+        rows = rows[~pd.MultiIndex.from_frame(rows[by]).isin(pd.MultiIndex.from_frame(earlier))]
+    return rows
+
+
+def _series_of(declaration: Declaration, table: pd.DataFrame) -> pd.Series[Any]:
+    import pandas as pd
+
+    return pd.Series(0, table.index) if declaration.group is None else table[declaration.group]
 
 
 def digests_of(rows: pd.DataFrame, learned: TrainingSet) -> list[str]:
