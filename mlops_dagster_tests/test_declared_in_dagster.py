@@ -19,6 +19,7 @@ from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker
+from mlops_dagster.steps.champion import NoChampion
 from mlops_dagster_tests.test_build_model import failure
 from mlops_dagster_tests.test_definitions import HEAVY
 
@@ -361,3 +362,20 @@ def test_the_rows_may_be_another_assets_value(home, project, tmp_path):
         (data,) = both.asset_materializations_for_node("churn__data")
         assert data.metadata["origin"].value == "asset raw/customers"
         assert data.metadata["dagster/row_count"].value == len(rows)
+
+
+def test_a_session_does_the_same_from_python(home, project):
+    with mlops_dagster.Session.of("churn") as churn:
+        with pytest.raises(NoChampion):
+            churn.champion()
+        assert churn.train(max_depth=2).facts["parameters"]["max_depth"] == 2
+        assert churn.promote().facts["promoted"]
+        rows = pd.read_csv(project / "defs" / "churn" / "customers.csv").tail(3)
+        said = churn.predict(rows.drop(columns="churned"))
+        assert said["class"].tolist() == churn.champion().predict(rows[["age"]]).tolist()
+        assert churn.predict(rows.assign(churned="yes")).equals(said)  # what is known is left aside
+        assert churn.table("training_set")["split"].isin(["train", "test", "unknown"]).all()
+        with pytest.raises(ParameterError, match="max_dept"):
+            churn.train(max_dept=2)
+    with mlops_dagster.Session.of("churn_by_shop") as by_shop:
+        assert by_shop.train("north").symbol == "north"
