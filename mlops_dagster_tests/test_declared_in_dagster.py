@@ -274,7 +274,8 @@ def test_partitions_are_those_of_the_data(declared, instance):
     assert request.partition_key == "south"
 
 
-def test_what_cant_travel_to_databricks_is_refused_before_any_work(declared):
+def test_what_cant_travel_to_databricks_is_refused_before_any_work(declared, monkeypatch):
+    monkeypatch.delenv("MLOPS_SPARK__MASTER")
     defs = mlops_dagster.model_definitions("churn", deployment="databricks_serverless")
     step, said = failure(run(defs, "churn_build_model_pipeline", {"data": {"path": "/data/customers.csv"}}))
     assert step == "churn__data"

@@ -166,7 +166,6 @@ class Pipeline:
         """Describe a parameter with the default of its step, see :func:`explain`."""
         known = {one.name: one for one in self.parameters}
         defaults = {name: str(value) for step in self.steps for name, value in step.defaults.items()}
-        defaults |= {name: str(value) for name, value in self.chooses.items()}
         return explain(known[name], defaults.get(name))
 
 

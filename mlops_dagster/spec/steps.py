@@ -121,11 +121,15 @@ def parameters_of(declaration: Declaration) -> tuple[Parameter, ...]:
     return tuple(_parameter(name, one) for name, one in declaration.parameters.items())
 
 
+def kind_of(said: ModelParameter) -> Kind:
+    """Return the type of a parameter: what is said or, if it isn't, its default's."""
+    return said.type or ("text" if said.default is None else _KINDS[type(said.default)])
+
+
 def _parameter(name: str, said: ModelParameter) -> Parameter:
-    kind: Kind = said.type or ("text" if said.default is None else _KINDS[type(said.default)])
     return Parameter(
         name,
-        kind,
+        kind_of(said),
         said.description,
         minimum=said.minimum,
         maximum=said.maximum,
@@ -210,8 +214,8 @@ def _search_parameters(declaration: Declaration) -> tuple[tuple[Parameter, ...],
     parameters.append(Parameter("scoring", "text", scoring))
     defaults["scoring"] = search.scoring or declaration.metrics[0]
     engine = (
-        "Where candidates are fitted: in the step's own process, or on the deployment's Spark. Default: as the "
-        "deployment says (spark.search)."
+        "Where candidates are fitted: in the step's own process, or on the deployment's Spark. Default: as the job or "
+        "the deployment (spark.search) says."
     )
     parameters += [Parameter("engine", "text", engine, choices=(HERE, SPARK)), CANDIDATES]
     return tuple(parameters), {**defaults, "candidates": "table"}

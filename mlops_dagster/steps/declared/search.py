@@ -11,7 +11,7 @@ from mlops_dagster.steps.declared.checking import resolve
 from mlops_dagster.steps.declared.train import run_name, said_of, tags_of
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport
-from mlops_dagster.steps.search import Searched, run_search
+from mlops_dagster.steps.run_search import Searched, run_search
 
 if TYPE_CHECKING:
     from mlops_dagster.stack.store import Store
