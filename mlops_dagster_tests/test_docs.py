@@ -41,6 +41,7 @@ LEFT_OUT_HERE = {
     "README.md": {
         r"mlops (new|check|build-model) churn": "bring_your_model.md does the same with a file that is there"
     },
+    "docs/compared.md": {r".": "packages from the internet, an environment for each, half an hour"},
     "docs/parity.md": {r"mlops (parity|search-model|cluster-search-model)": "shell/test_parity.py makes two stacks"},
     "docs/performance.md": {r"\.venv/bin/python (-m benchmarks\.|benchmarks/)": "benchmarks, minutes to hours"},
     "docs/spark.md": {

@@ -135,7 +135,9 @@ def submit_body(pipeline: str, step: str, origin: str, command: list[str]) -> di
     bundle = _bundle()
     jobs = bundle["resources"]["jobs"]
     if pipeline not in jobs:
-        cure = "write it anew where the model is declared: mlops databricks-bundle. Its wheel has to hold the model, too."
+        cure = (
+            "write it anew where the model is declared: mlops databricks-bundle. Its wheel has to hold the model, too."
+        )
         raise AirflowFailException(f"{pipeline} is no job of the bundle (it has {', '.join(jobs)}): {cure}")
     job = jobs[pipeline]
     (task,) = job["tasks"]

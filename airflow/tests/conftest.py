@@ -61,7 +61,7 @@ ON_DATABRICKS = """import os
 from datetime import timedelta
 from include.step_tasks import DEFAULTS, dag_of
 os.environ["AIRFLOW__MLOPS__RUN_ON"] = "databricks"
-for name in ("build_model_pipeline", "search_model_pipeline"):
+for name in ("build_model_pipeline", "search_model_pipeline", "churn_build_model_pipeline"):
     options = {"dag_id": name + "_on_databricks", "default_args": {**DEFAULTS, "retry_delay": timedelta(seconds=1)}}
     globals()[name] = dag_of(name, **options)
 """
@@ -155,7 +155,7 @@ def dagster(inbox, mlops, dagster_port):
 
 @pytest.fixture(scope="session")
 def airflow(standin, mlflow, mlops, dagster_port):
-    """A running Airflow with all DAGs, two of them also on Databricks."""
+    """A running Airflow with all DAGs, three of them also on Databricks."""
     home, port = HOME / "running", free_port()
     shutil.copytree(ROOT / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     (home / "dags" / "on_databricks.py").write_text(ON_DATABRICKS)
@@ -169,7 +169,9 @@ def airflow(standin, mlflow, mlops, dagster_port):
     code += "; print(build(pathlib.Path(sys.argv[1])).name)"
     wheel = [PYTHON, "-c", code, f"{standin.root}{VOLUME}/wheels"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
-    built = subprocess.run(wheel, capture_output=True, text=True, env=environment, check=True).stdout.strip()
+    built = subprocess.run(
+        wheel, capture_output=True, text=True, cwd=PROJECT, env=environment, check=True
+    ).stdout.strip()
     start.prepare(
         home,
         port=port,
@@ -196,6 +198,6 @@ def airflow(standin, mlflow, mlops, dagster_port):
             if not start.healthy(url):
                 return False
             made = Airflow(url, start.token_of(url, home), home)
-            return made if made.call("/dags")[1]["total_entries"] == len(PIPELINES) + 3 else False
+            return made if made.call("/dags")[1]["total_entries"] == len(PIPELINES) + 4 else False
 
         yield eventually(there, pause=1)

@@ -163,8 +163,9 @@ class _Proposing(Roles):
         gaps = [name for name in self.features if self.frame[name].isna().any()]
         if self.wishes.horizon is not None:
             self.categories = []
-        # Of leaves of one row a forest is too sure, which log loss, the first metric of several classes, punishes most.
-        rows = 5 if len(self.classes) > 2 else 1
+        # Of leaves of one row a forest is too sure, which log loss, the first metric of several classes, punishes most:
+        # ranger, too, grows probability forests with nodes of ten.
+        rows = 10 if len(self.classes) > 2 else 1
         leaf = {"default": rows, "minimum": 1, "maximum": 1000, "description": "Rows that a leaf has at least."}
         depth = {"default": None, "type": "integer", "minimum": 1, "maximum": 1000}
         depth["description"] = "Levels of a tree at most. Not given: no limit."
@@ -195,7 +196,8 @@ class _Proposing(Roles):
     def _presets(self, said: Mapping[str, Any]) -> dict[str, Any]:
         if "learning_rate" in said["parameters"]:
             return {"quick": {"learning_rate": [0.05, 0.1], "max_depth": [3, 6]}}
-        return {"quick": {"max_depth": [4, 8, 16], "min_samples_leaf": [1, 5]}}
+        leaf = said["parameters"]["min_samples_leaf"]["default"]
+        return {"quick": {"max_depth": [4, 8, 16], "min_samples_leaf": [1, max(5, leaf)]}}
 
     def _facts(self, said: Mapping[str, Any]) -> dict[str, str]:
         rows = f"{len(self.frame):,}"

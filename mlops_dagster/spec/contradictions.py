@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mlops_dagster.spec.model import NAME, Dataset, Declaration
-from mlops_dagster.spec.steps import steps_of
+from mlops_dagster.spec.steps import kind_of, steps_of
 
 
 def contradictions(said: Declaration) -> Iterator[tuple[Sequence[str | int], str]]:
@@ -67,8 +67,13 @@ def contradictions(said: Declaration) -> Iterator[tuple[Sequence[str | int], str
             yield ["predictions", "output", at], f"predictions.output: {one} isn't for task {said.task}."
     taken = _taken(said)
     for above, named in ((["parameters"], said.parameters), (["data", "parameters"], said.data.parameters)):
-        for name in named:
+        for name, parameter in named.items():
             whole = ".".join([*above, name])
+            its = kind_of(parameter)
+            for key in ("minimum", "maximum", "choices"):
+                of, words = (("text",), "a text") if key == "choices" else (("integer", "number"), "a number")
+                if getattr(parameter, key) is not None and its not in of:
+                    yield [*above, name, key], f"{whole}.{key} is for {words}; this parameter's type is {its}."
             if not NAME.fullmatch(name):
                 cure = "; `argument` has the estimator's" if len(above) == 1 else ""
                 yield [*above, name], f"{whole}: give small letters, digits and _{cure}."

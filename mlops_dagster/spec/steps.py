@@ -121,11 +121,15 @@ def parameters_of(declaration: Declaration) -> tuple[Parameter, ...]:
     return tuple(_parameter(name, one) for name, one in declaration.parameters.items())
 
 
+def kind_of(said: ModelParameter) -> Kind:
+    """Return the type of a parameter: what is said or, if it isn't, its default's."""
+    return said.type or ("text" if said.default is None else _KINDS[type(said.default)])
+
+
 def _parameter(name: str, said: ModelParameter) -> Parameter:
-    kind: Kind = said.type or ("text" if said.default is None else _KINDS[type(said.default)])
     return Parameter(
         name,
-        kind,
+        kind_of(said),
         said.description,
         minimum=said.minimum,
         maximum=said.maximum,

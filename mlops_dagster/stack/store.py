@@ -244,8 +244,8 @@ class Store:
         if opened is None or found is None:
             exist = ", ".join(self.symbols(table)) or "none yet"
             raise TableNotFound(
-                f"there is no table {table!r} of {symbol!r} below {self.root}; symbols that have it: {exist}. "
-                "Run the step that makes it, or check symbol and root."
+                f"there is no table {table!r} of {symbol!r} below {self.root}; there is one of: {exist}. "
+                "Run the step that makes it, or check the name and the root."
             )
         if version is not None and (type(version) is not int or version != found.version):  # True isn't 1
             is_number = type(version) is int and 0 <= version <= opened.version()

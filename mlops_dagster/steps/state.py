@@ -136,7 +136,7 @@ def _predictions(kept: Kept) -> Iterator[Row]:
     newest = made.iloc[-1]
     apart = None if kept.model.partitions is None else kept.model.partitions.name
     which = [name for name in (*kept.model.key, kept.model.time) if name not in (None, apart) and name in newest]
-    of = ", ".join(f"{name} {_written(newest[str(name)])}" for name in dict.fromkeys(which))
+    of = ", ".join(f"{name} {_written(newest[str(name)])}" for name in dict.fromkeys(which)) or "a row"
     ahead = f" + {newest['horizon']} rows" if "horizon" in newest else ""
     interval = "lower" in newest and newest["lower"] == newest["lower"]
     yield (

@@ -100,6 +100,7 @@ def test_numbers_may_be_classes_or_amounts() -> None:
     said = new("iris", "--data", "iris.parquet", "--target", "target")
     assert "target: its 3 different numbers are taken for classes; if they are amounts, use --task regression." in said
     assert find_model("iris").task == "classification"
+    assert find_model("iris").parameters["min_samples_leaf"].default == 10
     new("amounts", "--data", "iris.parquet", "--target", "target", "--task", "regression")
     assert find_model("amounts").task == "regression"
 

@@ -89,6 +89,13 @@ WRONG = [
     ("class: sklearn.ensemble.RandomForestClassifier", "class: RandomForestClassifier", 19, "estimator.class"),
     ("max_depth: {default: 8,", "max_depth: {", 22, "parameters.max_depth.default is missing"),
     ("max_depth: {default: 8,", "Max-Depth: {default: 8,", 22, "give small letters"),
+    (
+        "max_depth: {default: 8,",
+        "max_depth: {default: deep,",
+        22,
+        "minimum is for a number; this parameter's type is text",
+    ),
+    ("minimum: 1, maximum: 100}", "choices: [deep]}", 22, "choices is for a text; this parameter's type is integer"),
     ("metrics: [roc_auc, accuracy]", "metrics: []", 23, "metrics"),
     ("baseline: prior", "baseline: mean", 24, "isn't for task classification"),
     ("baseline: prior", "baseline: {kind: seasonal_naive}", 24, "kind: seasonal_naive needs `season`"),

@@ -72,11 +72,14 @@ def search(mlops):
     return json.loads(said)["symbols"]["ACME"]
 
 
-def test_a_declared_model_is_what_the_command_makes(airflow, mlops):
-    run = airflow.trigger("churn_build_model_pipeline", {"n_estimators": 10, "allow_leaks": False})
+def test_a_declared_model_is_what_the_command_makes(airflow, mlops, standin):
+    dags = ("churn_build_model_pipeline", "churn_build_model_pipeline_on_databricks")
+    runs = [airflow.trigger(dag, {"n_estimators": 10, "allow_leaks": False}) for dag in dags]
     said = json.loads(mlops("build-model", "churn", "--n-estimators=10", "--json"))["symbols"]["all"]
-    assert run.ended() == "success"
-    assert made_alike(run, said)["champion_model"]["promoted"]
+    for run in runs:
+        assert run.ended() == "success"
+        assert made_alike(run, said)["champion_model"]["promoted"]
+    assert steps_of(standin, runs[1].run_id) == list(said)
 
 
 def test_a_bad_parameter_is_refused_by_rest_and_by_the_shell(airflow):
