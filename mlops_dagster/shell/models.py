@@ -19,6 +19,7 @@ from mlops_dagster.shell.champion import say_decision
 from mlops_dagster.shell.options import as_options, takes, with_grid
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
 from mlops_dagster.shell.running import Reports, called, open_session, run_pipeline, say_step
+from mlops_dagster.shell.search import STOPPED
 from mlops_dagster.shell.serve import Host, Port, of_declared, serve_champion
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import NAME, Declaration
@@ -89,7 +90,7 @@ def _running(
             deployment: DeploymentName = None,
             as_json: AsJson = False,
         ) -> None:
-            with handle_errors(as_json):
+            with handle_errors(as_json, STOPPED if part == "search" else "Stopped."):
                 from mlops_dagster.steps.declared.checking import check_run
 
                 by_step = check_run(declaration, pipeline, with_grid(given))
