@@ -16,7 +16,7 @@ import pytest
 
 from mlops_dagster.shell.output import open_tracker
 from mlops_dagster.spec.project import find_model
-from mlops_dagster.spec.steps import ALL, steps_of
+from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.parity import compare, left_behind
@@ -62,7 +62,6 @@ def run_cell(servers, empty_mlflow, prices):
                     ALL,
                     store=store_of(deployment, model),
                     tracker=MlflowTracker(**deployment.tracker_settings(model)),
-                    steps=steps_of(model),
                 )
         return left, seconds
 
