@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mlops_dagster.component import Dataset as Dataset
     from mlops_dagster.component import SklearnModel as SklearnModel
     from mlops_dagster.declared import model_definitions as model_definitions
+    from mlops_dagster.session import Session as Session
 
 # MLflow's client sends usage data unless it is told not to before it is imported. Whoever wants that sets it to false.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -22,17 +23,22 @@ except RuntimeError:
     # A container may run as a user without a name or home. MLflow and others need one when they are imported.
     os.environ["HOME"] = str(Path(os.environ.get("MLOPS_HOME") or ".mlops").absolute())
 
-# What needs Dagster is imported when somebody asks for it: the steps and `mlops` work where it isn't installed.
-_OF_DAGSTER = {"Dataset": "component", "SklearnModel": "component", "model_definitions": "declared"}
+# Imported when somebody asks for it: the steps and `mlops` work where Dagster isn't installed, and begin quickly.
+_LAZY = {
+    "Dataset": "component",
+    "Session": "session",
+    "SklearnModel": "component",
+    "model_definitions": "declared",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OF_DAGSTER:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_OF_DAGSTER[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_DAGSTER})
+    return sorted({*globals(), *_LAZY})

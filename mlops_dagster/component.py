@@ -9,14 +9,13 @@ import dagster as dg
 from pydantic import BaseModel
 
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.declared import definitions_of_one
+from mlops_dagster.declared import definitions_of_one, deployment_of
 from mlops_dagster.errors import refuse
 from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.model import Dataset as Table
 from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.spec.reading import FILE, read_dataset, read_declaration
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.deployment_files import load_deployment
 
 
 class _Attributes(BaseModel, extra="allow"):
@@ -82,7 +81,7 @@ class SklearnModel(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the model's assets, checks, jobs, schedule and sensor."""
-        return definitions_of_one(OfModel(self.declaration), _settings(self.deployment))
+        return definitions_of_one(OfModel(self.declaration), deployment_of(self.deployment))
 
 
 class Dataset(dg.Component):
@@ -118,11 +117,7 @@ class Dataset(dg.Component):
         """Return the asset and its check; nothing if no model shares it."""
         if not self.models:
             return dg.Definitions()
-        return definitions_of_one(OfModel(self.models[0], dataset=True), _settings(self.deployment))
-
-
-def _settings(deployment: Deployment | str | None) -> Deployment:
-    return deployment if isinstance(deployment, Deployment) else load_deployment(deployment)
+        return definitions_of_one(OfModel(self.models[0], dataset=True), deployment_of(self.deployment))
 
 
 _TEMPLATE = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import dagster as dg
@@ -52,9 +53,15 @@ def model_definitions(*models: Declaration | str, deployment: Deployment | str |
     >>> mine = dg.Definitions()
     >>> defs = dg.Definitions.merge(mine, mlops_dagster.model_definitions())
     """
-    settings = deployment if isinstance(deployment, Deployment) else load_deployment(deployment)
     declared = [one if isinstance(one, Declaration) else find_model(one) for one in models]
-    return definitions_of_models(declared, settings)
+    return definitions_of_models(declared, deployment_of(deployment))
+
+
+def deployment_of(said: Deployment | str | None) -> Deployment:
+    """Return the deployment that is meant; on a cluster it is what travelled there, whatever its name is here."""
+    if os.environ.get("MLOPS_INSIDE") == "true":
+        return load_deployment()
+    return said if isinstance(said, Deployment) else load_deployment(said)
 
 
 def definitions_of_models(

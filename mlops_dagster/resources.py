@@ -15,6 +15,7 @@ import dagster as dg
 from mlops_dagster.compute.local import LocalCompute
 from mlops_dagster.compute.overrides import changed, fields_of
 from mlops_dagster.compute.refusing_io_manager import RefusingIOManager
+from mlops_dagster.compute.table_io_manager import TableIOManager
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
@@ -30,7 +31,7 @@ RefuseBadRun = Callable[[dg.DagsterRun, str], None]
 
 
 def key_of(what: str, name: str | None) -> str:
-    """Return the key of a resource: ``store``, ``tracker`` or ``compute``. What is declared has its own of each."""
+    """Return the key of a resource, as ``store``, ``tracker`` or ``compute``. What is declared has its own of each."""
     if name is None:
         return what
     # None of them can be that of another model, whatever the two are called.
@@ -60,6 +61,10 @@ def resources_of(
         key_of("tracker", name): _tracker(deployment, model),
         key_of("compute", name): _compute(deployment, store, refuse_bad_run, model, name),
     }
+    if name is not None:
+        resources[key_of("tables", name)] = dg.IOManagerDefinition.hardcoded_io_manager(
+            TableIOManager(store), description=f"Gives the tables of {name} to other assets as values"
+        )
     if model is None:
         resources["deployment"] = deployment
         if deployment.compute != "here":

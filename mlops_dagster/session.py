@@ -11,10 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines, steps
 from mlops_dagster.errors import refuse
-from mlops_dagster.spec.steps import GRID_SEARCH_RESULTS, HERE, SPARK
+from mlops_dagster.spec.steps import (
+    ALL,
+    CHAMPION_MODEL,
+    DATA,
+    GRID_SEARCH_RESULTS,
+    HERE,
+    SPARK,
+    TRAINED_MODEL,
+    TRAINING_SET,
+    steps_of,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import pandas as pd
 
     from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.deployment import Deployment
@@ -73,6 +85,92 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._opened.__exit__(kind, error, traceback)
+
+    # ------------------------------------------------------------------------------- for notebooks and services
+
+    @classmethod
+    def of(cls, model: str | Declaration, deployment: Deployment | str | None = None) -> Session:
+        """Open the tools of a declared model.
+
+        Parameters
+        ----------
+        model : str or Declaration
+            A name in the project's ``defs`` folder, or a declaration.
+        deployment : Deployment or str, optional
+            Not given: as ``MLOPS_DEPLOYMENT`` says.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such model, or its declaration is wrong.
+
+        Examples
+        --------
+        >>> with Session.of("churn") as churn:  # doctest: +SKIP
+        ...     churn.train(max_depth=8)
+        ...     churn.promote()
+        ...     churn.predict(customers)
+        """
+        import uuid
+
+        from mlops_dagster.spec.project import find_model
+        from mlops_dagster.stack.deployment_files import load_deployment
+        from mlops_dagster.stack.tracking import Origin
+
+        settings = load_deployment(deployment) if deployment is None or isinstance(deployment, str) else deployment
+        declared = find_model(model) if isinstance(model, str) else model
+        return cls(settings, Origin("python", str(uuid.uuid4())), model=declared)
+
+    def train(self, partition: str = ALL, **parameters: object) -> steps.StepReport:
+        """Read the data, make the training set, and train a model; return the report of the last step."""
+        return self._run_all((DATA, TRAINING_SET, TRAINED_MODEL), partition, parameters)
+
+    def search(self, partition: str = ALL, **parameters: object) -> steps.StepReport:
+        """Read the data, make the training set, and search a grid; return the report of the last step."""
+        return self._run_all((DATA, TRAINING_SET, GRID_SEARCH_RESULTS), partition, parameters)
+
+    def promote(self, partition: str = ALL, **rules: object) -> steps.StepReport:
+        """Let the newest model become the champion if the gate lets it."""
+        return self._run_all((CHAMPION_MODEL,), partition, rules)
+
+    def champion(self, partition: str = ALL) -> Any:
+        """Load the champion, a fitted estimator; :class:`NoChampion` says why there is none."""
+        known = steps_of(self.declaration)
+        tables = steps.Inputs(partition, self.store, known=known)
+        return steps.load_champion(partition, tables, self.tracker.registry, self.declaration)[0]
+
+    def predict(self, frame: pd.DataFrame, partition: str = ALL) -> pd.DataFrame:
+        """Let the champion predict rows as the data has them, their target not needed. Nothing is written.
+
+        Of a forecast, the last rows of each series are predicted; the others are what it looks back on.
+        """
+        from mlops_dagster.steps.declared.predict import predict_rows
+
+        return predict_rows(self.declaration, partition, frame, store=self.store, tracker=self.tracker)
+
+    def table(self, step: str, partition: str = ALL) -> pd.DataFrame:
+        """Read the table that a step has made, as it is now."""
+        return self.store.read(step, partition)[0]
+
+    @property
+    def declaration(self) -> Declaration:
+        """The model's declaration."""
+        if self.model is None:
+            raise refuse("model", None, "this session is of daily prices; open one of a model: Session.of(NAME).")
+        return self.model
+
+    def _run_all(self, names: tuple[str, ...], partition: str, given: Mapping[str, object]) -> steps.StepReport:
+        known, left = steps_of(self.declaration), dict(given)
+        made: dict[str, Any] = {}
+        for name in names:
+            its = {} if name not in known else {one.name for one in known[name].parameters}
+            # What no step has is refused by the last, which says what there is.
+            some = left if name == names[-1] else {one: left.pop(one) for one in list(left) if one in its}
+            report = self.run(name, partition, some, inputs=made)
+            made |= report.outputs
+        return report
+
+    # -------------------------------------------------------------------------------------------- for every tool
 
     def run(
         self,

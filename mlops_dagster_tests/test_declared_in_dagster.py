@@ -19,6 +19,7 @@ from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker
+from mlops_dagster.steps.champion import NoChampion
 from mlops_dagster_tests.test_build_model import failure
 from mlops_dagster_tests.test_definitions import HEAVY
 
@@ -80,13 +81,25 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+MINE = {"job": "data", "report": "report"}
+
+
 @pytest.fixture
 def declared(home, project):
     """The definitions of both models, beside those of somebody else."""
+
+    @dg.asset(ins={name: dg.AssetIn(key=[name, "data"]) for name in ("churn", "churn_by_shop")})
+    def report(churn: pd.DataFrame, churn_by_shop: dict[str, pd.DataFrame]) -> dg.MaterializeResult[None]:
+        by_shop = {shop: len(rows) for shop, rows in churn_by_shop.items()}
+        return dg.MaterializeResult(metadata={"rows": len(churn), "by_shop": by_shop})
+
     mine = dg.Definitions(
-        assets=[dg.asset(name="data")(lambda: None)],
+        assets=[dg.asset(name="data")(lambda: None), report],
         resources={"compute": "mine", "store": "mine"},
-        jobs=[dg.define_asset_job("my_job", selection=["data"])],
+        jobs=[
+            dg.define_asset_job("my_job", selection=["data"]),
+            dg.define_asset_job("my_report", selection=["report"]),
+        ],
         executor=dg.multiprocess_executor,
     )
     return dg.Definitions.merge(mine, mlops_dagster.model_definitions("churn", "churn_by_shop"))
@@ -102,7 +115,7 @@ def run(defs, job, config=None, **how):
 
 def test_models_stand_beside_each_other_and_beside_what_is_others(declared):
     keys = {key.to_user_string() for asset in declared.assets for key in asset.keys}
-    assert keys == {"data"} | {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}
+    assert keys == {"data", "report"} | {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}
     assert {sensor.name for sensor in declared.sensors} == {
         "churn_by_shop_partitions",
         *(
@@ -177,6 +190,13 @@ def test_a_run_makes_every_table_and_its_checks(declared, home):
         assert step == "churn__data"
         assert "max_depth=0 (int): give an integer from 1 to 20." in said
         assert_a_run_left_open_is_ended(declared, instance, built.run_id)
+        instance.add_dynamic_partitions("churn_by_shop_shop", ["north", "south"])
+        by_shop = store_of(load_deployment(), find_model("churn_by_shop"))
+        by_shop.write("data", "north", pd.DataFrame({"age": [30.0]}))
+        reported = declared.resolve_job_def("my_report").execute_in_process(instance=instance)
+        (event,) = reported.get_asset_materialization_events()
+        assert event.materialization.metadata["rows"].value == 300
+        assert event.materialization.metadata["by_shop"].value == {"north": 1}
         assert_poor_predictions_lead_to_a_build(declared, instance)
 
 
@@ -280,6 +300,9 @@ def test_what_cant_travel_to_databricks_is_refused_before_any_work(declared, mon
     step, said = failure(run(defs, "churn_build_model_pipeline", {"data": {"path": "/data/customers.csv"}}))
     assert step == "churn__data"
     assert "data.files.path='/data/customers.csv': /data/customers.csv stays on this machine" in said
+    # On the cluster no file says what a deployment of that name is: its settings are in the environment.
+    monkeypatch.setenv("MLOPS_INSIDE", "true")
+    assert mlops_dagster.model_definitions("churn", deployment="mine_alone").resources
 
 
 def test_the_component_is_scaffolded_and_loaded(home):
@@ -339,3 +362,20 @@ def test_the_rows_may_be_another_assets_value(home, project, tmp_path):
         (data,) = both.asset_materializations_for_node("churn__data")
         assert data.metadata["origin"].value == "asset raw/customers"
         assert data.metadata["dagster/row_count"].value == len(rows)
+
+
+def test_a_session_does_the_same_from_python(home, project):
+    with mlops_dagster.Session.of("churn") as churn:
+        with pytest.raises(NoChampion):
+            churn.champion()
+        assert churn.train(max_depth=2).facts["parameters"]["max_depth"] == 2
+        assert churn.promote().facts["promoted"]
+        rows = pd.read_csv(project / "defs" / "churn" / "customers.csv").tail(3)
+        said = churn.predict(rows.drop(columns="churned"))
+        assert said["class"].tolist() == churn.champion().predict(rows[["age"]]).tolist()
+        assert churn.predict(rows.assign(churned="yes")).equals(said)  # what is known is left aside
+        assert churn.table("training_set")["split"].isin(["train", "test", "unknown"]).all()
+        with pytest.raises(ParameterError, match="max_dept"):
+            churn.train(max_dept=2)
+    with mlops_dagster.Session.of("churn_by_shop") as by_shop:
+        assert by_shop.train("north").symbol == "north"

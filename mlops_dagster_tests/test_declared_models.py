@@ -48,6 +48,14 @@ def test_an_example_goes_from_its_table_to_a_champion(mlops, project, model):
     (repeated,) = json.loads(again.stdout)["symbols"].values()
     assert repeated["trained_model"]["model_digest"] == trained["model_digest"]
     assert not repeated["champion_model"]["promoted"]
+    runs = [f"local@{json.loads(one.stdout)['run_id']}" for one in (done, again)]
+    (compared,) = json.loads(mlops("parity", *runs, "--model", model, "--json").stdout)["symbols"].values()
+    differing = {one["what"]: one["differences"] for one in compared if one["differences"]}
+    # The champion's pictures are with the run that trained it.
+    assert [*differing] == ["MLflow run of trained_model", "table champion_model"], differing
+    only = "1 artifact is in A only: plots/champion_model/champion_history.png."
+    assert differing["MLflow run of trained_model"] == [only]
+    assert {"table data", "table training_set", "MLflow run of trained_model"} < {one["what"] for one in compared}
 
 
 @pytest.mark.slow

@@ -1,13 +1,16 @@
 """What a declared model's champion predicts, and how good that was when the truth has come; on real tables."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, ParameterError
+from mlops_dagster.shell.serve import of_declared
 from mlops_dagster.spec.steps import pipelines_of, steps_of
-from mlops_dagster.steps.champion import NoChampion
+from mlops_dagster.steps.champion import NoChampion, load_champion
 from mlops_dagster.steps.declared.findings import questions_of
 from mlops_dagster.steps.declared.predict import prediction_quality, predictions
 from mlops_dagster.steps.inputs import Inputs
@@ -64,6 +67,7 @@ def test_predictions_are_made_once_and_scored_when_the_truth_comes(models, table
     ]
     assert made["patient"].tolist() == list(range(500, 569))
     assert made["probability_benign"].add(made["probability_malignant"]).to_numpy() == pytest.approx(1)
+    assert_it_is_served(models)
     again = models.predict()
     assert again.table.version == version.version
     assert models.answer("Are the predictions up to date?").good
@@ -88,6 +92,21 @@ def test_predictions_are_made_once_and_scored_when_the_truth_comes(models, table
     said = f"Of 60 predictions the truth has come: roc_auc is {report.metrics['roc_auc']:.4g}. 9 wait for their truth."
     assert report.facts["summary"] == said
     assert (scored["correct"] == (scored["class"] == scored["truth"])).all()
+
+
+def assert_it_is_served(models):
+    """The example works, and a row that is no row of the model's is refused by its column."""
+    tables = Inputs("all", models.store, known=steps_of(models.declaration))
+    model, champion = load_champion("all", tables, models.tracker.registry, models.declaration)
+    served = of_declared(models.declaration, None, tables, model, champion)
+    about = served.about("http://here")
+    assert about.startswith("cancer: the champion is version 1. It predicts outcome.")
+    assert "/forecast/" not in about
+    example = re.search(r"--data '(.*)'", about)[1]
+    newest = models.table[[*served.kinds]].tail(1)
+    assert served.predict(example.encode(), "application/json") == {"predictions": model.predict(newest).tolist()}
+    with pytest.raises(ParameterError, match=rf"^{newest.columns[0]}='much' \(str\): in row 1, give a finite number"):
+        served.predict(example.replace(str(newest.iloc[0, 0]), '"much"', 1).encode(), "application/json")
 
 
 def test_what_cant_be_predicted_or_scored_is_said(models):

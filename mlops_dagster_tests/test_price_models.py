@@ -33,6 +33,7 @@ METRICS = {
     "test_rows": "test_rows",
 }
 GRID = {"grid": {"max_features": [2, 1.0], "n_estimators": [5, 10]}}
+UNIT = "[index points or currency]"
 TIMES = ["mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"]
 
 
@@ -146,6 +147,11 @@ def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
         session.run("data", "GSPC", {"source": "web"})
 
 
+def test_a_dataset_is_no_model():
+    with pytest.raises(ParameterError, match=r"defs.yaml:1: .*name one that shares it"):
+        find_model("prices", DEFS)
+
+
 @pytest.mark.parametrize(
     ("said", "wrong"),
     [
@@ -166,6 +172,7 @@ def test_what_contradicts_a_dataset_is_refused_with_its_line(tmp_path, said, wro
         read_declaration(tmp_path / "stock_price" / "defs.yaml")
 
 
+@pytest.mark.slow
 def test_two_models_share_one_asset(home, monkeypatch):
     monkeypatch.chdir(DEFS.parent)
     defs = mlops_dagster.model_definitions("stock_price", "article")
@@ -181,6 +188,8 @@ def test_two_models_share_one_asset(home, monkeypatch):
         assert len({one.asset_materialization.tags["dagster/data_version"] for one in made}) == 1
         inputs = instance.get_latest_materialization_event(dg.AssetKey(["article", "training_set"]))
         assert inputs.asset_materialization.tags["dagster/input_data_version/prices/data"]
+        columns = made[0].asset_materialization.metadata["dagster/column_schema"].value.columns
+        assert next(one for one in columns if one.name == "High").description == "Highest price of the day " + UNIT
     # What any of a run's steps would refuse is refused before the shared table is read.
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("prices_symbol", ["GSPC"])

@@ -78,6 +78,11 @@ class OfModel:
     def _resource(self, what: str) -> str:
         return key_of(what, None if self.declaration is None else self.name)
 
+    @property
+    def io_manager(self) -> str | None:
+        """The key of what gives the model's tables to other assets as values."""
+        return None if self.declaration is None else self._resource("tables")
+
     @cached_property
     def partitions(self) -> dg.PartitionsDefinition[str] | None:
         """One for each symbol; of a declared model none, those that it lists, or those that its data have."""

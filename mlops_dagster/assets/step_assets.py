@@ -63,6 +63,7 @@ def asset_of(
         automation_condition=automation_condition,
         description=step.description,
         required_resource_keys={model.compute},
+        io_manager_key=model.io_manager,
     )(run_step)
 
 

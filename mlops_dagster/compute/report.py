@@ -175,7 +175,13 @@ def _columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
         },
         **{f"param_{name}": one.description for name, one in model.parameters.items()},
     }
-    contract = {} if isinstance(model.contract, str) else model.contract
+    contract: Mapping[str, Column]
+    if isinstance(model.contract, str):
+        from mlops_dagster.modeling.contract import rules_of
+
+        contract = rules_of(model)
+    else:
+        contract = model.contract
     return said | {name: one.description or _said_of(one) for name, one in contract.items()}
 
 

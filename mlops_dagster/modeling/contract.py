@@ -43,7 +43,7 @@ def check_contract(declaration: Dataset, frame: pd.DataFrame, *, source: str) ->
         If the contract itself can't be used.
     """
     schema = schema_of(declaration)
-    rules = _rules_of(declaration)
+    rules = rules_of(declaration)
     named = {str(name): name for name in frame.columns}
     violations = [_missing_column(name, list(named)) for name in rules if name not in named]
     if frame.empty:
@@ -69,15 +69,18 @@ def check_contract(declaration: Dataset, frame: pd.DataFrame, *, source: str) ->
 
 def types_of(declaration: Dataset) -> dict[str, str]:
     """Return the type that each column of a contract has, in a declaration's words."""
-    return {name: rule.type for name, rule in _rules_of(declaration).items()}
+    return {name: rule.type for name, rule in rules_of(declaration).items()}
 
 
-def _rules_of(declaration: Dataset) -> Mapping[str, Column]:
+def rules_of(declaration: Dataset) -> Mapping[str, Column]:
     """Return what is said of each column; of a pandera schema the types, its checks run afterwards."""
     if isinstance(declaration.contract, Mapping):
         return declaration.contract
     schema = schema_of(declaration)
-    return {str(name): Column(type=type_of(one), nullable=bool(one.nullable)) for name, one in schema.columns.items()}
+    return {
+        str(name): Column(type=type_of(one), nullable=bool(one.nullable), description=one.description or "")
+        for name, one in schema.columns.items()
+    }
 
 
 def _missing_column(name: str, found: list[str]) -> Violation:

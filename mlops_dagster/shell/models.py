@@ -19,6 +19,8 @@ from mlops_dagster.shell.champion import say_decision
 from mlops_dagster.shell.options import as_options, takes, with_grid
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
 from mlops_dagster.shell.running import Reports, called, open_session, run_pipeline, say_step
+from mlops_dagster.shell.search import STOPPED
+from mlops_dagster.shell.serve import Host, Port, of_declared, serve_champion
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.parameters import Pipeline
@@ -88,7 +90,7 @@ def _running(
             deployment: DeploymentName = None,
             as_json: AsJson = False,
         ) -> None:
-            with handle_errors(as_json):
+            with handle_errors(as_json, STOPPED if part == "search" else "Stopped."):
                 from mlops_dagster.steps.declared.checking import check_run
 
                 by_step = check_run(declaration, pipeline, with_grid(given))
@@ -258,6 +260,23 @@ def _decide(
     each.say(as_json, reports, show)
 
 
+def _served(declaration: Declaration) -> Callable[..., None]:
+    def serve(
+        partition: Partition = [],  # noqa: B006 - as typer wants it
+        port: Port = 5001,
+        host: Host = "127.0.0.1",
+        deployment: DeploymentName = None,
+    ) -> None:
+        with handle_errors(as_json=False):
+            which = partitions_to_run(declaration, partition)
+            if len(which) > 1:
+                raise refuse("partition", which, "one champion is served at a port; give one.")
+            serve_champion(which[0], declaration, partial(of_declared, declaration), port, host, deployment)
+
+    serve.__doc__ = f"Answer HTTP requests with {declaration.name}'s champion, by MLflow's protocol. Ctrl-C stops it."
+    return serve
+
+
 OF_MODELS: Mapping[str, Callable[[Declaration], Callable[..., None]]] = {
     "build-model": _running(
         "build_model_pipeline",
@@ -279,6 +298,7 @@ OF_MODELS: Mapping[str, Callable[[Declaration], Callable[..., None]]] = {
     ),
     "promote": _promote,
     "rollback": _rollback,
+    "serve": _served,
 }
 
 

@@ -10,6 +10,8 @@ import typer
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.output import AsJson, handle_errors, open_tracker, out, print_json, progress
+from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.project import find_model
 
 _SIDE = "A deployment: a name below deployments/, or the path of a YAML file. With @RUN one run of it: the id of a "
 _SIDE += "Dagster run, of a command's, or of MLflow's."
@@ -18,9 +20,16 @@ _SIDE += "Dagster run, of a command's, or of MLflow's."
 def parity(
     a: Annotated[str, typer.Argument(help=_SIDE, show_default=False)],
     b: Annotated[str, typer.Argument(help="The same for the other side.", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Which declared model. Default: those of prices.")
+    ] = None,
     symbol: Annotated[
         list[str] | None,
-        typer.Option("--symbol", "-s", help="Which symbol. Default: all that a side has.", show_default=False),
+        typer.Option(
+            *("--symbol", "-s", "--partition", "-p"),
+            help="Which symbol, or which of the model's partitions. Default: all that a side has.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +44,8 @@ def parity(
     with handle_errors(as_json):
         for one in symbol or ():
             pipelines.check_symbol(one)
-        sides = [_Side(a), _Side(b)]
+        declaration = None if model is None else find_model(model)
+        sides = [_Side(a, declaration), _Side(b, declaration)]
         same = (sides[0].store.root, sides[0].run) == (sides[1].store.root, sides[1].run)
         symbols = symbol or sorted({one for side in sides for one in side.symbols()})
         if not symbols:
@@ -58,18 +68,20 @@ def parity(
 class _Side:
     """One side: a deployment's tools, and perhaps a run."""
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, said: str, model: Declaration | None) -> None:
         from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
         name, _, self.run = said.partition("@")
         self.settings: Any = load_deployment(name)
-        self.store = store_of(self.settings)
-        self.tracker = open_tracker(self.settings)
+        self.store = store_of(self.settings, model)
+        self.tracker = open_tracker(self.settings, model)
 
     def symbols(self) -> set[str]:
         """Return the symbols that have any table."""
-        return {symbol for step in pipelines.STEPS for symbol in self.store.symbols(step)}
+        from mlops_dagster.steps.parity import STEPS
+
+        return {symbol for step in STEPS for symbol in self.store.symbols(step)}
 
     def left_behind(self, symbol: str) -> Any:
         from mlops_dagster.steps.parity import left_behind

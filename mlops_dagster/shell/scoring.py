@@ -1,14 +1,17 @@
-"""The web server of `mlops serve`: a champion's predictions by MLflow's protocol, and its next forecast.
+"""The web server of `mlops serve`: a champion's predictions by MLflow's protocol, and the next forecast of a price.
 
 The protocol is that of MLflow's scoring server: `/ping`, `/health`, `/version` and `/invocations`, with JSON in its
 four forms or CSV. MLflow's own server turns a missing value, a short row or a text into a number, and answers errors
-with stack traces; here a row is what the model's signature says, finite numbers only, or refused in one sentence.
+with stack traces; here a row is what the model has learned from, its numbers finite, or refused in one sentence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
@@ -17,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.shell.output import progress
-from mlops_dagster.shell.scoring_rows import Unanswered, read_rows
+from mlops_dagster.shell.scoring_rows import Kind, Unanswered, read_rows
 from mlops_dagster.stack.secrets import redacted
 
 if TYPE_CHECKING:
+    import pandas as pd
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
     from mlops_dagster.stack.registry import RegisteredVersion
-    from mlops_dagster.stack.store import Store
 
 MAX_BYTES = 8_000_000
 _SECONDS = 60  # for a body to arrive
@@ -34,60 +37,58 @@ _SECONDS = 60  # for a body to arrive
 
 @dataclass(frozen=True)
 class Served:
-    """A champion that is served, and what its forecasts are made from."""
+    """A champion that is served.
 
+    Attributes
+    ----------
+    name : str
+        What people call it.
+    kinds : mapping
+        Of each column that it asks for what its values are.
+    newest : callable
+        Returns the newest row of features, as a table.
+    says : str
+        What it is asked, and what a prediction is.
+    forecast : callable, optional
+        From the share of prices that the interval is meant to hold to the next forecast of a symbol.
+    """
+
+    name: str
     model: Any
     champion: RegisteredVersion
-    store: Store
-    exchange: str
-
-    @property
-    def columns(self) -> list[str]:
-        """What the model asks for."""
-        return [str(name) for name in self.model.feature_names_in_]
+    kinds: Mapping[str, Kind]
+    newest: Callable[[], pd.DataFrame]
+    says: str
+    forecast: Callable[[float], dict[str, Any]] | None = None
 
     def predict(self, body: bytes, media_type: str) -> dict[str, Any]:
         """Answer a request to `/invocations`."""
         import pandas as pd
 
-        rows = read_rows(body, media_type, self.columns)
-        return {"predictions": self.model.predict(pd.DataFrame(rows, columns=self.columns)).tolist()}
-
-    def forecast(self, interval: float) -> dict[str, Any]:
-        """Return the next forecast, from the newest prices in the store."""
-        from mlops_dagster import steps
-
-        prices, _ = self.store.read("prices", self.champion.symbol)
-        return steps.next_forecast(self.model, self.champion, prices, interval=interval, exchange=self.exchange)
-
-    def example(self) -> dict[str, Any]:
-        """Return the newest row of features, as `/invocations` takes it."""
-        from mlops_dagster.steps.price_models import training_set_of
-
-        prices, _ = self.store.read("prices", self.champion.symbol)
-        newest = training_set_of(self.model, self.champion, prices).frame[self.columns].tail(1)
-        return {"dataframe_split": {"columns": self.columns, "data": newest.round(6).to_numpy().tolist()}}
+        frame = pd.DataFrame(read_rows(body, media_type, [*self.kinds], self.kinds), columns=[*self.kinds])
+        as_trained = {"number": "float64", "boolean": "bool", "text": "object"}
+        frame = frame.astype({name: as_trained[kind.type] for name, kind in self.kinds.items() if not kind.nullable})
+        numbers = {name: "float64" for name, kind in self.kinds.items() if kind.nullable and kind.type == "number"}
+        return {"predictions": self.model.predict(frame.astype(numbers).fillna(math.nan)).tolist()}
 
     def about(self, url: str) -> str:
         """Say for people what answers here, with examples that work."""
-        symbol, tags = self.champion.symbol, self.champion.tags
-        horizon = int(tags["horizon"])
         try:
-            example = json.dumps(self.example())
+            row = json.loads(self.newest()[[*self.kinds]].tail(1).to_json(orient="split", double_precision=6))
+            example = json.dumps({"dataframe_split": {"columns": row["columns"], "data": row["data"]}})
         except MlopsError as error:
-            example = f"... ({type(error).__name__}: the newest prices can't be used; mlops forecast says why)"
-        of = "relative change of the price" if tags["recipe"] == "honest" else "price"
-        ahead = f"{horizon} trading day{'s' if horizon > 1 else ''} ahead"
-        return f"""{symbol}: the champion is version {self.champion.version}. It forecasts {ahead}.
-
+            example = f"... ({type(error).__name__}: the newest rows can't be used; mlops report says why)"
+        forecast = f"""
 The next forecast, with the interval that 90% of the prices are meant to lie in:
 
-curl --silent '{url}/forecast/{symbol}'
-curl --silent '{url}/forecast/{symbol}?interval=0.5'
+curl --silent '{url}/forecast/{self.name}'
+curl --silent '{url}/forecast/{self.name}?interval=0.5'
+"""
+        return f"""{self.name}: the champion is version {self.champion.version}. {self.says}
+{forecast if self.forecast else ""}
+Predictions for rows of features, by MLflow's protocol (JSON or CSV):
 
-Predictions for rows of features, by MLflow's protocol (JSON or CSV; each prediction is a {of}):
-
-curl --silent '{url}/invocations' --header 'Content-Type: application/json' --data '{example}'
+curl --silent '{url}/invocations' --header 'Content-Type: application/json' --data {shlex.quote(example)}
 
 Also: /ping and /health (is it up?), /version (MLflow's).
 """
@@ -128,8 +129,8 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
 
     async def forecast(request: Request) -> Response:
         symbol = request.path_params["symbol"]
-        if symbol != served.champion.symbol:
-            raise Unanswered(f"There is no champion of {symbol[:40]!r} here, only of {served.champion.symbol}.", 404)
+        if symbol != served.name or served.forecast is None:
+            raise Unanswered(f"There is no forecast of {symbol[:40]!r} here, only the champion of {served.name}.", 404)
         return JSONResponse(await run_in_threadpool(served.forecast, _interval(request.query_params.get("interval"))))
 
     async def invocations(request: Request) -> Response:
@@ -149,7 +150,7 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
             return refused(getattr(error, "status", 400), redacted(str(error)))
         # Its message may name paths of this machine: whoever serves reads it, who asks needn't.
         progress.print(redacted(f"{type(error).__name__}: {error}"), markup=False)
-        return refused(503, f"The forecast can't be made ({type(error).__name__}); the server's own output says why.")
+        return refused(503, f"The prediction can't be made ({type(error).__name__}); the server's own output says why.")
 
     def broken(request: Request, error: Exception) -> Response:
         return refused(500, "An error of the server; its own output says which.")

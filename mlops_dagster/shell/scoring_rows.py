@@ -1,12 +1,12 @@
-"""What is asked of `/invocations`: JSON in MLflow's four forms or CSV, read into rows of finite numbers or refused."""
+"""What is asked of `/invocations`: JSON in MLflow's four forms or CSV, read into rows or refused."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from mlops_dagster.errors import MlopsError, refuse
 
@@ -23,8 +23,17 @@ class Unanswered(MlopsError):  # noqa: N818 - reads better where it is caught
         self.status = status
 
 
-def read_rows(body: bytes, content_type: str, columns: Sequence[str]) -> list[list[float]]:
-    """Read the rows that a model is asked about.
+class Kind(NamedTuple):
+    """What the values of a column are."""
+
+    type: Literal["number", "boolean", "text"] = "number"
+    nullable: bool = False
+
+
+def read_rows(
+    body: bytes, content_type: str, columns: Sequence[str], kinds: Mapping[str, Kind] | None = None
+) -> list[list[Any]]:
+    r"""Read the rows that a model is asked about.
 
     Parameters
     ----------
@@ -34,11 +43,13 @@ def read_rows(body: bytes, content_type: str, columns: Sequence[str]) -> list[li
         ``application/json`` or ``text/csv``, perhaps with ``charset=utf-8``.
     columns : sequence of str
         What the model asks for, in its order. Columns are found by name; others are left aside.
+    kinds : mapping, optional
+        What their values are. Not given: finite numbers.
 
     Raises
     ------
     Unanswered, ParameterError
-        Saying which row and column isn't a number, which column is missing, or what else is wrong.
+        Saying which row and column has a wrong value, which column is missing, or what else is wrong.
 
     Examples
     --------
@@ -48,6 +59,9 @@ def read_rows(body: bytes, content_type: str, columns: Sequence[str]) -> list[li
     Traceback (most recent call last):
     ...
     mlops_dagster.errors.ParameterError: b=nan (float): in row 1, give a finite number below 3.4e+38.
+    >>> kinds = {"town": Kind("text"), "age": Kind(nullable=True), "member": Kind("boolean")}
+    >>> read_rows(b"age,member,town\n,true,7\n31,false,Bern", "text/csv", ["town", "age", "member"], kinds)
+    [['7', None, True], ['Bern', 31.0, False]]
     """
     media_type, _, rest = (part.strip().lower() for part in content_type.partition(";"))
     if media_type not in ("application/json", "text/csv") or rest not in ("", "charset=utf-8"):
@@ -56,7 +70,8 @@ def read_rows(body: bytes, content_type: str, columns: Sequence[str]) -> list[li
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unanswered(f"The body isn't UTF-8 ({error.reason} at byte {error.start}).") from None
-    names, rows = _csv(text) if media_type == "text/csv" else _json(text, columns)
+    known = {name: (kinds or {}).get(name, Kind()) for name in columns}
+    names, rows = _csv(text, known) if media_type == "text/csv" else _json(text, columns)
     if not rows:
         raise Unanswered("There is no row; give one at least.")
     if len(rows) > MAX_ROWS:
@@ -65,22 +80,29 @@ def read_rows(body: bytes, content_type: str, columns: Sequence[str]) -> list[li
         raise Unanswered(f"{', '.join(missing)}: missing. The model asks for {', '.join(columns)}.")
     if doubled := [name for name in columns if names.count(name) > 1]:
         raise Unanswered(f"{', '.join(doubled)}: given more than once.")
-    places = [(name, names.index(name)) for name in columns]
+    places = [(name, names.index(name), kind) for name, kind in known.items()]
     return [_row(number, row, len(names), places) for number, row in enumerate(rows, 1)]
 
 
-def _row(number: int, row: Any, length: int, places: Iterable[tuple[str, int]]) -> list[float]:
+def _row(number: int, row: Any, length: int, places: Sequence[tuple[str, int, Kind]]) -> list[Any]:
     if not isinstance(row, list):
-        raise refuse("row", row, f"row {number} has to be a list of {length} numbers.")
+        raise refuse("row", row, f"row {number} has to be a list of {length} values.")
     if len(row) != length:
         raise Unanswered(f"Row {number} has {len(row)} values, and there are {length} columns.")
-    for name, place in places:
+    for name, place, kind in places:
         value = row[place]
+        if kind.nullable and (value is None or value != value):
+            continue
+        or_null = ", or null" if kind.nullable else ""
+        if kind.type == "text" and not isinstance(value, str):
+            raise refuse(name, value, f"in row {number}, give a text{or_null}.")
+        if kind.type == "boolean" and not isinstance(value, bool):
+            raise refuse(name, value, f"in row {number}, give true or false{or_null}.")
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         # Not a number (NaN) is between no two numbers.
-        if not is_number or not -_LARGEST < value < _LARGEST:
-            raise refuse(name, value, f"in row {number}, give a finite number below {_LARGEST:g}.")
-    return [row[place] for _, place in places]
+        if kind.type == "number" and (not is_number or not -_LARGEST < value < _LARGEST):
+            raise refuse(name, value, f"in row {number}, give a finite number below {_LARGEST:g}{or_null}.")
+    return [row[place] for _, place, _ in places]
 
 
 def _json(text: str, columns: Sequence[str]) -> tuple[list[Any], list[Any]]:
@@ -115,17 +137,26 @@ def _json(text: str, columns: Sequence[str]) -> tuple[list[Any], list[Any]]:
     raise Unanswered(f"Give {form} as a list of rows, each an object of names and numbers.")
 
 
-def _csv(text: str) -> tuple[list[Any], list[Any]]:
-    """Return names and rows of CSV; a value that isn't a number stays a text, and is refused as one."""
+def _csv(text: str, known: Mapping[str, Kind]) -> tuple[list[Any], list[Any]]:
+    """Return names and rows of CSV; a value that isn't of its kind stays a text, and is refused as one."""
     try:
         names, *rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (csv.Error, ValueError) as error:
         raise Unanswered(f"The body isn't CSV with a line of column names ({error}).") from None
-    return names, [[_number(value) for value in row] for row in rows]
+    kinds = [known.get(name, Kind("text")) for name in names]
+    return names, [
+        # What a row has too many or too few of is said where its length is.
+        [_typed(value, kind) for value, kind in zip(row, kinds, strict=True)] if len(row) == len(names) else row
+        for row in rows
+    ]
 
 
-def _number(text: str) -> float | str:
+def _typed(text: str, kind: Kind) -> Any:
+    if kind.nullable and not text:
+        return None
+    if kind.type == "boolean":
+        return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        return float(text)
+        return float(text) if kind.type == "number" else text
     except ValueError:
         return text

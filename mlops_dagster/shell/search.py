@@ -23,7 +23,7 @@ from mlops_dagster.shell.running import (
 if TYPE_CHECKING:
     from mlops_dagster.session import Session
 
-_STOPPED = "Stopped. The trees that were grown are kept: the same command goes on from there."
+STOPPED = "Stopped. Trees that were grown are kept: the same command goes on from there."
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what the search would do.")]
 Master = Annotated[
     str | None,
@@ -74,7 +74,7 @@ def _search(
     as_json: bool,
     master: str | None = None,
 ) -> None:
-    with handle_errors(as_json, _STOPPED):
+    with handle_errors(as_json, STOPPED):
         by_step = checked(pipeline, symbols, given)
         from mlops_dagster.stack.deployment_files import load_deployment
 

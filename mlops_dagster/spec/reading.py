@@ -60,7 +60,10 @@ def _attributes(file: Path, type_: str) -> tuple[dict[str, Any], Path, yaml.Node
         raise ParameterError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(said, dict) or said.get("type") != type_:
         found = said.get("type") if isinstance(said, dict) else said
-        raise ParameterError(f"{file}:1: {refuse('type', found, f'a declaration begins with type: {type_}.')}")
+        cure = f"a declaration begins with type: {type_}."
+        if (type_, found) == (TYPE, DATASET):
+            cure = "it is the table of models, and no model; name one that shares it."
+        raise ParameterError(f"{file}:1: {refuse('type', found, cure)}")
     others = sorted(
         set(map(str, said)) - {"type", "attributes", "requirements", "post_processing", "template_vars_module"}
     )

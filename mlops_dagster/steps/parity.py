@@ -1,4 +1,4 @@
-"""What two stacks, or two runs, have left of a symbol, and what differs: the proof that a tool was swapped.
+"""What two stacks, or two runs, have left of a symbol or partition, and what differs: proof that a tool was swapped.
 
 Compared are the tables' rows, what is written down beside them, MLflow's parameters, metrics, tags and artifacts, and
 which model is champion, all to the last bit. Not compared is what has to differ: times and durations, places, the
@@ -8,12 +8,14 @@ counters of registries and tables, how much work a cache has saved, and who has 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
+from mlops_dagster.spec import steps as names
 from mlops_dagster.stack.mlflow_connection import reach, tracking_errors
 from mlops_dagster.steps.growing_tables import what_is_there
 
@@ -44,12 +46,14 @@ _TRACKED = ("trained_model", "grid_search_results", "spark_grid_search_results")
 _HERE, _ON_SPARK = pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name
 _CHAMPION = pipelines.CHAMPION_MODEL.name
 # Tables that only grow, each row with the run that added it.
-_WITH_CALLER = (_CHAMPION, pipelines.PRICE_FORECAST.name)
+_WITH_CALLER = (_CHAMPION, pipelines.PRICE_FORECAST.name, names.PREDICTIONS)
+STEPS = (names.DATA, *pipelines.STEPS, names.PREDICTIONS, names.PREDICTION_QUALITY)
+"""All that any model's pipelines make, in their order; a model has some of them."""
 
 
 @dataclass
 class Left:
-    """What is left of one symbol, by the name of the step that made it.
+    """What is left of one symbol or partition, by the name of the step that made it.
 
     Attributes
     ----------
@@ -82,33 +86,26 @@ class Compared:
     differences: list[str]
 
 
-def left_behind(
-    symbol: str,
-    *,
-    store: Store,
-    tracker: MlflowTracker,
-    run: str | None = None,
-    steps: Iterable[str] = pipelines.STEPS,
-) -> Left:
-    """Read what a stack has of a symbol now, or what one run has left of it.
+def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str | None = None) -> Left:
+    """Read what a stack has of a symbol or partition now, or what one run has left of it.
 
     Parameters
     ----------
+    store, tracker : Store, MlflowTracker
+        Those of prices, or a declared model's own.
     run : str, optional
         The orchestrator's id of a run (of Dagster, of a shell's command, ...), or the id of an MLflow run.
-    steps : iterable of str, optional
-        Those of a declared model, to whom store and tracker then belong; not together with `run`.
 
     Raises
     ------
     ParameterError
-        If no such run has left anything of this symbol.
+        If no such run has left anything of it.
     StoreError, TrackingError
         If something can't be read.
     """
     pipelines.check_symbol(symbol)
     left = Left()
-    found = _all_there_is(symbol, store, tracker, steps) if run is None else _of_run(symbol, store, tracker, run)
+    found = _all_there_is(symbol, store, tracker) if run is None else _of_run(symbol, store, tracker, run)
     for frame, version, tracked in found:
         left.tables[version.table] = _results(frame, version)
         if tracked is not None:
@@ -128,7 +125,9 @@ def compare(a: Left, b: Left) -> list[Compared]:
 
     a, b = _one_search(a, b), _one_search(b, a)
     compared = []
-    for step in sorted({*a.tables, *b.tables}, key=[*pipelines.STEPS, *a.tables, *b.tables].index):
+    for step in STEPS:
+        if step not in a.tables and step not in b.tables:
+            continue
         if step not in a.tables or step not in b.tables:
             side = "A" if step in a.tables else "B"
             compared.append(Compared(f"table {step}", "", [f"{side} has it, the other hasn't."]))
@@ -184,9 +183,9 @@ def _rows(count: int) -> str:
 _Found = tuple["pd.DataFrame", "TableVersion", dict[str, Any] | None]
 
 
-def _all_there_is(symbol: str, store: Store, tracker: MlflowTracker, steps: Iterable[str]) -> Iterator[_Found]:
+def _all_there_is(symbol: str, store: Store, tracker: MlflowTracker) -> Iterator[_Found]:
     """Find the tables as they are now, each with its MLflow run if it has one."""
-    for table in steps:
+    for table in STEPS:
         frame, version = what_is_there(table, symbol, store)
         if frame is None or version is None:
             continue
@@ -210,12 +209,13 @@ def _of_run(symbol: str, store: Store, tracker: MlflowTracker, run: str) -> Iter
     if inputs:
         frame, training_set = store.read("training_set", symbol, version=inputs["training_set"])
         yield frame, training_set, None
-        # The same prices may have been written more than once; the rows are the same.
-        for version in store.history("prices", symbol):
-            if version.digest == training_set.metadata["prices_digest"]:
-                inputs["prices"] = version.version
-        if "prices" in inputs:
-            yield *store.read("prices", symbol, version=inputs["prices"]), None
+        # The same rows may have been written more than once.
+        for first in (names.DATA, pipelines.PRICES.name):
+            for version in store.history(first, symbol):
+                if version.digest == training_set.metadata.get(f"{first}_digest"):
+                    inputs[first] = version.version
+            if first in inputs:
+                yield *store.read(first, symbol, version=inputs[first]), None
     callers = {run, *(found.data.tags.get("orchestrator_run_id", run) for found in runs.values())}
     for table in _WITH_CALLER:
         frame_there, version_there = what_is_there(table, symbol, store)
@@ -290,7 +290,8 @@ def _tracked(tracker: MlflowTracker, run: Run) -> dict[str, Any]:
             and name not in tracker.env_to_tag
         }
         | {"status": run.info.status},
-        "artifacts": sorted(artifacts),
+        # Pictures of a later step have the version of its table in their folder's name.
+        "artifacts": sorted({re.sub(r"^(plots/[a-z_]+)-\d+/", r"\1/", path) for path in artifacts}),
     }
 
 

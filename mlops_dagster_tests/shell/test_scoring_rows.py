@@ -77,7 +77,7 @@ def split(row, columns='["a", "b"]'):
         ],
         (split("[1]"), "Row 2 has 1 values, and there are 2 columns"),
         (split("[1, 2, 3]"), "Row 2 has 3 values, and there are 2 columns"),
-        (split("7"), r"row=7 \(int\): row 2 has to be a list of 2 numbers"),
+        (split("7"), r"row=7 \(int\): row 2 has to be a list of 2 values"),
         (split("[1, 2]", '["a", "c"]'), "b: missing. The model asks for a, b"),
         (split("[1, 2]", '["a", []]'), "b: missing"),
         (split("[1, 2, 3]", '["a", "b", "a"]'), "a: given more than once"),

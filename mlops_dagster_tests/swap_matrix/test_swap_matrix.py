@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from mlops_dagster.shell.output import open_tracker
-from mlops_dagster.spec.steps import ALL, steps_of
+from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.parity import compare, left_behind
@@ -59,7 +59,6 @@ def run_cell(servers, empty_mlflow, prices):
                 ALL,
                 store=store_of(deployment, stack.model),
                 tracker=MlflowTracker(**deployment.tracker_settings(stack.model)),
-                steps=steps_of(stack.model),
             )
         return left, seconds
 

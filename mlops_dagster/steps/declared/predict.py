@@ -19,7 +19,14 @@ from mlops_dagster.stack.store import StoreError
 from mlops_dagster.steps.champion import NoChampion, called, load_champion
 from mlops_dagster.steps.declared.checking import metrics_of
 from mlops_dagster.steps.declared.promote import answers_of, training_set_of
-from mlops_dagster.steps.declared.rows import digests_of, drift_in, late_rows, rows_to_predict, table_to_predict
+from mlops_dagster.steps.declared.rows import (
+    digests_of,
+    drift_in,
+    late_rows,
+    rows_to_predict,
+    table_to_predict,
+    without_target,
+)
 from mlops_dagster.steps.growing_tables import add_rows, append_rows, what_is_there
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
@@ -128,6 +135,30 @@ def predictions(
         model_uri=champion.uri,
         model=declaration.name,
     )
+
+
+def predict_rows(
+    declaration: Declaration, partition: str, frame: pd.DataFrame, *, store: Store, tracker: Tracker
+) -> pd.DataFrame:
+    """Let the champion predict rows as the data has them; nothing is written.
+
+    Raises
+    ------
+    NoChampion, ModelRefused, ContractError, CannotPredict, TableNotFound, StoreError, TrackingError
+        As for :func:`predictions`.
+    """
+    from mlops_dagster.modeling.contract import check_contract
+
+    tables = Inputs(partition, store, known=names.steps_of(declaration))
+    model, champion = load_champion(partition, tables, tracker.registry, declaration)
+    learned = training_set_of(champion, tables)
+    kind: Any = "value" if learned.classes is None else "class"
+    said = declaration.predictions or Predictions(output=[kind])
+    column = declaration.target.column
+    rows = frame if learned.horizon else frame.drop(columns=column, errors="ignore")
+    table = check_contract(without_target(declaration, rows), rows, source="the rows to predict")
+    _, asked = rows_to_predict(declaration, table, learned)
+    return _predicted(said, model, learned, asked, {"interval": said.interval})[0]
 
 
 def prediction_quality(

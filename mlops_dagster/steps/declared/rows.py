@@ -38,10 +38,10 @@ def table_to_predict(
 
     only = None if declaration.partitions is None else partition
     raw, source = read_table(declaration, only, data=data, limits=limits, read_asset=read_asset)
-    return check_contract(_without_target(declaration, raw), raw, source=source), source
+    return check_contract(without_target(declaration, raw), raw, source=source), source
 
 
-def _without_target(declaration: Declaration, raw: pd.DataFrame) -> Declaration:
+def without_target(declaration: Declaration, raw: pd.DataFrame) -> Declaration:
     """Return the declaration with a contract that asks for no target; a forecast begins with what is now."""
     target, contract = declaration.target, declaration.contract
     if target.horizon is not None or isinstance(contract, str):

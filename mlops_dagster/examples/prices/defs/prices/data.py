@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pandera.pandas as pa
 
-from mlops_dagster.ml.prices import MIN_ROWS, PRICE_SCHEMA, PriceDataError, is_enclosed, pick_columns
+from mlops_dagster.ml.prices import MIN_ROWS, PRICE_COLUMNS, PRICE_SCHEMA, PriceDataError, is_enclosed, pick_columns
 from mlops_dagster.stack.sources import read_prices
 
 _REMOVE = "correct it at the source, or remove the row"
@@ -19,7 +19,8 @@ _A_YEAR = pa.Check(
     error=f"there are fewer than {MIN_ROWS} rows",
     description=f"give at least {MIN_ROWS}, about one trading year",
 )
-PRICES = pa.DataFrameSchema(PRICE_SCHEMA.columns, checks=[*_ENCLOSED, _A_YEAR])
+_DESCRIBED = PRICE_SCHEMA.update_columns({name: {"description": said} for name, said in PRICE_COLUMNS.items()})
+PRICES = pa.DataFrameSchema(_DESCRIBED.columns, checks=[*_ENCLOSED, _A_YEAR])
 """Dates increase, prices are above zero, High and Low enclose the day's others. A check says problem and cure."""
 
 
