@@ -32,7 +32,7 @@ from mlops_dagster.ml.evaluation import Evaluation, evaluate
 from mlops_dagster.ml.model import fit_forest
 from mlops_dagster.ml.prices import validate_prices
 from mlops_dagster.ml.recipes import TrainingSet, make_training_set
-from mlops_dagster.ml.splits import Split
+from mlops_dagster.modeling.splits import Split
 from mlops_dagster.pipelines import BUNDLED_SYMBOLS, resolve_forest
 
 GRID = {

@@ -8,7 +8,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
 from mlops_dagster import pipelines
-from mlops_dagster.ml.drawing import WIDTH
+from mlops_dagster.modeling.drawing import WIDTH
 from mlops_dagster.shell.report_page import report_page
 from mlops_dagster.steps.state import Section
 from mlops_dagster_tests.contracts.browser import PATIENCE, browsing, find_chromium

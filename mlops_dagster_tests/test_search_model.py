@@ -19,7 +19,7 @@ from mlops_dagster.assets.of_model import search_parameters
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.instance import add_symbols
-from mlops_dagster.ml.search import TIMES
+from mlops_dagster.modeling.search_results import TIMES
 from mlops_dagster.search import Progress
 from mlops_dagster.sensors.searches import best_parameters_to_model
 from mlops_dagster.stack.deployment_files import load_deployment

@@ -26,7 +26,7 @@ def search_checks(asset: dg.AssetsDefinition, model: OfModel = PRICES) -> list[d
     @check_of_each_partition(asset, model=model)
     def best_is_inside_the_grid(tables: Inputs, registry: Registry) -> Finding:
         """No parameter's best value is the smallest or largest that was tried; a better one might lie beyond it."""
-        from mlops_dagster.ml.search import best_at_the_edge
+        from mlops_dagster.modeling.search_results import best_at_the_edge
 
         frame, _ = tables.read(table_name)
         edges = best_at_the_edge(frame, model.grid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import decimal
 import math
 import numbers
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from mlops_dagster.modeling.typed_cells import read_date
 
 UNREADABLE = {
     "is not a number": "write it as a plain number such as 1234.5",
@@ -66,30 +67,6 @@ def read_dates(cells: pd.Series[Any]) -> tuple[Any, dict[int, str]]:
         else:
             values[row] = moment
     return values, problems
-
-
-def read_date(cell: object) -> dt.datetime:
-    """Return the moment that a cell says; a text has to be an ISO date.
-
-    Raises
-    ------
-    ValueError
-        If it says none.
-    """
-    if isinstance(cell, np.datetime64):
-        cell = pd.Timestamp(cell)
-    if isinstance(cell, pd.Timestamp):
-        return cell.to_pydatetime(warn=False)
-    if isinstance(cell, dt.datetime):
-        return cell
-    if isinstance(cell, dt.date):
-        return dt.datetime.combine(cell, dt.time())
-    if isinstance(cell, str):
-        text = cell.strip()
-        # ISO dates only: of 03/04/2020 nobody can say whether it is in March or in April.
-        if text[4:5] == text[7:8] == "-":
-            return dt.datetime.fromisoformat(text[:-1] + "+00:00" if text[-1] in "zZ" else text)
-    raise ValueError(cell)
 
 
 def _is_missing(cell: object) -> bool:

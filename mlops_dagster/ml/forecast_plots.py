@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mlops_dagster.ml.drawing import FAINT, FORECAST, GAP, INK, finish, legend, new_figure
-from mlops_dagster.ml.drawing import to_png as to_png
+from mlops_dagster.modeling.drawing import FAINT, FORECAST, GAP, INK, finish, legend, new_figure
+from mlops_dagster.modeling.drawing import to_png as to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,8 @@ import pandas as pd
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.ml.features import ARTICLE_FEATURES, HONEST_FEATURES, article_features, honest_features
-from mlops_dagster.ml.splits import Split, chronological_split, shuffled_split
+from mlops_dagster.ml.splits import chronological_split, shuffled_split
+from mlops_dagster.modeling.splits import Split
 from mlops_dagster.pipelines import HORIZON, RECIPE, TEST_SIZE
 
 MIN_TRAIN_ROWS = 50

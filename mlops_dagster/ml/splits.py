@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-
-@dataclass(frozen=True)
-class Split:
-    """The row numbers of each part, in the order in which the model sees them."""
-
-    train: npt.NDArray[np.intp]
-    test: npt.NDArray[np.intp]
+from mlops_dagster.modeling.splits import Split
 
 
 def shuffled_split(rows: int, *, test_size: float, seed: int) -> Split:

@@ -20,7 +20,7 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from mlops_dagster.errors import refuse
-from mlops_dagster.ml.forecasting import leaf_quantiles
+from mlops_dagster.modeling.leaf_quantiles import leaf_quantiles
 from mlops_dagster.modeling.outputs import Model
 from mlops_dagster.modeling.training_set import TrainingSet
 

@@ -15,7 +15,7 @@ from sklearn.metrics import (
     confusion_matrix,
 )
 
-from mlops_dagster.ml.drawing import (
+from mlops_dagster.modeling.drawing import (
     BAR,
     FAINT,
     FORECAST,

@@ -18,10 +18,10 @@ from sklearn.pipeline import Pipeline
 
 from mlops_dagster.errors import MlopsError, refuse, written
 from mlops_dagster.grids import check_grid
-from mlops_dagster.ml.search import Folds, SearchResults, to_search_results
 from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.modeling.estimators import make_estimator, make_object, narrowed_parameters, translator
 from mlops_dagster.modeling.metrics import metric_of, over_all_classes
+from mlops_dagster.modeling.search_results import Folds, SearchResults, to_search_results
 from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.search import SharedGridSearchCV, ends_in_forest
 from mlops_dagster.spec.functions import MODULES, calling

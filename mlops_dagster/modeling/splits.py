@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_dagster.errors import refuse, written
-from mlops_dagster.ml.splits import Split
 from mlops_dagster.spec.model import Split as Declared
 
 Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The row numbers of each part, in the order in which the model sees them."""
+
+    train: npt.NDArray[np.intp]
+    test: npt.NDArray[np.intp]
 
 
 def split_rows(

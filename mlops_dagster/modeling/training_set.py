@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_dagster.errors import refuse, written
-from mlops_dagster.ml.splits import Split
 from mlops_dagster.modeling.features import (
     Features,
     check_columns,
@@ -23,7 +22,7 @@ from mlops_dagster.modeling.features import (
     plain,
     reached_by_look_back,
 )
-from mlops_dagster.modeling.splits import split_rows
+from mlops_dagster.modeling.splits import Split, split_rows
 from mlops_dagster.modeling.targets import Label, with_target
 from mlops_dagster.spec.model import Declaration
 

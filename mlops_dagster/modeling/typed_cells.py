@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from mlops_dagster.errors import printable
-from mlops_dagster.ml.cells import read_date
 from mlops_dagster.spec.model import Files
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -248,6 +247,30 @@ def _read_dates(cells: pd.Series[Any]) -> tuple[Any, Problems]:
         elif value is not None:
             problems[row] = ("has no time zone, but other rows have one", "give all rows one, or none")
     return np.array([np.datetime64("NaT") if one is None else one for one in values], dtype="datetime64[us]"), problems
+
+
+def read_date(cell: object) -> dt.datetime:
+    """Return the moment that a cell says; a text has to be an ISO date.
+
+    Raises
+    ------
+    ValueError
+        If it says none.
+    """
+    if isinstance(cell, np.datetime64):
+        cell = pd.Timestamp(cell)
+    if isinstance(cell, pd.Timestamp):
+        return cell.to_pydatetime(warn=False)
+    if isinstance(cell, dt.datetime):
+        return cell
+    if isinstance(cell, dt.date):
+        return dt.datetime.combine(cell, dt.time())
+    if isinstance(cell, str):
+        text = cell.strip()
+        # ISO dates only: of 03/04/2020 nobody can say whether it is in March or in April.
+        if text[4:5] == text[7:8] == "-":
+            return dt.datetime.fromisoformat(text[:-1] + "+00:00" if text[-1] in "zZ" else text)
+    raise ValueError(cell)
 
 
 def _date(cell: Any) -> dt.datetime:

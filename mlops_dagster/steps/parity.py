@@ -121,7 +121,7 @@ def compare(a: Left, b: Left) -> list[Compared]:
 
     A search is the same search on threads and on Spark: where each side has one of them, they are compared.
     """
-    from mlops_dagster.ml.differences import frame_differences, list_differences, value_differences
+    from mlops_dagster.modeling.differences import frame_differences, list_differences, value_differences
 
     a, b = _one_search(a, b), _one_search(b, a)
     compared = []

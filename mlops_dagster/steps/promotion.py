@@ -229,7 +229,7 @@ def _with_row(history: pd.DataFrame | None, row: dict[str, Any]) -> pd.DataFrame
 def _report(
     symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tracker, model: Declaration | None
 ) -> StepReport:
-    from mlops_dagster.ml.champion_plot import champion_plot, to_png
+    from mlops_dagster.modeling.champion_plot import champion_plot, to_png
 
     last = history.iloc[-1]
     champion = champion_in(history)

@@ -12,7 +12,7 @@ from mlops_dagster.steps.report import StepReport, table_summary
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlops_dagster.ml.search import SearchResults
+    from mlops_dagster.modeling.search_results import SearchResults
     from mlops_dagster.search import SharedGridSearchCV
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, TrackedRun, Tracker
@@ -75,8 +75,8 @@ def run_search(
     tools : tuple
         Store, tracker, origin, and the tables that are read.
     """
-    from mlops_dagster.ml.search import TIMES
-    from mlops_dagster.ml.search_plots import search_pngs
+    from mlops_dagster.modeling.search_plots import search_pngs
+    from mlops_dagster.modeling.search_results import TIMES
     from mlops_dagster.stack.frames import frame_digest
 
     store, tracker, origin, tables = tools

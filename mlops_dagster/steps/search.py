@@ -68,7 +68,8 @@ def grid_search_results(
     tables = Inputs(symbol, store, inputs)
     data, search, table = _read(symbol, given, tables)
 
-    from mlops_dagster.ml.search import describe_cv, make_search, to_search_results
+    from mlops_dagster.ml.search import describe_cv, make_search
+    from mlops_dagster.modeling.search_results import to_search_results
 
     step = pipeline.steps[-1].name
     version = step_code_version(step)

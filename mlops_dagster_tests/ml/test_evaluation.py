@@ -9,7 +9,8 @@ import pytest
 from mlops_dagster.ml.evaluation import evaluate, find_leaks
 from mlops_dagster.ml.model import fit_forest
 from mlops_dagster.ml.recipes import RECIPES, TrainingSet, make_training_set
-from mlops_dagster.ml.splits import Split, chronological_split, shuffled_split
+from mlops_dagster.ml.splits import chronological_split, shuffled_split
+from mlops_dagster.modeling.splits import Split
 from mlops_dagster.pipelines import resolve_forest
 from mlops_dagster_tests.ml.conftest import bundled
 

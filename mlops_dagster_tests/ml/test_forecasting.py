@@ -8,10 +8,11 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from mlops_dagster.ml import forecasting
-from mlops_dagster.ml.forecasting import ForecastError, leaf_quantiles, make_forecasts, rows_learned_from
+from mlops_dagster.ml.forecasting import ForecastError, make_forecasts, rows_learned_from
 from mlops_dagster.ml.model import fit_forest
 from mlops_dagster.ml.prices import validate_prices
 from mlops_dagster.ml.recipes import make_training_set
+from mlops_dagster.modeling.leaf_quantiles import leaf_quantiles
 from mlops_dagster.pipelines import resolve_forest
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mlops_dagster.ml import gate
 from mlops_dagster.ml.recipes import make_training_set
-from mlops_dagster.ml.splits import Split
+from mlops_dagster.modeling.splits import Split
 
 GOOD = {"challenger": 80.0, "persistence": 100.0, "champion": 90.0, "rows": 50, "first": "", "last": ""}
 RULES = {"margin": 0.0, "beat_persistence": True, "allow_leaks": False}

@@ -10,7 +10,7 @@ from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.ml.features import honest_features
 from mlops_dagster.ml.recipes import RECIPES, TrainingSet, make_training_set
-from mlops_dagster.ml.splits import Split
+from mlops_dagster.modeling.splits import Split
 
 
 def test_the_recipes_are_those_that_users_are_offered():

@@ -9,15 +9,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.grids import resolve_search
 from mlops_dagster.ml.recipes import make_training_set
-from mlops_dagster.ml.search import (
-    TIMES,
-    SearchError,
-    best_at_the_edge,
-    describe_cv,
-    make_search,
-    search_folds,
-    to_search_results,
-)
+from mlops_dagster.ml.search import describe_cv, make_search, search_folds
+from mlops_dagster.modeling.search_results import TIMES, SearchError, best_at_the_edge, to_search_results
 from mlops_dagster.pipelines import RECIPES
 
 GRID = {"max_depth": [3, 50], "n_estimators": [2, 5], "max_features": [2, 0.5]}

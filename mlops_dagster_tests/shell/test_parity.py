@@ -10,7 +10,7 @@ import yaml
 
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import add_symbols, prepare_instance
-from mlops_dagster.ml.differences import frame_differences, list_differences, value_differences
+from mlops_dagster.modeling.differences import frame_differences, list_differences, value_differences
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.steps.parity import Left, by_engine, compare

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mlops_dagster.grids import ARTICLE
-from mlops_dagster.ml.search_plots import heat_map, learning_curve, parallel_coordinates, search_pngs
+from mlops_dagster.modeling.search_plots import heat_map, learning_curve, parallel_coordinates, search_pngs
 
 
 def results(grid, score=lambda params, number: -float(number)):

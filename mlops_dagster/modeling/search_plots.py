@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mlops_dagster.ml.drawing import FAINT, FORECAST, INK, finish, legend, new_figure, to_png
+from mlops_dagster.modeling.drawing import FAINT, FORECAST, INK, finish, legend, new_figure, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mlops_dagster.ml.drawing import BAR, FAINT, FORECAST, INK, finish, legend, name_place, new_figure
-from mlops_dagster.ml.drawing import to_png as to_png
+from mlops_dagster.modeling.drawing import BAR, FAINT, FORECAST, INK, finish, legend, name_place, new_figure
+from mlops_dagster.modeling.drawing import to_png as to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

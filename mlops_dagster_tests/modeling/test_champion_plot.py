@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mlops_dagster.ml.champion_plot import champion_plot, to_png
+from mlops_dagster.modeling.champion_plot import champion_plot, to_png
 
 
 def decisions(outcomes):
