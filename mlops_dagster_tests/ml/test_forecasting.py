@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from mlops_dagster.ml import forecasting
 from mlops_dagster.ml.forecasting import ForecastError, make_forecasts, rows_learned_from
 from mlops_dagster.ml.model import fit_forest
 from mlops_dagster.ml.prices import validate_prices
 from mlops_dagster.ml.recipes import make_training_set
+from mlops_dagster.modeling import leaf_quantiles as quantiles
 from mlops_dagster.modeling.leaf_quantiles import leaf_quantiles
 from mlops_dagster.pipelines import resolve_forest
 
@@ -59,7 +59,7 @@ def test_quantiles_are_those_of_the_paper(small, monkeypatch):
     levels = [0.05, 0.25, 0.5, 0.95]
     expected = reference(model, X, y, asked, levels)
     assert leaf_quantiles(model, X, y, asked, levels).tolist() == expected.tolist()
-    monkeypatch.setattr(forecasting, "_CELLS", 130)  # two rows at once
+    monkeypatch.setattr(quantiles, "_CELLS", 130)  # two rows at once
     assert leaf_quantiles(model, X, y, asked, levels).tolist() == expected.tolist()
 
 
