@@ -83,7 +83,7 @@ types: setup
 	$(BIN)/mypy
 
 doctest: setup
-	$(BIN)/python -m pytest -q --doctest-modules mlops_dagster
+	$(BIN)/python -m pytest -q --doctest-modules mlops_dagster --ignore mlops_dagster/examples
 
 pytest: setup
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
