@@ -86,6 +86,7 @@ doctest: setup
 	$(BIN)/python -m pytest -q --doctest-modules mlops_dagster --ignore mlops_dagster/examples
 
 pytest: setup
+	@$(BIN)/python -m mlops_dagster_tests.contracts.spark_archive
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
 matrix: setup  ## Run the pipelines on every combination of tools, compare, write docs/swap-matrix.md (an hour)

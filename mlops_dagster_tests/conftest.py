@@ -27,6 +27,7 @@ from mlops_dagster.shell.calling import plain_arguments
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import MlflowTracker
+from mlops_dagster_tests.contracts.spark_archive import use_archive
 
 # The article's numbers hold to the last digit since scikit-learn 1.9 (Python 3.11 and later). Before, a tree with two
 # equally good splits took the other one now and then, which moves the rmse by 5e-6.
@@ -37,6 +38,7 @@ DATA = Path(__file__).parents[1] / "mlops_dagster" / "data"
 def pytest_configure(config):
     # A shell that runs the tests in the background has SIGINT ignored, and every process below would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    use_archive()
 
 
 def pytest_collection_modifyitems(items):

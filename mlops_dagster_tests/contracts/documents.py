@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_dagster_tests.contracts.servers import free_port
+from mlops_dagster_tests.contracts.spark_archive import archive_options
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("bash", "text", "python", "yaml", "json", "sql")
@@ -236,7 +237,7 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     plain = {"COLUMNS": "100", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    return {**kept, **plain, "PATH": path}
+    return {**kept, **plain, **archive_options(), "PATH": path}
 
 
 def what_differs(shown: str, printed: str, *, share: float = 2e-3) -> str | None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlops_dagster_tests.contracts.spark_archive import archive_options
 from mlops_dagster_tests.standin.files import Files
 from mlops_dagster_tests.standin.settings import CHECKOUT, Settings
 
@@ -168,7 +169,7 @@ def _environment(settings: Settings, order: Order) -> dict[str, str]:
         **given,
     }
     if order.engine != "none":
-        environment["JAVA_HOME"] = java_home(settings.root)
+        environment |= {"JAVA_HOME": java_home(settings.root), **archive_options()}
     return environment
 
 
