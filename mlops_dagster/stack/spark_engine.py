@@ -18,8 +18,9 @@ import uuid
 import warnings
 import weakref
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,22 @@ LOOK_SECONDS = 5
 
 _sent: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 """What each session has been given already; it takes nothing twice."""
+
+
+@contextmanager
+def _what_travels() -> Iterator[None]:
+    """Tell pyspark's cloudpickle, which is one of its own, which modules executors can't import."""
+    import cloudpickle as ours
+    from pyspark import cloudpickle
+
+    told: set[str] = ours.list_registry_pickle_by_value() - cloudpickle.list_registry_pickle_by_value()  # type: ignore[no-untyped-call]
+    try:
+        for name in told:
+            cloudpickle.register_pickle_by_value(sys.modules[name])  # type: ignore[no-untyped-call]
+        yield
+    finally:
+        for name in told:
+            cloudpickle.unregister_pickle_by_value(sys.modules[name])  # type: ignore[no-untyped-call]
 
 
 class SparkEngine:
@@ -102,6 +119,7 @@ class SparkEngine:
 
     # ------------------------------------------------------------------------------------------------------- work
 
+    @_what_travels()
     def run(self, units: Sequence[Any], data: Any, receive: Callable[[int, Any], None]) -> None:
         """Run every unit; call ``receive(number of the unit, result)`` for each result, from several threads.
 
@@ -112,15 +130,11 @@ class SparkEngine:
         BaseException
             Whatever `receive` raises, or what interrupts the caller; the jobs that run are cancelled first.
         """
-        import cloudpickle as ours
         from pyspark import cloudpickle
         from sklearn import get_config
 
         if not units:
             return
-        # pyspark has a cloudpickle of its own, which has to be told, too, what executors can't import.
-        for name in ours.list_registry_pickle_by_value():
-            cloudpickle.register_pickle_by_value(sys.modules[name])  # type: ignore[no-untyped-call]
         threads = min(2 * self.slots, len(units))  # while a result travels, its core has the next unit already
         data_name = self._add(lambda folder: write_data(data, folder), file=True)
         settings, here = get_config(), self._here

@@ -148,7 +148,7 @@ def test_writing_from_outside_is_refused(outside: Store) -> None:
 
 def test_what_isnt_there_is_named(inside: Store, outside: Store) -> None:
     inside.write("prices", "GSPC", rows(1))
-    with pytest.raises(TableNotFound, match=r"'IXIC' below /Volumes/.*have it: GSPC\."):
+    with pytest.raises(TableNotFound, match=r"'IXIC' below /Volumes/.*there is one of: GSPC\."):
         outside.read("prices", "IXIC")
     with pytest.raises(TableNotFound, match="version=9"):
         outside.read("prices", "GSPC", version=9)
