@@ -219,16 +219,14 @@ class Session:
             from mlops_dagster.steps.declared import step_function
 
             function = partial(step_function(self.model, step), self.model)
-            if self.on_spark(step, given):
-                tools["engine"] = self.spark()
         elif step in pipelines.STEPS:
             function = getattr(steps, step)
             if step == pipelines.PRICES.name:
                 given = self.deployment.price_parameters(dict(given))
-            if self.on_spark(step, given):
-                tools["engine"] = self.spark()
         else:
             raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
+        if self.on_spark(step, given):
+            tools["engine"] = self.spark()
         wanted = inspect.signature(function).parameters
         # What a library or a user's function prints is no part of what the caller prints, which may be JSON.
         with redirect_stdout(sys.stderr):

@@ -77,9 +77,8 @@ def rows_to_predict(
     if learned.horizon is None:
         # Rows of their own are all to be predicted.
         return frame, frame[target.isna()] if declaration.predictions and not declaration.predictions.data else frame
-    series = target if declaration.group is None else target.groupby(table[declaration.group], sort=False)
     frame = frame.assign(current=target)
-    unknown = series.shift(-learned.horizon).isna()
+    unknown = target.groupby(_series_of(declaration, table), sort=False).shift(-learned.horizon).isna()
     # From what isn't known no change can be counted.
     unknown &= target.notna() | (learned.learn == "value")
     return frame, frame[unknown if reached is None else unknown & reached]
@@ -123,6 +122,7 @@ def late_rows(
 
 
 def _series_of(declaration: Declaration, table: pd.DataFrame) -> pd.Series[Any]:
+    """Return for each row which series it is of; without groups all are of one."""
     import pandas as pd
 
     return pd.Series(0, table.index) if declaration.group is None else table[declaration.group]
