@@ -8,27 +8,26 @@ from typing import Any
 import dagster as dg
 from dagster import BetaWarning
 
-from mlops_dagster import steps
-from mlops_dagster.assets.of_model import PRICES, OfModel
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.spec.functions import sources_of
 from mlops_dagster.stack.provenance import PACKAGE, code_url
 from mlops_dagster.steps.declared import step_function
 
 
-def with_code_and_tags(assets: Iterable[dg.AssetsDefinition], model: OfModel = PRICES) -> list[dg.AssetsDefinition]:
+def with_code_and_tags(assets: Iterable[dg.AssetsDefinition], model: OfModel) -> list[dg.AssetsDefinition]:
     """Give each asset a link to its step's code, and the pipelines that it is part of as tags.
 
-    The link leads to where the checkout was pushed to (GitHub or GitLab), or else to the files of this machine. Of a
-    declared model there are links to its own files, too.
+    The link leads to where the checkout was pushed to (GitHub or GitLab), or else to the files of this machine. There
+    are links to the model's own files, too.
     """
     url, declaration = code_url(), model.declaration
 
     def shown(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.path[-1]
-        step = getattr(steps, name) if declaration is None else step_function(declaration, name)
+        step = step_function(declaration, name)
         own = [
             dg.LocalFileCodeReference(file_path=str(file), label=f"{model.group}: {file.name}")
-            for file in (sources_of(declaration) if declaration else ())
+            for file in sources_of(declaration)
         ]
         links = dg.CodeReferencesMetadataValue(code_references=[*own, _link(step, url)])
         tags = {pipeline.name: "" for pipeline in model.pipelines if name in {step.name for step in pipeline.steps}}

@@ -19,21 +19,16 @@ from rich.markup import escape
 from mlops_dagster import __version__
 from mlops_dagster.process_settings import collect_rarely, wait_quietly
 from mlops_dagster.shell import (
-    build_model,
     bundle,
     cache,
-    champion,
     check,
     deployments,
-    forecast,
     launch,
     models,
     new,
     new_project,
     parity,
     report,
-    search,
-    serve,
     ui,
 )
 from mlops_dagster.shell import step as one_step
@@ -54,7 +49,7 @@ app = typer.Typer(
     name="mlops",
     cls=models.Commands,
     suggest_commands=False,  # click does it, too
-    help="Train scikit-learn models, declared or on daily prices. Commands run the same steps as Dagster's assets.",
+    help="Train scikit-learn models that are declared. Commands run the same steps as Dagster's assets.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,14 +58,8 @@ app = typer.Typer(
 
 
 app.command()(new.new)
-app.command()(build_model.build_model)
-app.command()(champion.promote)
-app.command()(champion.rollback)
-app.command()(forecast.forecast)
-app.command()(serve.serve)
-app.command("search-model")(search.search_model)
-app.command("cluster-search-model")(search.cluster_search_model)
-app.command()(models.predict)
+for _name in models.OF_MODELS:
+    app.command(_name)(models.stub(_name))
 app.command()(check.check)
 app.command("new-project")(new_project.new_project)
 app.command()(one_step.step)
@@ -80,7 +69,7 @@ app.command()(report.report)
 
 @app.command()
 def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
-    """Make the state folder ready: MLflow's database, Dagster's home, the symbols as partitions."""
+    """Make the state folder ready: MLflow's database, Dagster's home, the partitions that models list."""
     with handle_errors(as_json):
         from mlops_dagster.stack.deployment_files import load_deployment
 
@@ -90,11 +79,11 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         with progress.status("Dagster's home"):
             dagster_home = ui.prepare_dagster(settings)
         if as_json:
-            print_json({"home": str(settings.home), "dagster_home": str(dagster_home), "symbols": settings.symbols})
+            print_json({"home": str(settings.home), "dagster_home": str(dagster_home)})
         else:
             export = f"export DAGSTER_HOME={shlex.quote(str(dagster_home))}"
             out.print(f"Ready: {settings.home}\nFor Dagster's own commands: {export}", markup=False)
-            say_next("mlops build-model --symbol GSPC, or mlops ui")
+            say_next("mlops build-model, or mlops ui")
 
 
 app.command()(ui.ui)

@@ -84,7 +84,6 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
         Whether a sensor of the model's own tells people of its runs that have failed.
     """
     declaration = model.declaration
-    assert declaration is not None
     assets = assets_of(model)
     schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model)
     sensors = [sensor] if sensor else []
@@ -102,5 +101,5 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
         jobs=jobs_of(model),
         schedules=[schedule] if schedule else [],
         sensors=sensors,
-        resources=resources_of(deployment, model.refuse_bad_run, declaration, model.name),
+        resources=resources_of(deployment, declaration, model.name, model.refuse_bad_run),
     )

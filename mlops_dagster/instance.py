@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import dagster as dg
@@ -15,13 +14,12 @@ from dagster._core.definitions.data_version import (
 )
 from filelock import FileLock
 
-from mlops_dagster.assets.of_model import PRICES, OfModel
-from mlops_dagster.assets.partitions import SYMBOLS, missing_symbols
-from mlops_dagster.assets.step_assets import ASSETS, deps_of
+from mlops_dagster.assets.of_model import OfModel
+from mlops_dagster.assets.step_assets import deps_of
 from mlops_dagster.compute.inputs import event_of, table_of, tags_of_input
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.files import write_whole
 from mlops_dagster.stack.tracking import Origin
@@ -89,7 +87,7 @@ load_from:
 
 
 def prepare_instance(deployment: Deployment) -> Path:
-    """Make the Dagster home of a deployment, if it isn't there, and add the deployment's symbols to it.
+    """Make the Dagster home of a deployment, if it isn't there, and add the partitions that models list to it.
 
     Returns
     -------
@@ -105,7 +103,7 @@ def prepare_instance(deployment: Deployment) -> Path:
         if not (home / "workspace.yaml").exists():
             write_whole(home / "workspace.yaml", WORKSPACE_YAML)
         with dg.DagsterInstance.from_config(str(home)) as instance:
-            add_symbols(instance, deployment.symbols)
+            _add_listed_partitions(instance)
     if deployment.inbox.path is not None and Path(deployment.inbox.path).is_relative_to(deployment.home):
         Path(deployment.inbox.path).mkdir(parents=True, exist_ok=True)
     return home
@@ -144,12 +142,11 @@ def _write_settings(file: Path) -> None:
         )
 
 
-def add_symbols(instance: dg.DagsterInstance, symbols: list[str]) -> list[str]:
-    """Add symbols as partitions, and return those that weren't there."""
-    new = missing_symbols(instance, symbols)
-    if new:
-        instance.add_dynamic_partitions(SYMBOLS.name or "", new)
-    return new
+def _add_listed_partitions(instance: dg.DagsterInstance) -> None:
+    for model in map(find_model, model_names()):
+        partitions, said = OfModel(model).partitions, model.partitions
+        if isinstance(partitions, dg.DynamicPartitionsDefinition) and said is not None and said.keys:
+            instance.add_dynamic_partitions(partitions.name or "", said.keys)
 
 
 @functools.cache  # a command tells of several steps
@@ -169,7 +166,7 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     home : Path
         What ``DAGSTER_HOME`` is for that Dagster.
     """
-    model = PRICES if report.model is None else OfModel(find_model(report.model))
+    model = OfModel(find_model(report.model))
     key, partition = model.key(report.step), None if model.partitions is None else report.symbol
     result = to_result(report, model.declaration)
     assert result.data_version is not None
@@ -178,12 +175,7 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
     instance = _opened(home)
     if partition is not None and isinstance(model.partitions, dg.DynamicPartitionsDefinition):
         instance.add_dynamic_partitions(model.partitions.name or "", [partition])
-    parents: Iterable[dg.AssetKey]
-    if model.declaration is None:
-        parents = next(asset.asset_deps[key] for asset in ASSETS if asset.key == key)
-    else:
-        parents = deps_of(model, report.step)
-    for parent in parents:
+    for parent in deps_of(model, report.step):
         pin = report.inputs.get(table_of(parent, model.declaration) or "")
         if pin is None:  # a rollback reads no table
             there = instance.get_latest_data_version_record(parent, partition_key=partition)

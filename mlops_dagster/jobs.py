@@ -4,13 +4,13 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_dagster import pipelines
-from mlops_dagster.assets.of_model import PRICES, OfModel, searches
+from mlops_dagster.assets.of_model import OfModel, searches
 from mlops_dagster.run_workers import in_process_executor
 from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.parameters import Pipeline, Step
 
 HOW_TO_CHANGE_THE_COMPUTE = (
-    "For other machines in one run, add `resources: {compute: {config: {...}}}`: the launchpad lists and explains what "
+    "For other machines in one run, add `resources: {{{}: {{config: {{...}}}}}}`: the launchpad explains what "
     "this deployment's compute takes, for example `slots` here or `num_workers` on Databricks."
 )
 
@@ -25,14 +25,13 @@ def jobs_of(model: OfModel) -> list[Any]:
     return [_job(pipeline, model) for pipeline in model.pipelines]
 
 
-def _job(pipeline: pipelines.Pipeline, model: OfModel) -> Any:
+def _job(pipeline: Pipeline, model: OfModel) -> Any:
     said = [pipeline.description]
     if any(searches(step) for step in pipeline.steps):
         lists, ranges = model.grid_examples
         also = f", by `ranges: {ranges}`, or by both" if ranges else ""
         said.append(f"For a grid of your own, replace `preset` by `grid: {lists}`{also}.")
-    if model is PRICES:
-        said.append(HOW_TO_CHANGE_THE_COMPUTE)
+    said.append(HOW_TO_CHANGE_THE_COMPUTE.format(model.compute))
     configs = {model.op(step.name): pipeline.chosen(step, _opens_with(step)) for step in pipeline.steps}
     opens_with = {op: {"config": config} for op, config in configs.items() if config}
     return dg.define_asset_job(
@@ -44,16 +43,10 @@ def _job(pipeline: pipelines.Pipeline, model: OfModel) -> Any:
     )
 
 
-def _opens_with(step: pipelines.Step) -> dict[str, Any]:
-    if step is pipelines.TRAINED_MODEL:  # the two that people change, instead of an empty page
-        forest = pipelines.RECIPE_DEFAULTS[pipelines.TRAINING_SET.defaults["recipe"]]
-        return {one.name: forest[one.name] for one in pipelines.FOREST[:2]}
+def _opens_with(step: Step) -> dict[str, Any]:
     return {} if step.name == names.CHAMPION_MODEL else dict(step.defaults)
 
 
-JOBS = jobs_of(PRICES)
-
-
-def without_data(pipeline: pipelines.Pipeline, model: OfModel = PRICES) -> list[dg.AssetKey]:
+def without_data(pipeline: Pipeline, model: OfModel) -> list[dg.AssetKey]:
     """Return a pipeline's assets but the first, for a run on the rows that are there, wherever they came from."""
     return [model.key(step.name) for step in pipeline.steps[1:]]

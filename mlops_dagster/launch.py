@@ -19,7 +19,6 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.errors import MlopsError, ParameterError
 
 MODULE = "mlops_dagster.definitions"
@@ -71,11 +70,10 @@ def _check_partition(known: Any, partition: str | None, instance: dg.DagsterInst
     there = known.get_partition_keys(dynamic_partitions_store=instance) if known else []
     if partition in there or (partition is None and not known):
         return
-    name = "symbol" if known == SYMBOLS else "partition"
     cure = f"there are {', '.join(there)}." if there else "there are none yet." if known else "the job has none."
-    if known == SYMBOLS:
+    if isinstance(known, dg.DynamicPartitionsDefinition):
         cure += " How to add one: docs/howto/add_a_symbol.md."
-    raise ParameterError(f"{name}={partition!r}: there is no such partition; {cure}")
+    raise ParameterError(f"partition={partition!r}: there is no such partition; {cure}")
 
 
 def _location(home: Path) -> Any:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mlops_dagster import pipelines as prices
-from mlops_dagster.grids import RANGE_KEYS
-from mlops_dagster.spec.model import Declaration, Partitions
-from mlops_dagster.spec.parameters import Kind, Parameter, Pipeline, Step, explain
-from mlops_dagster.spec.steps import TRAINED_MODEL, pipelines_of, steps_of
+from mlops_dagster.spec.grids import RANGE_KEYS
+from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.parameters import PARTITION, Kind, Parameter, Pipeline, Step, explain
+from mlops_dagster.spec.steps import TRAINED_MODEL, partition_option, pipelines_of, steps_of
 
 TYPES: Mapping[Kind, str] = {
     "integer": "integer",
@@ -23,58 +22,41 @@ TYPES: Mapping[Kind, str] = {
 }
 
 
-def manifest(models: Iterable[Declaration] = ()) -> dict[str, Any]:
+def manifest(models: Iterable[Declaration]) -> dict[str, Any]:
     """Return what there is to run: pipelines with their steps in order, and what each step may be given.
 
-    A parameter that isn't given is left out, or null; its ``default`` is there if it is the same in every recipe.
+    A parameter that isn't given is left out, or null.
 
     Parameters
     ----------
     models : iterable of Declaration
-        Whose pipelines it has besides those of daily prices. Their steps are called as Dagster's assets are,
-        ``churn/trained_model``. A pipeline's ``partition`` is null if there are none; otherwise a run is told which,
-        by a parameter of the name that its ``title`` says. What it ``chooses`` its steps are given unless a run says
-        otherwise.
-
-    Examples
-    --------
-    >>> manifest()["pipelines"]["search_model_pipeline"]["steps"]
-    ['prices', 'training_set', 'grid_search_results']
+        Whose pipelines. Their steps are called as Dagster's assets are, ``churn/trained_model``. A pipeline's
+        ``partition`` is null if there are none; otherwise a run is told which, by a parameter of the name that its
+        ``title`` says. What it ``chooses`` its steps are given unless a run says otherwise.
     """
-    symbol = {
-        "title": "symbol",
-        "type": "string",
-        "pattern": f"^{prices.SYMBOL.pattern}$",
-        "description": f"Which symbol, for example {' or '.join(prices.BUNDLED_SYMBOLS)}. One per run.",
-        "examples": list(prices.BUNDLED_SYMBOLS),
-    }
-    pipelines = {one.name: _pipeline(one, symbol) for one in prices.PIPELINES}
-    by_recipe = {name: list(prices.defaults_of(name).values()) for name in prices.PARAMETERS}
-    defaults = {
-        name: values[0] for name, values in by_recipe.items() if values and values.count(values[0]) == len(values)
-    }
-    steps = {
-        step.name: _step(step, step.parameters, prices.FOREST, lambda one: prices.explain(one.name), defaults)
-        for step in prices.STEPS.values()
-    }
+    pipelines: dict[str, Any] = {}
+    steps: dict[str, Any] = {}
     for model in models:
-        of, partition = f"{model.name}/", _partition(model.partitions)
+        of, partition = f"{model.name}/", _partition(model)
         pipelines |= {one.name: _pipeline(one, partition, of) for one in pipelines_of(model)}
         steps |= {f"{of}{name}": _step_of(model, step) for name, step in steps_of(model).items()}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "pipelines": pipelines, "steps": steps}
 
 
-def _pipeline(pipeline: Pipeline, partition: dict[str, Any] | None, of: str = "") -> dict[str, Any]:
+def _pipeline(pipeline: Pipeline, partition: dict[str, Any] | None, of: str) -> dict[str, Any]:
     steps = [f"{of}{step.name}" for step in pipeline.steps]
     chosen = {"chooses": dict(pipeline.chooses)} if pipeline.chooses else {}
     return {"description": pipeline.description, "partition": partition, "steps": steps, **chosen}
 
 
-def _partition(partitions: Partitions | None) -> dict[str, Any] | None:
-    if partitions is None:
+def _partition(model: Declaration) -> dict[str, Any] | None:
+    said = model.partitions
+    if said is None:
         return None
-    rule = {"enum": partitions.keys, "examples": partitions.keys} if partitions.keys else {"minLength": 1}
-    return {"title": "partition", "type": "string", **rule, "description": f"Which {partitions.name}. One per run."}
+    listed = {"examples": said.keys} if said.keys else {}
+    rule = {"enum": said.keys} if said.keys and not said.more else {"pattern": f"^{PARTITION.pattern}$"}
+    about = f"Which {said.name}. One per run."
+    return {"title": partition_option(model), "type": "string", **rule, **listed, "description": about}
 
 
 def _step_of(model: Declaration, step: Step) -> dict[str, Any]:

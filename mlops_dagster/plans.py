@@ -18,9 +18,13 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
         Under which it was loaded. The code location is one deployment's, and is imported here.
     """
     with changed_environment({"MLOPS_DEPLOYMENT": name}):
+        from mlops_dagster.assets.of_model import OfModel
         from mlops_dagster.definitions import definitions_of
-        from mlops_dagster.jobs import JOBS
-        from mlops_dagster.resources import resources_of
+        from mlops_dagster.jobs import jobs_of
+        from mlops_dagster.resources import key_of, resources_of
+        from mlops_dagster.spec.project import find_model, model_names
+
+        models = [find_model(one) for one in model_names()]
 
     problems = []
     try:
@@ -28,21 +32,24 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
         dg.Definitions.validate_loadable(definitions)
     except Exception as error:  # noqa: BLE001 - whatever it is, the code location can't be loaded
         return [f"Dagster can't load it: {_first_words(error)}"]
-    for job in JOBS:
+    for job in (job for one in models for job in jobs_of(OfModel(one))):
         try:
             planned = definitions.resolve_job_def(job.name)
             # The config that the launchpad opens with; that of the resources is checked with it.
             config = planned.run_config or {}
             if planned.partitioned_config is not None:
-                config = planned.partitioned_config.get_run_config_for_partition_key("GSPC")
+                config = planned.partitioned_config.get_run_config_for_partition_key("any")
             create_execution_plan(planned, config)
         except Exception as error:  # noqa: BLE001 - as above
             problems.append(f"{job.name} can't be planned: {_first_words(error)}")
     try:
         # Some of what a compute refuses it refuses when it is made. Making it connects nothing.
-        made = resources_of(deployment)
-        with dg.build_resources({name: made[name] for name in ("tracker", "compute")}):
-            pass
+        for model in models:
+            made = resources_of(deployment, model, model.name)
+            with dg.build_resources(
+                {name: made[name] for name in (key_of(one, model.name) for one in ("tracker", "compute"))}
+            ):
+                break
     except Exception as error:  # noqa: BLE001 - as above
         problems.append(f"its compute can't be made: {_first_words(error)}")
     return problems

@@ -14,7 +14,6 @@ import dagster as dg
 
 from mlops_dagster.compute.local import LocalCompute
 from mlops_dagster.compute.overrides import changed, fields_of
-from mlops_dagster.compute.refusing_io_manager import RefusingIOManager
 from mlops_dagster.compute.table_io_manager import TableIOManager
 from mlops_dagster.dagster_mlflow_tracker import DagsterMlflowTracker
 from mlops_dagster.spec.model import Declaration
@@ -30,49 +29,38 @@ DESCRIPTIONS = {
 RefuseBadRun = Callable[[dg.DagsterRun, str], None]
 
 
-def key_of(what: str, name: str | None) -> str:
-    """Return the key of a resource, as ``store``, ``tracker`` or ``compute``. What is declared has its own of each."""
-    if name is None:
-        return what
+def key_of(what: str, name: str) -> str:
+    """Return the key of a model's store, tracker, compute or tables: each model has its own of each."""
     # None of them can be that of another model, whatever the two are called.
     return f"mlops_dagster_{name}" if what == "compute" else f"{what}_of_mlops_dagster_{name}"
 
 
 def resources_of(
-    deployment: Deployment,
-    refuse_bad_run: RefuseBadRun = lambda run, symbol: None,
-    model: Declaration | None = None,
-    name: str | None = None,
+    deployment: Deployment, model: Declaration, name: str, refuse_bad_run: RefuseBadRun = lambda run, partition: None
 ) -> dict[str, Any]:
-    """Return the resources of a deployment; nothing is connected yet.
+    """Return the resources of a model with a deployment's tools; nothing is connected yet.
 
     Parameters
     ----------
+    model : Declaration
+        For whose steps they are.
+    name : str
+        What their keys say: the model's name, or that of a table which it shares.
     refuse_bad_run : callable, optional
         Raises if a run's config can't be. A compute that never calls an asset's own body here asks it before any work.
-    model : Declaration, optional
-        For whose steps they are. Not given: for those of daily prices.
-    name : str, optional
-        What their keys say: the model's name, or that of a table which it shares.
     """
     store = store_of(deployment, model)
-    resources: dict[str, Any] = {
+    return {
         key_of("store", name): store,
         key_of("tracker", name): _tracker(deployment, model),
         key_of("compute", name): _compute(deployment, store, refuse_bad_run, model, name),
-    }
-    if name is not None:
-        resources[key_of("tables", name)] = dg.IOManagerDefinition.hardcoded_io_manager(
+        key_of("tables", name): dg.IOManagerDefinition.hardcoded_io_manager(
             TableIOManager(store), description=f"Gives the tables of {name} to other assets as values"
-        )
-    if model is None:
-        resources["deployment"] = deployment
-        if deployment.compute != "here":
-            resources["io_manager"] = RefusingIOManager()
-    return resources
+        ),
+    }
 
 
-def _tracker(deployment: Deployment, model: Declaration | None) -> MlflowTracker | dg.ResourceDefinition:
+def _tracker(deployment: Deployment, model: Declaration) -> MlflowTracker | dg.ResourceDefinition:
     settings = deployment.tracker_settings(model)
     if deployment.tracking.client == "mlops":
         return MlflowTracker(**settings)
@@ -84,19 +72,19 @@ def _tracker(deployment: Deployment, model: Declaration | None) -> MlflowTracker
 
 
 def _compute(
-    deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun, model: Declaration | None, name: str | None
+    deployment: Deployment, store: Store, refuse_bad_run: RefuseBadRun, model: Declaration, name: str
 ) -> dg.ResourceDefinition:
     tracker = key_of("tracker", name)
 
     def make(context: dg.InitResourceContext) -> Any:
         overridden = changed(deployment, context.resource_config or {}, key_of("compute", name))
         if deployment.compute == "here" or deployment.inside:
-            return LocalCompute(overridden, store, getattr(context.resources, tracker), model)
+            return LocalCompute(overridden, model, store, getattr(context.resources, tracker))
         # dagster_databricks takes a second to import: only a run on Databricks pays for it.
         if deployment.compute == "databricks_step":
             from mlops_dagster.compute.step_launcher import StepLauncher
 
-            return StepLauncher(overridden, refuse_bad_run, model)
+            return StepLauncher(overridden, model, refuse_bad_run)
         from mlops_dagster.compute.pipes import Pipes
 
         return Pipes(overridden, model)

@@ -6,11 +6,9 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster import pipelines, steps
-from mlops_dagster.errors import refuse
+from mlops_dagster import steps
 from mlops_dagster.spec.steps import (
     ALL,
     CHAMPION_MODEL,
@@ -44,15 +42,14 @@ class Session:
     ----------
     deployment : Deployment
         The settings of the stack.
+    model : Declaration
+        Whose steps are run, with tables, an experiment and registered models of its own.
     origin : Origin
         Who is calling, for the tags in MLflow.
     store : Store, optional
         Not given: the deployment's.
     tracker : Tracker, optional
         Not given: our own, for the deployment's MLflow.
-    model : Declaration, optional
-        Whose steps are run, with tables, an experiment and registered models of its own. Not given: the models of
-        daily prices.
     read_asset : callable, optional
         From the key of another Dagster asset to its value, where Dagster is calling.
     """
@@ -60,11 +57,11 @@ class Session:
     def __init__(
         self,
         deployment: Deployment,
+        model: Declaration,
         origin: Origin,
         *,
         store: Store | None = None,
         tracker: Tracker | None = None,
-        model: Declaration | None = None,
         read_asset: Callable[[str], object] | None = None,
     ) -> None:
         from mlops_dagster.stack.store import store_of
@@ -90,7 +87,7 @@ class Session:
 
     @classmethod
     def of(cls, model: str | Declaration, deployment: Deployment | str | None = None) -> Session:
-        """Open the tools of a declared model.
+        """Open the tools of a model.
 
         Parameters
         ----------
@@ -119,7 +116,7 @@ class Session:
 
         settings = load_deployment(deployment) if deployment is None or isinstance(deployment, str) else deployment
         declared = find_model(model) if isinstance(model, str) else model
-        return cls(settings, Origin("python", str(uuid.uuid4())), model=declared)
+        return cls(settings, declared, Origin("python", str(uuid.uuid4())))
 
     def train(self, partition: str = ALL, **parameters: object) -> steps.StepReport:
         """Read the data, make the training set, and train a model; return the report of the last step."""
@@ -135,9 +132,9 @@ class Session:
 
     def champion(self, partition: str = ALL) -> Any:
         """Load the champion, a fitted estimator; :class:`NoChampion` says why there is none."""
-        known = steps_of(self.declaration)
+        known = steps_of(self.model)
         tables = steps.Inputs(partition, self.store, known=known)
-        return steps.load_champion(partition, tables, self.tracker.registry, self.declaration)[0]
+        return steps.load_champion(partition, tables, self.tracker.registry, self.model)[0]
 
     def predict(self, frame: pd.DataFrame, partition: str = ALL) -> pd.DataFrame:
         """Let the champion predict rows as the data has them, their target not needed. Nothing is written.
@@ -146,21 +143,14 @@ class Session:
         """
         from mlops_dagster.steps.declared.predict import predict_rows
 
-        return predict_rows(self.declaration, partition, frame, store=self.store, tracker=self.tracker)
+        return predict_rows(self.model, partition, frame, store=self.store, tracker=self.tracker)
 
     def table(self, step: str, partition: str = ALL) -> pd.DataFrame:
         """Read the table that a step has made, as it is now."""
         return self.store.read(step, partition)[0]
 
-    @property
-    def declaration(self) -> Declaration:
-        """The model's declaration."""
-        if self.model is None:
-            raise refuse("model", None, "this session is of daily prices; open one of a model: Session.of(NAME).")
-        return self.model
-
     def _run_all(self, names: tuple[str, ...], partition: str, given: Mapping[str, object]) -> steps.StepReport:
-        known, left = steps_of(self.declaration), dict(given)
+        known, left = steps_of(self.model), dict(given)
         made: dict[str, Any] = {}
         for name in names:
             its = {} if name not in known else {one.name for one in known[name].parameters}
@@ -175,7 +165,7 @@ class Session:
     def run(
         self,
         step: str,
-        symbol: str,
+        partition: str,
         given: Mapping[str, object],
         *,
         inputs: Pins | None = None,
@@ -186,9 +176,9 @@ class Session:
         Parameters
         ----------
         step : str
-            One of the steps of `pipelines.PIPELINES`, or of the model, for example ``trained_model``.
-        symbol : str
-            For example ``GSPC``; the partition of a model, ``all`` if it has none.
+            One of the model's, for example ``trained_model``.
+        partition : str
+            For example ``GSPC``; ``all`` if the model has none.
         given : mapping
             The step's parameters. None counts as not given.
         inputs : mapping, optional
@@ -203,43 +193,33 @@ class Session:
         MlopsError
             If the step fails, as its own function says.
         """
-        function: Callable[..., steps.StepReport]
+        from mlops_dagster.steps.declared import step_function
+
+        function = step_function(self.model, step)
         tools: dict[str, Any] = {
             "store": self.store,
             "tracker": self.tracker,
             "origin": self.origin,
             "inputs": inputs,
             "limits": self.deployment.limits,
-            "exchange": self.deployment.schedules.exchange,
             "read_asset": self.read_asset,
             "cache": self.deployment.state_dir / steps.SEARCH_CACHE,
             "progress": progress,
         }
-        if self.model is not None:
-            from mlops_dagster.steps.declared import step_function
-
-            function = partial(step_function(self.model, step), self.model)
-        elif step in pipelines.STEPS:
-            function = getattr(steps, step)
-            if step == pipelines.PRICES.name:
-                given = self.deployment.price_parameters(dict(given))
-        else:
-            raise refuse("step", step, f"there is no such step; there are {', '.join(pipelines.STEPS)}.")
         if self.on_spark(step, given):
             tools["engine"] = self.spark()
         wanted = inspect.signature(function).parameters
         # What a library or a user's function prints is no part of what the caller prints, which may be JSON.
         with redirect_stdout(sys.stderr):
-            return function(symbol, given, **{name: tool for name, tool in tools.items() if name in wanted})
+            made: steps.StepReport = function(
+                self.model, partition, given, **{name: tool for name, tool in tools.items() if name in wanted}
+            )
+        return made
 
     def on_spark(self, step: str, given: Mapping[str, object]) -> bool:
         """Whether a step's trees and candidates are fitted on the deployment's Spark."""
-        spark = self.deployment.spark
-        if self.model is not None:
-            said = given.get("engine") or (SPARK if spark.search else HERE)
-            return step == GRID_SEARCH_RESULTS and said == SPARK
-        on = step == pipelines.TRAINED_MODEL.name and spark.train
-        return on or step == pipelines.SPARK_GRID_SEARCH_RESULTS.name
+        said = given.get("engine") or (SPARK if self.deployment.spark.search else HERE)
+        return step == GRID_SEARCH_RESULTS and said == SPARK
 
     def spark(self) -> Any:
         """Return the engine that grows trees on the deployment's Spark."""

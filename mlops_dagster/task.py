@@ -78,8 +78,7 @@ def _run(request: dict[str, Any], pipes: PipesContext) -> StepReport:
     from mlops_dagster.steps.progress import ProgressLines
 
     of, _, step = request["step"].rpartition("/")
-    model = find_model(of) if of else None
-    with Session(load_deployment(), Origin(**request["origin"]), model=model) as session:
+    with Session(load_deployment(), find_model(of), Origin(**request["origin"])) as session:
         report = session.run(
             step,
             request["symbol"],
@@ -99,8 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "mlops-task", description="Run one step for Dagster Pipes, on Databricks.", allow_abbrev=False
     )
-    parser.add_argument("--step", help="for example trained_model; of a declared model churn/trained_model")
-    parser.add_argument("--symbol", help="for example GSPC; of a declared model its partition, or all")
+    parser.add_argument("--step", help="for example churn/trained_model")
+    parser.add_argument("--symbol", help="the model's partition, or all")
     parser.add_argument("--given", type=_json, help="the step's parameters, as JSON")
     parser.add_argument("--inputs", type=_json, help="tables that the run has made, as JSON: the reports' outputs")
     parser.add_argument("--environment", type=_json, help="environment variables of the deployment, as JSON")

@@ -9,13 +9,11 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from mlops_dagster import grids, pipelines, steps
-from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.resources import key_of
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.spec.parameters import Parameter, Pipeline, Step
+from mlops_dagster.spec.parameters import Parameter, Pipeline, Step, check_partition
 from mlops_dagster.spec.parameters import explain as describe
 from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.stack.store import Store
@@ -24,45 +22,39 @@ from mlops_dagster.steps.declared.versions import declared_code_version
 
 
 class OfModel:
-    """A declared model, or the models of daily prices, as Dagster's definitions need it.
+    """A declared model as Dagster's definitions need it.
 
     Parameters
     ----------
-    declaration : Declaration, optional
-        Not given: the models of daily prices.
+    declaration : Declaration
+        What it is.
     dataset : bool
         Whether only the table is meant that the model shares with others.
     """
 
-    def __init__(self, declaration: Declaration | None = None, *, dataset: bool = False) -> None:
+    def __init__(self, declaration: Declaration, *, dataset: bool = False) -> None:
         self.declaration, self.dataset = declaration, dataset
 
     @cached_property
     def steps(self) -> Mapping[str, Step]:
         """The steps by name, in an order in which they can run."""
-        if self.declaration is None:
-            return pipelines.STEPS
         steps = names.steps_of(self.declaration)
         return {names.DATA: steps[names.DATA]} if self.dataset else steps
 
     @property
     def own_steps(self) -> Mapping[str, Step]:
         """The steps without that of a table which is shared: it has its asset once."""
-        shared = self.declaration is not None and self.declaration.data_owner != self.name
+        shared = self.declaration.data_owner != self.name
         return {name: step for name, step in self.steps.items() if not (shared and name == names.DATA)}
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
         """What there is to run."""
-        if self.declaration is None:
-            return pipelines.PIPELINES
         return () if self.dataset else names.pipelines_of(self.declaration)
 
     @property
     def name(self) -> str:
         """What the model, or the shared table, is called."""
-        if self.declaration is None:
-            return "stock_prices"
         return self.declaration.data_owner if self.dataset else self.declaration.name
 
     @property
@@ -72,22 +64,17 @@ class OfModel:
 
     @property
     def compute(self) -> str:
-        """The key of the resource that runs the steps; a declared model has its own, whatever else is there."""
-        return self._resource("compute")
-
-    def _resource(self, what: str) -> str:
-        return key_of(what, None if self.declaration is None else self.name)
+        """The key of the resource that runs the steps; each model has its own, whatever else is there."""
+        return key_of("compute", self.name)
 
     @property
-    def io_manager(self) -> str | None:
+    def io_manager(self) -> str:
         """The key of what gives the model's tables to other assets as values."""
-        return None if self.declaration is None else self._resource("tables")
+        return key_of("tables", self.name)
 
     @cached_property
     def partitions(self) -> dg.PartitionsDefinition[str] | None:
-        """One for each symbol; of a declared model none, those that it lists, or those that its data have."""
-        if self.declaration is None:
-            return SYMBOLS
+        """None, those that the declaration lists, or those that the data have."""
         said = self.declaration.partitions
         if said is None:
             return None
@@ -98,16 +85,11 @@ class OfModel:
     @property
     def grid(self) -> tuple[Parameter, ...]:
         """The parameters that a search may vary."""
-        return pipelines.FOREST if self.declaration is None else names.parameters_of(self.declaration)
+        return names.parameters_of(self.declaration)
 
     @property
     def grid_examples(self) -> tuple[str, str | None]:
         """How people write a grid: by lists, and by ranges if there are numbers."""
-        if self.declaration is None:
-            return (
-                "{max_depth: [80, 90], n_estimators: [100, 200]}",
-                "{n_estimators: {start: 100, stop: 500, step: 100}}",
-            )
         preset = next(iter(self.declaration.search.presets.values())) if self.declaration.search else {}
         lists = {name: list(values) for name, values in preset.items() if isinstance(values, list)}
         numbers = ((name, one.default) for name, one in self.declaration.parameters.items())
@@ -122,19 +104,17 @@ class OfModel:
         return _on_one_line(lists or preset), _on_one_line(ranges) if ranges else None
 
     def named(self, name: str) -> str:
-        """Return the name of a sensor of the model's: it begins with the model's own."""
-        return name if self.declaration is None else f"{self.name}_{name}"
+        """Return the name of a sensor or a schedule of the model's, or of the table that it shares."""
+        return f"{self.name}_{name}" if self.dataset else self.declaration.named(name)
 
     def has(self, run: dg.DagsterRun) -> bool:
-        """Whether a run makes any of the model's tables. Runs of prices aren't told from others."""
+        """Whether a run makes any of the model's tables."""
         keys = {self.key(step) for step in self.own_steps}
         its_job = run.job_name in {one.name for one in self.pipelines}
-        return self.declaration is None or its_job or bool(keys & (run.asset_selection or set()))
+        return its_job or bool(keys & (run.asset_selection or set()))
 
     def key(self, step: str) -> dg.AssetKey:
         """Return the key of a step's asset."""
-        if self.declaration is None:
-            return dg.AssetKey([step])
         return dg.AssetKey([self.declaration.data_owner if step == names.DATA else self.declaration.name, step])
 
     def op(self, step: str) -> str:
@@ -143,25 +123,21 @@ class OfModel:
 
     def code_version(self, step: str) -> str:
         """Return the version of what decides what a step makes."""
-        if self.declaration is None:
-            return steps.step_code_version(step)
         return declared_code_version(self.declaration, step)
 
     def explain(self, parameter: Parameter, default: Any = None) -> str:
         """Describe a parameter for the launchpad."""
-        if self.declaration is None:
-            return pipelines.explain(parameter.name)
         return describe(parameter, None if default is None else str(default))
 
     def tools(self, resources: Any) -> tuple[Store, MlflowTracker]:
         """Return where the model's tables and runs are kept."""
-        store, tracker = (getattr(resources, self._resource(one)) for one in ("store", "tracker"))
+        store, tracker = (getattr(resources, key_of(one, self.name)) for one in ("store", "tracker"))
         return store, tracker
 
     @property
     def tool_keys(self) -> set[str]:
         """The keys of the resources that :meth:`tools` looks at."""
-        return {self._resource(one) for one in ("store", "tracker")}
+        return {key_of(one, self.name) for one in ("store", "tracker")}
 
     # ---------------------------------------------------------------------------------------------- refusing a run
 
@@ -169,9 +145,9 @@ class OfModel:
         """Refuse a run if any of its steps has a bad parameter, whichever step is asked first.
 
         Dagster checks names and types when a run is launched, but bounds only when a step reads its config. Without
-        this, ``n_estimators: 0`` would show only after prices and training set had been made.
+        this, ``n_estimators: 0`` would show only after data and training set had been made.
 
-        A backfill gives every partition the same config, so a path in it needs ``{symbol}``.
+        A backfill gives every partition the same config, so a path in it needs a place for the partition.
 
         Raises
         ------
@@ -179,37 +155,31 @@ class OfModel:
             With the parameter's name, its value and the cure. Not retried, since nothing would change.
         """
         ops: Any = run.run_config.get("ops") or {}
-        if self.dataset and self.declaration is not None:
+        if self.dataset:
             # Its table is made before any of the models' steps could refuse theirs.
             defs = self.declaration.folder.parent
             for name in {op.rpartition("__")[0] for op in ops} & set(model_names(defs)):
                 OfModel(find_model(name, defs)).refuse_bad_run(run, partition)
         given = {step: ops[self.op(step)].get("config") or {} for step in self.steps if self.op(step) in ops}
         try:
-            if self.declaration is None:
-                pipelines.check_symbol(partition)
+            check_partition(partition)
             for step, config in given.items():
-                self._check(step, config, given)
+                self._check(step, config)
             self._check_path(run, given)
         except ParameterError as error:
             metadata = self._config_without(error, given)
             raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
-    def _check(self, step: str, config: Mapping[str, Any], run: Mapping[str, Mapping[str, Any]]) -> None:
-        checked = search_parameters(config) if searches(self.steps[step]) else config
-        if self.declaration is None:
-            recipe = run.get(pipelines.TRAINING_SET.name, {}).get("recipe", pipelines.RECIPES[0])
-            grids.check_step(self.steps[step], checked, recipe)
-        else:
-            from mlops_dagster.steps.declared.checking import resolve
+    def _check(self, step: str, config: Mapping[str, Any]) -> None:
+        from mlops_dagster.steps.declared.checking import resolve
 
-            resolve(self.declaration, step, checked)
+        resolve(self.declaration, step, search_parameters(config) if searches(self.steps[step]) else config)
 
     def _check_path(self, run: dg.DagsterRun, given: Mapping[str, Mapping[str, Any]]) -> None:
-        name = "symbol" if self.declaration is None else getattr(self.declaration.partitions, "name", None)
+        name = getattr(self.declaration.partitions, "name", None)
         path = next((config["path"] for config in given.values() if config.get("path") is not None), None)
         # Rows of one table that has a column for the partition are told apart by their values.
-        by_column = self.declaration is not None and name in self.declaration.contract
+        by_column = name in self.declaration.contract
         if path is not None and "dagster/backfill" in run.tags and "{" + str(name) + "}" not in path and not by_column:
             cure = f"a backfill would give every {name} the same rows; write {{{name}}} where the {name} stands."
             raise refuse("path", path, cure)
@@ -223,9 +193,6 @@ class OfModel:
         ops = {"ops": {self.op(step): {"config": config} for step, config in kept.items() if config}}
         # Of a failure's metadata Dagster's page shows nothing longer than a line without a click.
         return {f"config_without_{name}": dg.MetadataValue.text(_on_one_line(ops if ops["ops"] else {}))}
-
-
-PRICES = OfModel()
 
 
 def searches(step: Step) -> bool:

@@ -5,12 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_dagster import pipelines
 from mlops_dagster.assets.conditions import champion_has_changed, predictions_or_data_have_changed
 from mlops_dagster.assets.config import config_of
-from mlops_dagster.assets.of_model import PRICES, OfModel, search_parameters, searches
+from mlops_dagster.assets.of_model import OfModel, search_parameters, searches
 from mlops_dagster.compute.inputs import partition_of
 from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.parameters import Step
 
 OWNERS = ["team:mlops"]
 _TABLE, _MODEL = {"deltalake", "pandas"}, {"scikitlearn", "mlflow"}
@@ -19,10 +19,8 @@ _KINDS: Mapping[str, set[str]] = {
     names.CHAMPION_MODEL: _MODEL,
     names.GRID_SEARCH_RESULTS: {"scikitlearn", "deltalake", "mlflow"},
     names.PREDICTIONS: {"scikitlearn", "deltalake"},
-    pipelines.SPARK_GRID_SEARCH_RESULTS.name: {"spark", "deltalake", "mlflow"},
-    pipelines.PRICE_FORECAST.name: {"scikitlearn", "deltalake"},
 }
-# What a declared model's steps read of each other.
+# What a model's steps read of each other.
 _READS: Mapping[str, tuple[str, ...]] = {
     names.TRAINING_SET: (names.DATA,),
     names.TRAINED_MODEL: (names.TRAINING_SET,),
@@ -33,9 +31,7 @@ _READS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def asset_of(
-    step: pipelines.Step, *deps: dg.AssetKey, model: OfModel = PRICES, automation_condition: Any = None
-) -> dg.AssetsDefinition:
+def asset_of(step: Step, *deps: dg.AssetKey, model: OfModel, automation_condition: Any = None) -> dg.AssetsDefinition:
     """Make the asset of a step: its config has the step's parameters, its description is the step's."""
 
     def run_step(context: dg.AssetExecutionContext, config: dg.Config) -> dg.MaterializeResult[None]:
@@ -68,7 +64,7 @@ def asset_of(
 
 
 def assets_of(model: OfModel) -> list[dg.AssetsDefinition]:
-    """Make the assets of a declared model."""
+    """Make the assets of a model."""
     remade = {
         names.PREDICTIONS: champion_has_changed(model.key(names.CHAMPION_MODEL)),
         names.PREDICTION_QUALITY: predictions_or_data_have_changed,
@@ -80,39 +76,8 @@ def assets_of(model: OfModel) -> list[dg.AssetsDefinition]:
 
 
 def deps_of(model: OfModel, step: str) -> list[dg.AssetKey]:
-    """Return what a declared model's step reads: tables of its own, and the asset that has its rows."""
-    assert model.declaration is not None
+    """Return what a model's step reads: tables of its own, and the asset that has its rows."""
     said = model.declaration.predictions
     foreign = {names.DATA: model.declaration.data, names.PREDICTIONS: said.data if said else None}.get(step)
     tables = [model.key(one) for one in _READS.get(step, ())]
     return tables + ([dg.AssetKey.from_user_string(foreign.asset)] if foreign and foreign.asset else [])
-
-
-prices = asset_of(pipelines.PRICES)
-training_set = asset_of(pipelines.TRAINING_SET, prices.key)
-trained_model = asset_of(pipelines.TRAINED_MODEL, training_set.key)
-champion_model = asset_of(pipelines.CHAMPION_MODEL, trained_model.key)
-grid_search_results = asset_of(pipelines.GRID_SEARCH_RESULTS, training_set.key)
-spark_grid_search_results = asset_of(pipelines.SPARK_GRID_SEARCH_RESULTS, training_set.key)
-price_forecast = asset_of(
-    pipelines.PRICE_FORECAST,
-    prices.key,
-    champion_model.key,
-    automation_condition=champion_has_changed(champion_model.key),
-)
-forecast_quality = asset_of(
-    pipelines.FORECAST_QUALITY,
-    price_forecast.key,
-    prices.key,
-    automation_condition=predictions_or_data_have_changed,
-)
-ASSETS = [
-    prices,
-    training_set,
-    trained_model,
-    champion_model,
-    grid_search_results,
-    spark_grid_search_results,
-    price_forecast,
-    forecast_quality,
-]

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_dagster.assets.of_model import PRICES, OfModel
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.compute.inputs import tables_of_run
 from mlops_dagster.compute.report import readable
 from mlops_dagster.stack.registry import Registry
@@ -21,11 +21,11 @@ def check_of_each_partition(
     *,
     blocking: bool = False,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
-    model: OfModel = PRICES,
+    model: OfModel,
 ) -> Callable[[Callable[[Inputs, Registry], Finding]], dg.AssetChecksDefinition]:
     """Make a function from tables and registry to a finding a check, whose result is kept for each partition.
 
-    So one symbol's result can't hide another's. What can't be judged yet passes with a warning, which isn't a failure.
+    So one partition's result can't hide another's. What can't be judged yet passes with a warning.
     Numbers are shown as texts: of numbers Dagster draws one line through all partitions' results, as they come.
     """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -21,7 +21,6 @@ from dagster._core.definitions.data_version import (
 from dagster._core.execution.context.data_version_cache import InputAssetVersionInfo
 from dagster._core.execution.context.system import StepExecutionContext
 
-from mlops_dagster import pipelines
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.store import Store
@@ -37,9 +36,7 @@ def partition_of(context: Any) -> str:
     return str(context.partition_key) if context.has_partition_key else names.ALL
 
 
-def inputs_of(
-    context: StepExecutionContext, store_root: str, model: Declaration | None = None
-) -> dict[str, dict[str, Any]]:
+def inputs_of(context: StepExecutionContext, store_root: str, model: Declaration) -> dict[str, dict[str, Any]]:
     """Return the tables that a step's run has made so far or, if it hasn't made one, what Dagster has of it.
 
     Parameters
@@ -48,8 +45,8 @@ def inputs_of(
         The step's. What Dagster will record as its inputs is set to what is returned.
     store_root : str
         Where the tables are. What was made in another store isn't meant.
-    model : Declaration, optional
-        Whose tables they are. Not given: those of daily prices.
+    model : Declaration
+        Whose tables they are.
 
     Returns
     -------
@@ -60,7 +57,7 @@ def inputs_of(
     for asset in context.get_output_asset_keys():
         for key in context.job_def.asset_layer.get(asset).parent_keys:
             table, root = table_of(key, model), store_root
-            if model is not None and table == names.DATA:
+            if table == names.DATA:
                 root = f"{store_root.removesuffix(model.name)}{model.data_owner}"
             record = made.get(key) or _latest(context, key, root)
             pin = _pin(record)
@@ -100,24 +97,19 @@ def tags_of_inputs(context: StepExecutionContext, asset: dg.AssetKey) -> dict[st
     return tags
 
 
-def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store, model: Declaration | None = None) -> Inputs:
+def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store, model: Declaration) -> Inputs:
     """Return the tables as a check's run has made them; a check that is run alone sees those that are current."""
     step_context = context.get_step_execution_context()
     made = {table_of(key, model): _pin(record) for key, record in _made_by_run(step_context).items()}
     pins = {table: pin for table, pin in made.items() if table is not None and pin}
-    return Inputs(partition_of(step_context), store, pins, known=tables_of(model))
+    return Inputs(partition_of(step_context), store, pins, known=names.steps_of(model))
 
 
-def tables_of(model: Declaration | None) -> Collection[str]:
-    """Return the names of a model's tables."""
-    return pipelines.STEPS if model is None else names.steps_of(model)
-
-
-def table_of(key: dg.AssetKey, model: Declaration | None) -> str | None:
+def table_of(key: dg.AssetKey, model: Declaration) -> str | None:
     """Return which of a model's tables an asset is, or None if it is another's."""
     *above, name = key.path
-    owner = [] if model is None else [model.data_owner if name == names.DATA else model.name]
-    return name if above == owner and name in tables_of(model) else None
+    owner = model.data_owner if name == names.DATA else model.name
+    return name if above == [owner] and name in names.steps_of(model) else None
 
 
 def event_of(

@@ -35,13 +35,11 @@ class LocalCompute:
     ----------
     deployment, store, tracker
         The settings of the stack, and the tools that were made from them.
-    model : Declaration, optional
-        Whose steps are run. Not given: those of daily prices.
+    model : Declaration
+        Whose steps are run.
     """
 
-    def __init__(
-        self, deployment: Deployment, store: Store, tracker: Tracker, model: Declaration | None = None
-    ) -> None:
+    def __init__(self, deployment: Deployment, model: Declaration, store: Store, tracker: Tracker) -> None:
         self.deployment, self.model = deployment, model
         self.store = store
         self.tracker = tracker
@@ -55,10 +53,10 @@ class LocalCompute:
         try:
             with Session(
                 self.deployment,
+                self.model,
                 origin,
                 store=self.store,
                 tracker=self.tracker,
-                model=self.model,
                 read_asset=partial(_value_of, context),
             ) as session:
                 inside = self.deployment.inside

@@ -49,8 +49,8 @@ class Pipes:
     ----------
     deployment : Deployment
         The settings of the stack.
-    model : Declaration, optional
-        Whose steps are run. Not given: those of daily prices.
+    model : Declaration
+        Whose steps are run.
 
     Raises
     ------
@@ -58,11 +58,11 @@ class Pipes:
         If the deployment can't be sent there without a secret. Nothing is connected yet.
     """
 
-    def __init__(self, deployment: Deployment, model: Declaration | None = None) -> None:
+    def __init__(self, deployment: Deployment, model: Declaration) -> None:
         assert deployment.databricks is not None
         assert deployment.databricks.staging is not None
         self.deployment, self.settings, self.model = deployment, deployment.databricks, model
-        self.defs = None if model is None else model.folder.parent
+        self.defs = model.folder.parent
         self.staging = deployment.databricks.staging.rstrip("/")
         self.environment = remote_environment(deployment)
 
@@ -88,7 +88,7 @@ class Pipes:
         request = StepRequest(step_context.step.key, partition, context.run, context.retry_number)
         warn_of_what_stays(self.deployment, context.log.warning)
         wheel = ship(self.client, self.staging, context.log.info, self.defs)
-        whole = step if self.model is None else f"{self.model.name}/{step}"
+        whole = f"{self.model.name}/{step}"
         task, more = self._task(wheel, ["--step", whole, "--symbol", partition])
         extras = self._extras(context, given)
         messages: list[Any] = []
@@ -202,7 +202,7 @@ def _reason(error: Exception, messages: list[Any]) -> Exception:
     return error
 
 
-def _result(report: StepReport, url: str | None, model: Declaration | None) -> dg.MaterializeResult[None]:
+def _result(report: StepReport, url: str | None, model: Declaration) -> dg.MaterializeResult[None]:
     result = to_result(report, model)
     metadata: dict[str, Any] = dict(result.metadata or {})
     return result._replace(metadata={**metadata, URL: dg.MetadataValue.url(str(url))})

@@ -3,11 +3,10 @@
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-from mlops_dagster import pipelines
 from mlops_dagster.compute.inputs import URI
 from mlops_dagster.spec.model import Column, Declaration
 from mlops_dagster.spec.steps import DATA, rows_ahead
@@ -15,19 +14,8 @@ from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 from mlops_dagster.steps.summary import summary
 
-if TYPE_CHECKING:
-    from mlops_dagster.ml.lineage import Sources
-
-# What a column holds, its unit in brackets; those of prices and features say it themselves.
+# What a column holds, its unit in brackets; those of the data and the features say it themselves.
 _COLUMNS: Mapping[str, str] = {
-    "TargetDate": "The trading day that the forecast is for",
-    "TruthDate": "The trading day that the truth came from",
-    "horizon": "How many trading days after Date the forecast is for",
-    "price": "AdjClose of the day [index points or currency]",
-    "truth": "The price one horizon later [index points or currency]; unknown for the newest rows",
-    "target": "What the model predicts: the price itself, or its relative change",
-    "forecast": "The model's forecast of `truth` [index points or currency]",
-    "split": "train, gap (in neither, so that nothing leaks), test, or forecast (truth not known yet)",
     "position": "The order in which the model sees the rows of a split",
     "candidate": "Its number, in the order of the grid",
     "decided_at": "When it was decided (UTC)",
@@ -37,36 +25,26 @@ _COLUMNS: Mapping[str, str] = {
     "promoted": "Whether the challenger became the champion",
     "outcome": "Why, in a word",
     "reason": "Why, in a sentence",
-    "challenger_error": "The challenger's mean squared error on the rows that both are judged on",
-    "champion_error": "The champion's on the same rows",
-    "persistence_error": "That of 'the price stays as it is' on the same rows",
     "metric": "What was compared",
     "challenger_score": "The challenger's metric on the rows that both are judged on",
     "champion_score": "The champion's on the same rows",
     "baseline_score": "That of the baseline on the same rows",
     "confidence": "The share of resamples in which the challenger was better, where that was asked for",
     "rows": "How many rows both were judged on",
-    "first_day": "The first of their days",
-    "last_day": "The last of their days",
+    "first_day": "The first of their times",
+    "last_day": "The last of their times",
     "rules": "The margin and the other rules, as JSON",
-    "model_digest": "Identifies the forest: a SHA-256 of its parameters, inputs and trees",
-    "lower": "Lower end of the prediction interval, from the leaves of all trees [index points or currency]",
-    "upper": "Upper end of the prediction interval [index points or currency]",
-    "interval": "The share of prices that the interval is meant to hold",
-    "trees_lower": "The same quantile of the single trees' forecasts; far too narrow for a price",
-    "trees_upper": "As trees_lower, at the upper end",
-    "expected_rmse": "The champion's rmse on the days that it hasn't learned from, relative to the price",
-    "late": "Whether the truth was known already when the forecast was made",
-    "model_version": "The version of the registered model that made the forecast",
-    "inputs_digest": "Tells which price and features the forecast was made from",
-    "made_at": "When the forecast was made (UTC)",
-    "error": "forecast - truth [index points or currency]",
-    "squared_error": "The error, squared",
-    "persistence_squared_error": "The squared error of 'the price stays as it is'",
+    "lower": "Lower end of the prediction interval",
+    "upper": "Upper end of the prediction interval",
+    "interval": "The share of truths that the interval is meant to hold",
+    "late": "Whether the truth was known already when the prediction was made",
+    "model_version": "The version of the registered model that made the prediction",
+    "inputs_digest": "Tells which features the prediction was made from",
+    "made_at": "When the prediction was made (UTC)",
+    "error": "prediction - truth",
     "inside": "Whether the truth lies inside the interval",
     "by": "Who called: dagster, shell, ...",
     "run_id": "The caller's own run",
-    **{f"param_{parameter.name}": parameter.description for parameter in pipelines.FOREST},
     "params": "Its parameters, as JSON",
     **{f"split{fold}_test_score": f"Its score on fold {fold}" for fold in range(50)},
     "mean_test_score": "Its score, the mean over all folds; the larger the better",
@@ -88,13 +66,10 @@ _ROWS = 2
 _WIDE = 40  # characters of a cell
 
 
-def to_result(report: StepReport, model: Declaration | None = None) -> dg.MaterializeResult[None]:
-    """Turn a report into the result of an asset, of a declared model or of daily prices."""
-    from mlops_dagster.ml.lineage import sources_of
-
-    owner = model.data_owner if model is not None and report.step == DATA else report.model
-    columns = describe_columns(report.table.table) if model is None else _columns_of(model, report.columns)
-    sources = {} if model else sources_of(report.table.table, report.columns, report.facts.get("recipe"))
+def to_result(report: StepReport, model: Declaration) -> dg.MaterializeResult[None]:
+    """Turn a report into the result of an asset."""
+    owner = model.data_owner if report.step == DATA else model.name
+    columns = _columns_of(model, report.columns)
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
     # Dagster plots, and at the end, behind a click, everything to the last digit.
     metadata: dict[str, Any] = {}
@@ -123,36 +98,17 @@ def to_result(report: StepReport, model: Declaration | None = None) -> dg.Materi
         URI: report.table.uri,
         "dagster/column_schema": dg.TableSchema(
             columns=[
-                dg.TableColumn(name, type=dtype, description=_description(name, columns, sources))
+                dg.TableColumn(name, type=dtype, description=columns.get(name))
                 for name, dtype in report.columns.items()
             ]
         ),
     }
-    if sources:
-        metadata["dagster/column_lineage"] = dg.TableColumnLineage(
-            {
-                column: [dg.TableColumnDep(dg.AssetKey(table), name) for table, name in pairs]
-                for column, pairs in sources.items()
-            }
-        )
     metadata["report"] = dg.MetadataValue.json({**report.as_dict(), "last_rows": report.last_rows})
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
 
 
-def describe_columns(table: str) -> dict[str, str]:
-    """Return what the columns of a table hold, and perhaps what those of others do."""
-    from mlops_dagster.ml.prices import PRICE_COLUMNS
-    from mlops_dagster.ml.recipes import RECIPES
-
-    said = {**_COLUMNS, **PRICE_COLUMNS}
-    if table != "prices":
-        for recipe in RECIPES.values():
-            said |= recipe.features
-    return said
-
-
 def _columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
-    """Return what the columns of a declared model's tables hold, in the words of its contract where it has some."""
+    """Return what the columns of a model's tables hold, in the words of its contract where it has some."""
     ahead = f", {rows_ahead(model.target.horizon)} ahead" if model.target.horizon else ""
     target = f"`{model.target.column}`{ahead}"
     said = {
@@ -202,17 +158,6 @@ def _said_of(column: Column) -> str:
             *(["may be missing"] if column.nullable else []),
         ]
     )
-
-
-def _description(column: str, said: Mapping[str, str], sources: "Sources") -> str | None:
-    """Say what a column is and what it is made from: the open-source UI shows column lineage nowhere else."""
-    tables: dict[str, list[str]] = {}
-    for table, name in sources.get(column, ()):
-        tables.setdefault(table, []).append(name)
-    if not tables or column not in said:
-        return said.get(column)
-    made_from = "; ".join(f"{table}: {', '.join(names)}" for table, names in tables.items())
-    return f"{said[column]} (from {made_from})"
 
 
 def _pictures(report: StepReport) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class StepLauncher(DatabricksPySparkStepLauncher):
         The settings of the stack.
     refuse_bad_run : callable
         Raises if a run's config can't be; takes the run and the partition.
-    model : Declaration, optional
-        Whose steps are run. Not given: those of daily prices.
+    model : Declaration
+        Whose steps are run.
 
     Raises
     ------
@@ -87,8 +87,8 @@ class StepLauncher(DatabricksPySparkStepLauncher):
     def __init__(
         self,
         deployment: Deployment,
+        model: Declaration,
         refuse_bad_run: Callable[[dg.DagsterRun, str], None],
-        model: Declaration | None = None,
     ) -> None:
         # Not theirs, which makes a client of its own and can't tell which of two kinds of credentials is meant.
         assert deployment.databricks is not None
@@ -200,8 +200,7 @@ class StepLauncher(DatabricksPySparkStepLauncher):
         """Upload what the step needs: exactly the wheel's files as code, and nothing secret."""
         log.info(f"Uploading the step to {self._dbfs_path(run_id, step_key, '')}")
         with tempfile.TemporaryDirectory() as folder:
-            defs = None if self.model is None else self.model.folder.parent
-            code = build_wheel(Path(folder), defs=defs).read_bytes()
+            code = build_wheel(Path(folder), defs=self.model.folder.parent).read_bytes()
         for name, content in {
             self._main_file_name(): Path(self._main_file_local_path()).read_bytes(),
             CODE_ZIP_NAME: code,

@@ -34,16 +34,14 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 60  # for Databricks, to end by itself what took longer than its timeout
 
 
-def refuse_what_stays(context: StepExecutionContext, deployment: Deployment, model: Declaration | None) -> None:
-    """Refuse a run of a declared model that a cluster wouldn't find, or whose data it couldn't read.
+def refuse_what_stays(context: StepExecutionContext, deployment: Deployment, model: Declaration) -> None:
+    """Refuse a run of a model that a cluster wouldn't find, or whose data it couldn't read.
 
     Raises
     ------
     dagster.Failure
         Before anything is sent; the message names what stays here, and the cure.
     """
-    if model is None:
-        return
     steps = {str(table_of(key, model)) for key in context.job_def.asset_layer.executable_asset_keys}
     config: Any = context.dagster_run.run_config.get("ops") or {}
     path = ((config.get(f"{model.data_owner}__{names.DATA}") or {}).get("config") or {}).get("path")

@@ -1,4 +1,4 @@
-"""Whether the values of features have left what a model learned from.
+"""Whether the values of features have left what a model learned from, and intervals still hold what they are meant to.
 
 The limits were chosen on the bundled prices, 2006 to 2018 (`benchmarks/forecast_checks.py`, docs/forecast.md). The
 usual population stability index isn't used: features such as volatility_20d change so slowly that even most months of
@@ -7,6 +7,7 @@ the training rows themselves differ from all of them by more than 0.25, the inde
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ MIDDLE = 0.99
 """Which share of the rows learned from counts as usual: the middle of a number's values, the commonest of others."""
 MOST_OUTSIDE = 0.5
 """Up to which share of the recent rows may lie outside of that, for each feature."""
+COVERAGE_ROWS, FEWEST_ROWS = 60, 20
+"""Over how many scored rows intervals are judged, and by how few they aren't."""
+UNLIKELY = 0.001
+"""Below which probability so few truths inside their interval aren't taken for chance."""
 
 
 def share_outside(learned: pd.DataFrame, recent: pd.DataFrame) -> dict[str, float]:
@@ -56,3 +61,19 @@ def _outside(learned: pd.Series[Any], recent: pd.Series[Any]) -> Any:
     counts = known.value_counts()
     common = counts.index[(counts.cumsum() - counts) < MIDDLE * len(known)]
     return rare | (~missing & ~recent.isin(common))
+
+
+def chance_of_so_few_inside(scored: pd.DataFrame) -> float:
+    """Return how likely it is that so few truths lie inside their intervals, if each does as often as was meant.
+
+    The binomial probability of as many as there were, or fewer, among the last `COVERAGE_ROWS` scored rows.
+
+    Examples
+    --------
+    >>> scored = pd.DataFrame({"inside": [True, False, False], "interval": 0.5})
+    >>> chance_of_so_few_inside(scored)
+    0.5
+    """
+    last = scored.tail(COVERAGE_ROWS)
+    rows, hits, level = len(last), int(last["inside"].sum()), float(last["interval"].mean())
+    return float(sum(math.comb(rows, k) * level**k * (1 - level) ** (rows - k) for k in range(hits + 1)))

@@ -17,7 +17,6 @@ from sklearn.model_selection import GroupKFold, KFold, ParameterGrid, Stratified
 from sklearn.pipeline import Pipeline
 
 from mlops_dagster.errors import MlopsError, refuse, written
-from mlops_dagster.grids import check_grid
 from mlops_dagster.modeling.digest import model_digest
 from mlops_dagster.modeling.estimators import make_estimator, make_object, narrowed_parameters, translator
 from mlops_dagster.modeling.metrics import metric_of, over_all_classes
@@ -25,6 +24,7 @@ from mlops_dagster.modeling.search_results import Folds, SearchResults, to_searc
 from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.search import SharedGridSearchCV, ends_in_forest
 from mlops_dagster.spec.functions import MODULES, calling
+from mlops_dagster.spec.grids import check_grid
 from mlops_dagster.spec.model import CrossValidation, Declaration, Search
 
 Grid = dict[str, list[Any]]

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.pipelines import FOREST
 from mlops_dagster.spec.parameters import Parameter
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
@@ -60,20 +59,17 @@ class SearchResults:
 def to_search_results(
     cv_results: Mapping[str, Any],
     fixed: Mapping[str, Any],
-    parameters: Sequence[Parameter] = FOREST,
-    candidates: Iterable[Mapping[str, Any]] | None = None,
+    parameters: Sequence[Parameter],
+    candidates: Iterable[Mapping[str, Any]],
 ) -> SearchResults:
     """Turn ``cv_results_`` into the results of a search; its arguments are those of :func:`results_table`.
-
-    Candidates that aren't given are those of ``cv_results_``.
 
     Raises
     ------
     SearchError
         If no candidate has a score.
     """
-    said = candidates or cv_results["params"]
-    plain = [{name: _plain(value) for name, value in params.items()} for params in said]
+    plain = [{name: _plain(value) for name, value in params.items()} for params in candidates]
     table = results_table(cv_results, fixed, parameters, plain)
     if table["mean_test_score"].isna().all():
         raise SearchError(
@@ -132,7 +128,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def best_at_the_edge(table: pd.DataFrame, parameters: Sequence[Parameter] = FOREST) -> list[str]:
+def best_at_the_edge(table: pd.DataFrame, parameters: Sequence[Parameter]) -> list[str]:
     """Say of which parameters the best value is the smallest or largest that was tried: a better may lie beyond.
 
     Parameters with less than three values have no inside. A value that can't go further, and a parameter that makes

@@ -4,21 +4,18 @@ import warnings
 
 import dagster as dg
 
-from mlops_dagster import pipelines
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.spec import steps as names
 
 
 def keep_current(model: OfModel) -> dg.AutomationConditionSensorDefinition:
     """Make the sensor that evaluates the conditions of a model's predictions and their quality."""
-    declared = model.declaration is not None
     steps = [names.PREDICTIONS, names.PREDICTION_QUALITY]
-    steps += [pipelines.PRICE_FORECAST.name, pipelines.FORECAST_QUALITY.name]
     with warnings.catch_warnings():
         # Evaluating in the code location is a beta. The exact pin of dagster, and the tests, guard against changes.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.AutomationConditionSensorDefinition(
-            model.named("keep_predictions_current" if declared else "keep_forecasts_current"),
+            model.named("keep_predictions_current"),
             target=[model.key(step) for step in steps if step in model.steps],
             description="Remakes predictions when their champion has changed, and their quality when data or "
             "predictions have, if no run does so already. Each asset's page shows its condition, and why it held or "

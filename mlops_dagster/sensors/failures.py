@@ -12,7 +12,7 @@ from dagster import (
     run_failure_sensor,
 )
 
-from mlops_dagster.assets.of_model import PRICES, OfModel
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.notify import Failure, tell
@@ -31,7 +31,7 @@ def run_failed(deployment: Deployment, models: Sequence[OfModel] = (), only: OfM
     Parameters
     ----------
     models : sequence of OfModel
-        The declared models, so that a run's page in MLflow is looked for where its model has its runs.
+        The models, so that a run's page in MLflow is looked for where its model has its runs.
     only : OfModel, optional
         Whose runs alone are told of. Not given: all there are.
     """
@@ -39,9 +39,9 @@ def run_failed(deployment: Deployment, models: Sequence[OfModel] = (), only: OfM
     told = f"Tells {', '.join(channels)}" if channels else f"Tells nobody yet: set {HOW}. It would tell"
 
     @run_failure_sensor(
-        name=(only or PRICES).named("run_failed"),
-        description=f"{told} of every run{f' of {only.group}' if only else ''} that fails: job, symbol, step, error, "
-        "links.",
+        name=only.named("run_failed") if only else "run_failed",
+        description=f"{told} of every run{f' of {only.group}' if only else ''} that fails: job, partition, step, "
+        "error, links.",
         minimum_interval_seconds=4,
         default_status=DefaultSensorStatus.RUNNING if channels else DefaultSensorStatus.STOPPED,
         # Runs that were started from a shell belong to no code location.
@@ -54,7 +54,7 @@ def run_failed(deployment: Deployment, models: Sequence[OfModel] = (), only: OfM
             return SkipReason(f"Nobody is told of failed runs: set {HOW}.")
         if context.dagster_run.tags.get("dagster/will_retry") == "true":
             return SkipReason(f"Run {context.dagster_run.run_id} is tried again first.")
-        problems = tell(_failure(context, deployment, [*models, PRICES] if only is None else [only]), deployment.notify)
+        problems = tell(_failure(context, deployment, models if only is None else [only]), deployment.notify)
         told = [name for name in deployment.notify.channels if name not in problems]
         context.log.info(f"Run {context.dagster_run.run_id} has failed; told: {', '.join(told) or 'nobody'}.")
         if problems:
@@ -81,11 +81,13 @@ def _failure(context: RunFailureSensorContext, deployment: Deployment, models: S
         step=step,
         error=error,
         dagster_url=deployment.dagster_run_url(run.run_id),
-        mlflow_url=_mlflow_url(run, deployment, next(one for one in models if one.has(run))),
+        mlflow_url=_mlflow_url(run, deployment, next((one for one in models if one.has(run)), None)),
     )
 
 
-def _mlflow_url(run: DagsterRun, deployment: Deployment, model: OfModel) -> str | None:
+def _mlflow_url(run: DagsterRun, deployment: Deployment, model: OfModel | None) -> str | None:
+    if model is None:
+        return None
     # A failure is told with or without it.
     with suppress(MlopsError):
         tracker = MlflowTracker(**deployment.tracker_settings(model.declaration))

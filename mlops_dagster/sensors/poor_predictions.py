@@ -1,16 +1,13 @@
 """The sensor that builds a new model where predictions have become poor."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
-from mlops_dagster import pipelines
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.jobs import without_data
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.stack.automation import RetrainSettings
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import store_of
 
@@ -19,21 +16,15 @@ _AT_ONCE = 200  # materialisations that one evaluation looks at
 
 
 def poor_predictions(model: OfModel, deployment: Deployment) -> dg.SensorDefinition:
-    """Make the sensor of a model, or that of prices."""
+    """Make the sensor of a model."""
     settings, declaration, build = deployment.retrain, model.declaration, model.pipelines[0]
-    why: Callable[[dg.AssetMaterialization], str | None]
-    if declaration is None:
-        name, key, last = "poor_forecasts", model.key(pipelines.FORECAST_QUALITY.name), "20 scored days"
-        than, why = "'the price stays as it is'", lambda quality: _what_is_poor(quality, settings)
-    else:
-        name, key, last = model.named("poor_predictions"), model.key(names.PREDICTION_QUALITY), "100 scored rows"
-        than, why = "the baseline", lambda quality: _worse_than_baseline(quality, declaration, deployment)
+    name, key = model.named("poor_predictions"), model.key(names.PREDICTION_QUALITY)
 
     @dg.sensor(
         name=name,
         job_name=build.name,
-        description=f"Builds a new model where the predictions of the last {last} were clearly worse than {than}, at "
-        "most once a week; the gate decides whether it becomes champion. How poor and how often is in the deployment, "
+        description="Builds a new model where the last 100 predictions whose truth has come were worse than the baseline, "
+        "at most once a week; the gate decides whether it becomes champion. How poor and how often is in the deployment, "
         "below `retrain`.",
         minimum_interval_seconds=29,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -53,7 +44,11 @@ def poor_predictions(model: OfModel, deployment: Deployment) -> dg.SensorDefinit
         }
         requests, said = [], []
         for partition, (made_by, quality) in newest_of.items():
-            reason = why(quality) if (partition is None) == (model.partitions is None) else None
+            reason = (
+                _worse_than_baseline(quality, declaration, deployment)
+                if (partition is None) == (model.partitions is None)
+                else None
+            )
             if reason is None:
                 continue
             if built := _built_lately(context, name, build.name, partition, settings.every_days):
@@ -81,7 +76,7 @@ def poor_predictions(model: OfModel, deployment: Deployment) -> dg.SensorDefinit
 def _worse_than_baseline(
     quality: dg.AssetMaterialization, declaration: Declaration, deployment: Deployment
 ) -> str | None:
-    """Say so of a declared model's last predictions; None if they aren't, or if too few were scored to tell."""
+    """Say so of a model's last predictions; None if they aren't, or if too few were scored to tell."""
     from mlops_dagster.steps import Inputs
     from mlops_dagster.steps.declared.findings import predictions_beat_baseline
 
@@ -90,22 +85,6 @@ def _worse_than_baseline(
     )
     found = predictions_beat_baseline(declaration, tables, fewest=deployment.retrain.days_scored)
     return found.said if found.good is False else None
-
-
-def _what_is_poor(quality: dg.AssetMaterialization, settings: RetrainSettings) -> str | None:
-    """Say what is poor about a symbol's forecasts; None if nothing is, or if too few were scored to tell."""
-    skill, days = (quality.metadata.get(name) for name in ("skill_vs_persistence_20", "days_scored"))
-    if skill is None or days is None:
-        return None
-    skill_value, days_value = skill.value, days.value
-    if not isinstance(skill_value, int | float) or not isinstance(days_value, int | float):
-        return None
-    if days_value < settings.days_scored or not skill_value < settings.skill_below:
-        return None
-    return (
-        f"Skill {skill_value:.3f} over the last 20 scored days is below {settings.skill_below:g} "
-        f"({days_value:.0f} days were scored)."
-    )
 
 
 def _built_lately(

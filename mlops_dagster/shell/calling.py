@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError, json_given
 from mlops_dagster.spec.parameters import Parameter
 
@@ -46,19 +45,16 @@ def flags_of(parameters: Iterable[Parameter]) -> set[str]:
     return {f"--{one.name.replace('_', '-')}" for one in parameters if one.kind == "boolean"}
 
 
-_BOOLEANS = flags_of(pipelines.PARAMETERS.values())
-
-
-def plain_arguments(arguments: Sequence[str], flags: Collection[str] = _BOOLEANS) -> list[str]:
+def plain_arguments(arguments: Sequence[str], flags: Collection[str] = ()) -> list[str]:
     """Return arguments as people would write them.
 
     A job has one fixed line of arguments, with a place for each parameter. What is left empty there counts as not
-    given, and a parameter that is a flag has a value; those of daily prices are known.
+    given, and a parameter that is a flag has a value.
 
     Examples
     --------
-    >>> plain_arguments(["build-model", "--symbol=GSPC", "--max-depth=", "--bootstrap=false"])
-    ['build-model', '--symbol=GSPC', '--no-bootstrap']
+    >>> plain_arguments(["--symbol=GSPC", "--max-depth=", "--bootstrap=false"], {"--bootstrap"})
+    ['--symbol=GSPC', '--no-bootstrap']
     """
     plain = []
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""The commands of declared models: `mlops build-model churn`, its options made from the declaration."""
+"""The commands of models: `mlops build-model churn`, their options made from the declaration."""
 
 from __future__ import annotations
 
@@ -9,47 +9,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
-from rich.table import Table
 from typer.core import TyperGroup
 
-from mlops_dagster.errors import refuse
-from mlops_dagster.shell.build_model import print_model
+from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.shell.calling import flags_of, plain_arguments
-from mlops_dagster.shell.champion import say_decision
-from mlops_dagster.shell.options import as_options, takes, with_grid
-from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors, out, say_next
-from mlops_dagster.shell.running import Reports, called, open_session, run_pipeline, say_step
-from mlops_dagster.shell.search import STOPPED
+from mlops_dagster.shell.options import takes, with_grid
+from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors
+from mlops_dagster.shell.running import Reports, open_session, outputs_of, run_pipeline, run_steps, say_step
 from mlops_dagster.shell.serve import Host, Port, of_declared, serve_champion
+from mlops_dagster.shell.showing import show_decisions, show_model, show_plans, show_predictions, show_search
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import NAME, Declaration
-from mlops_dagster.spec.parameters import Pipeline
-from mlops_dagster.spec.project import find_model, model_names
+from mlops_dagster.spec.parameters import Pipeline, check_partition
+from mlops_dagster.spec.project import find_model, model_meant
 
 if TYPE_CHECKING:
     from mlops_dagster.session import Session
     from mlops_dagster.steps import StepReport
 
-Partition = Annotated[
-    list[str],
-    typer.Option("--partition", "-p", help="Which partition. Repeat it for several.", show_default=False),
-]
+STOPPED = "Stopped. What was fitted is kept: the same command goes on from there."
+Partition = Annotated[list[str], typer.Option()]  # its names are the declaration's, see `_command`
 AllPartitions = Annotated[bool, typer.Option("--all", help="All partitions that there are.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what the search would do.")]
+Master = Annotated[
+    str | None,
+    typer.Option(
+        help="Which Spark: local[2], spark://host:7077, sc://host:15002, ... Default: as the deployment says.",
+        show_default=False,
+    ),
+]
 
 
 class Commands(TyperGroup):
-    """The commands; behind one of :data:`OF_MODELS` may stand a declared model's name, and then it is that model's."""
+    """The commands; one of :data:`OF_MODELS` is that of the model whose name stands behind it, or the model meant."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, and make it from the declaration if a model is named."""
         command, *rest = args
-        if command in OF_MODELS and rest and NAME.fullmatch(rest[0]):
+        if command in OF_MODELS:
             with handle_errors("--json" in rest):
-                declaration = find_model(rest[0])
+                named = bool(rest) and NAME.fullmatch(rest[0]) is not None
+                declaration = find_model(rest[0]) if named else model_meant()
                 flags = flags_of(one for pipeline in names.pipelines_of(declaration) for one in pipeline.parameters)
-                return f"{command} {rest[0]}", _command(command, declaration), plain_arguments(rest[1:], flags)
+                arguments = plain_arguments(rest[1:] if named else rest, flags)
+                return f"{command} {rest[0]}" if named else command, _command(command, declaration), arguments
         return super().resolve_command(ctx, args)
 
 
@@ -57,16 +62,25 @@ def _command(name: str, declaration: Declaration) -> click.Command:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     run = OF_MODELS[name](declaration)
     signature = inspect.signature(run, eval_str=True)
-    if declaration.partitions is None:
-        left = [one for one in signature.parameters.values() if one.name not in ("partition", "all_partitions")]
-        run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
+    option = names.partition_option(declaration)
+    left = []
+    for one in signature.parameters.values():
+        if one.name == "partition" and declaration.partitions is not None:
+            said = f"Which {declaration.partitions.name}. Repeat it for several."
+            option_names = dict.fromkeys((f"--{option}".replace("_", "-"), "--partition", "-p"))
+            left.append(
+                one.replace(annotation=Annotated[list[str], typer.Option(*option_names, help=said, show_default=False)])
+            )
+        elif option is not None or one.name not in ("partition", "all_partitions"):
+            left.append(one)
+    run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
     app.command(name)(run)
     return typer.main.get_command(app)
 
 
 def _pipeline(declaration: Declaration, ending: str, part: str) -> Pipeline:
     for one in names.pipelines_of(declaration):
-        if one.name == f"{declaration.name}_{ending}":
+        if one.name == declaration.named(ending):
             return one
     raise refuse(
         "model", declaration.name, f"its declaration has no `{part}`: add it to {declaration.folder}/defs.yaml."
@@ -74,7 +88,7 @@ def _pipeline(declaration: Declaration, ending: str, part: str) -> Pipeline:
 
 
 def _running(
-    ending: str, part: str, about: str, show: Callable[[Declaration, dict[str, Reports], Session], None]
+    ending: str, part: str, about: str, show: Callable[[Declaration, dict[str, Reports]], None]
 ) -> Callable[[Declaration], Callable[..., None]]:
     """Return what makes the command that runs a pipeline of a model."""
 
@@ -87,6 +101,8 @@ def _running(
             given: dict[str, Any],
             partition: Partition = [],  # noqa: B006 - as typer wants it
             all_partitions: AllPartitions = False,
+            master: Master = None,
+            plan: PlanOnly = False,
             deployment: DeploymentName = None,
             as_json: AsJson = False,
         ) -> None:
@@ -98,9 +114,18 @@ def _running(
                 from mlops_dagster.stack.deployment_files import load_deployment
 
                 settings = load_deployment(deployment)
-                shown = partial(show, declaration)
-                run_pipeline(pipeline, which, by_step, settings, as_json=as_json, show=shown, model=declaration)
+                if master is not None:
+                    settings.spark = _spark_settings(settings, master)
+                if plan:
+                    _plan(declaration, pipeline, which, by_step, settings, as_json)
+                else:
+                    shown = partial(show, declaration)
+                    run_pipeline(pipeline, which, by_step, settings, declaration, as_json=as_json, show=shown)
 
+        signature = inspect.signature(run, eval_str=True)
+        without = {"search": set() if pipeline.chooses else {"master"}}.get(part, {"master", "plan"})
+        left = [one for one in signature.parameters.values() if one.name not in without]
+        run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
         run.__doc__ = about.format(model=declaration.name, pipeline=pipeline.name)
         return run
 
@@ -127,63 +152,49 @@ def partitions_to_run(declaration: Declaration, chosen: list[str], everything: b
     if everything or not chosen:
         from mlops_dagster.stack.table_sources import partitions_of
 
+        option = names.partition_option(declaration)
         there = partitions_of(declaration) or []
         if everything and not chosen:
             return there
         or_all = "" if everything is None else ", or --all"
         some = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
-        raise refuse("partition", chosen or None, f"say which --partition{or_all}; there are {some or 'none'}.")
-    return chosen
+        raise refuse(str(option), chosen or None, f"say which --{option}{or_all}; there are {some or 'none'}.")
+    return [check_partition(one, declaration.partitions.name) for one in chosen]
 
 
-# -------------------------------------------------------------------------------------------------------- what is shown
+def _plan(
+    declaration: Declaration,
+    pipeline: Pipeline,
+    partitions: list[str],
+    given: Mapping[str, dict[str, Any]],
+    settings: Any,
+    as_json: bool,
+) -> None:
+    from mlops_dagster.steps.declared.search import plan_search
+
+    *before, search = pipeline.steps
+    each = EachSymbol(partitions)
+    with open_session(settings, declaration) as session:
+
+        def plan(partition: str) -> Any:
+            inputs = outputs_of(run_steps(session, before, partition, given))
+            return plan_search(declaration, partition, given[search.name], store=session.store, inputs=inputs)
+
+        plans = each.do(plan)
+    said = {one: plan.as_dict() for one, plan in plans.items()}
+    each.say(as_json, said, partial(show_plans, declaration, plans))
 
 
-def _option(partition: str) -> str:
-    return "" if partition == names.ALL else f" --partition {partition}"
-
-
-def _show_model(declaration: Declaration, reports: dict[str, Reports], session: Session) -> None:
-    for partition, made in reports.items():
-        print_model(made[names.TRAINED_MODEL], called(declaration, partition))
-        say_decision(made[names.CHAMPION_MODEL], called(declaration, partition))
-    for partition, made in list(reports.items())[:1]:
-        champion = made[names.CHAMPION_MODEL]["champion"]
-        what = "predict" if champion and declaration.predictions else "search-model" if declaration.search else None
-        if what:
-            say_next(f"mlops {what} {declaration.name}{_option(partition)}")
-
-
-def _show_search(declaration: Declaration, reports: dict[str, Reports], session: Session) -> None:
-    for partition, made in reports.items():
-        report = made[names.GRID_SEARCH_RESULTS]
-        table = Table(title=called(declaration, partition), title_justify="left", show_header=False)
-        for name, value in report["best_parameters"].items():
-            table.add_row(name, str(value))
-        table.add_row("score", f"{report['metrics']['best_score']:.6g} ({report['scoring']})")
-        failed = f", {report['failed_candidates']:,} failed" if report["failed_candidates"] else ""
-        table.add_row("candidates", f"{report['candidates']:,}{failed}")
-        table.add_row("fitted", "on Spark" if report["engine"] == names.SPARK else "on this machine")
-        table.add_row("shared", report["shared"])
-        table.add_row("MLflow run", report["mlflow_run_id"])
-        out.print(table)
-    for partition, made in list(reports.items())[:1]:
-        best = as_options(made[names.GRID_SEARCH_RESULTS]["best_parameters"])
-        say_next(f"mlops build-model {declaration.name}{_option(partition)} {best}")
-
-
-def _show_predictions(declaration: Declaration, reports: dict[str, Reports], session: Session) -> None:
-    for partition, made in reports.items():
-        report = made[names.PREDICTIONS]
-        said = f"{report['summary']} They are by version {report['champion']}, in {report['table']['uri']}"
-        out.print(f"{called(declaration, partition)}: {said}", markup=False)
-        if drift := report.get("drift_summary"):
-            out.print(drift, markup=False)
-        if names.PREDICTION_QUALITY not in made:
-            cure = "give key, the columns that identify a row, in the declaration."
-            out.print(f"How good they are can't be told, since nothing says which row is which: {cure}", markup=False)
-        elif summary := made[names.PREDICTION_QUALITY].get("summary"):
-            out.print(summary, markup=False)
+def _spark_settings(settings: Any, master: str) -> Any:
+    """Return another Spark in place of the deployment's."""
+    try:
+        return type(settings.spark).model_validate({**settings.spark.model_dump(), "master": master})
+    except ValueError:
+        # It isn't repeated, since a Connect address may hold a token.
+        raise ParameterError(
+            "--master: give local[N], local[*], spark://host:port or sc://host:port. YARN and Kubernetes: start the "
+            "session there with their own tools, and use it by spark.master=active."
+        ) from None
 
 
 # ------------------------------------------------------------------------------------------------------ the champion
@@ -204,10 +215,15 @@ def _promote(declaration: Declaration) -> Callable[..., None]:
         with handle_errors(as_json):
             names.resolve(declaration, step.name, given)
             which = partitions_to_run(declaration, partition, all_partitions)
-            _decide(declaration, which, lambda session, one: session.run(step.name, one, given), deployment, as_json)
+            deciding = partial(_promoted, given)
+            _decide(declaration, which, deciding, names.TRAINED_MODEL, deployment, as_json)
 
     promote.__doc__ = f"Let the newest model of {declaration.name} become the champion if the gate lets it."
     return promote
+
+
+def _promoted(given: dict[str, Any], session: Session, partition: str) -> StepReport:
+    return session.run(names.CHAMPION_MODEL, partition, given)
 
 
 def _rollback(declaration: Declaration) -> Callable[..., None]:
@@ -234,7 +250,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
                     model=declaration,
                 )
 
-            _decide(declaration, which, roll_back, deployment, as_json)
+            _decide(declaration, which, roll_back, names.CHAMPION_MODEL, deployment, as_json)
 
     rollback.__doc__ = f"Bring back the champion of {declaration.name} before the present one."
     return rollback
@@ -244,20 +260,31 @@ def _decide(
     declaration: Declaration,
     partitions: list[str],
     deciding: Callable[[Session, str], StepReport],
+    needs: str,
     deployment: str | None,
     as_json: bool,
 ) -> None:
     from mlops_dagster.stack.deployment_files import load_deployment
+    from mlops_dagster.steps.champion import called
 
+    settings = load_deployment(deployment)
     each = EachSymbol(partitions)
-    with open_session(load_deployment(deployment), declaration) as session:
-        reports = each.do(lambda one: say_step(session, names.CHAMPION_MODEL, one, partial(deciding, session, one)))
+    with open_session(settings, declaration) as session:
 
-    def show() -> None:
-        for partition, report in reports.items():
-            say_decision(report, called(declaration, partition))
+        def decide(one: str) -> dict[str, Any]:
+            if session.store.current(needs, one) is None:
+                who = called(one, declaration)
+                others = ", ".join(session.store.symbols(needs)) or "none"
+                there = f"; models there: {others}" if declaration.partitions else ""
+                cure = (
+                    f"no model of it was built in the home {settings.home} (store {session.store.root}{there}). Build "
+                    f"one: mlops build-model {who.options}. Or set MLOPS_HOME to the home that has it."
+                )
+                raise refuse("model", who.name, cure)
+            return say_step(session, names.CHAMPION_MODEL, one, partial(deciding, session, one))
 
-    each.say(as_json, reports, show)
+        reports = each.do(decide)
+    each.say(as_json, reports, partial(show_decisions, declaration, reports))
 
 
 def _served(declaration: Declaration) -> Callable[..., None]:
@@ -282,19 +309,19 @@ OF_MODELS: Mapping[str, Callable[[Declaration], Callable[..., None]]] = {
         "build_model_pipeline",
         "estimator",
         "Build a model of {model}: data, training set, trained model, champion ({pipeline}).",
-        _show_model,
+        show_model,
     ),
     "search-model": _running(
-        "search_model_pipeline", "search", "Search a grid of parameters of {model} ({pipeline}).", _show_search
+        "search_model_pipeline", "search", "Search a grid of parameters of {model} ({pipeline}).", show_search
     ),
     "cluster-search-model": _running(
         "cluster_search_model_pipeline",
         "search",
         "Search a grid of parameters of {model} on the deployment's Spark ({pipeline}).",
-        _show_search,
+        show_search,
     ),
     "predict": _running(
-        "predict_pipeline", "predictions", "Predict with the champion of {model} ({pipeline}).", _show_predictions
+        "predict_pipeline", "predictions", "Predict with the champion of {model} ({pipeline}).", show_predictions
     ),
     "promote": _promote,
     "rollback": _rollback,
@@ -302,8 +329,22 @@ OF_MODELS: Mapping[str, Callable[[Declaration], Callable[..., None]]] = {
 }
 
 
-def predict() -> None:
-    """Predict with the champion of a declared model: mlops predict NAME (see mlops predict NAME --help)."""
-    with handle_errors(as_json=False):
-        there = ", ".join(model_names()) or "none yet; make one: mlops new NAME --data FILE --target COLUMN"
-        raise refuse("model", None, f"say which: mlops predict NAME. Declared here: {there}.")
+def stub(name: str) -> Callable[[], None]:
+    """Return what `mlops --help` shows of a command of models; its real one is made when a model is known."""
+
+    def command() -> None:
+        """Never called."""
+
+    command.__doc__ = _ABOUT[name] + " Behind it stands a model's name; without one it is the model meant."
+    return command
+
+
+_ABOUT = {
+    "build-model": "Build a model: data, training set, trained model, champion (build_model_pipeline).",
+    "search-model": "Search a grid of parameters on this machine (search_model_pipeline).",
+    "cluster-search-model": "Search a grid of parameters on Spark (cluster_search_model_pipeline).",
+    "predict": "Predict with the champion, and say how good earlier predictions were (predict_pipeline).",
+    "promote": "Let the newest model become the champion if the gate lets it (the step champion_model).",
+    "rollback": "Bring back the champion before the present one.",
+    "serve": "Answer HTTP requests with the champion, by MLflow's protocol.",
+}

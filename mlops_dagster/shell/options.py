@@ -9,16 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import json_given, refuse
+from mlops_dagster.spec.grids import RANGE_KEYS
+from mlops_dagster.spec.parameters import Parameter
 
 _TYPES: dict[str, Any] = {"integer": int, "number": float, "boolean": bool, "text": str, "grid": list[str]}
 # In a panel of their own: such long names would leave no room for those of other options.
-_PANELS = dict.fromkeys([*(one.name for one in pipelines.GATE), "confidence", "beat_baseline"], "Who becomes champion")
+_PANELS = dict.fromkeys(["margin", "confidence", "beat_baseline", "allow_leaks"], "Who becomes champion")
 
 
 def takes(
-    parameters: Sequence[pipelines.Parameter], explained: Callable[[str], str] = pipelines.explain
+    parameters: Sequence[Parameter], explained: Callable[[str], str]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each parameter; those that are given reach it as its argument `given`.
 
@@ -55,7 +56,7 @@ def takes(
     return decorate
 
 
-def _option(one: pipelines.Parameter, explained: Callable[[str], str]) -> Any:
+def _option(one: Parameter, explained: Callable[[str], str]) -> Any:
     if one.kind == "grid":
         said = (
             "A grid of your own, in place of a preset: max_depth=80,90,100 or n_estimators=100:500:100 (start, stop "
@@ -120,9 +121,9 @@ def _parse_one(text: str) -> dict[str, Any]:
     if ":" not in listed:
         return {name.strip(): [_scalar(value) for value in listed.split(",") if value.strip()]}
     parts = [_scalar(part) for part in listed.split(":")]
-    if len(parts) != len(grids.RANGE_KEYS):
+    if len(parts) != len(RANGE_KEYS):
         raise refuse("grid", text, cure)
-    return {name.strip(): dict(zip(grids.RANGE_KEYS, parts, strict=True))}
+    return {name.strip(): dict(zip(RANGE_KEYS, parts, strict=True))}
 
 
 def _scalar(text: str) -> Any:

@@ -33,9 +33,6 @@ out = _Paper(highlight=False)
 progress = _Paper(stderr=True, highlight=False)
 
 
-Symbols = Annotated[
-    list[str], typer.Option("--symbol", "-s", help="Which symbol. Repeat it for several.", show_default=False)
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON, for scripts.")]
 DeploymentName = Annotated[
     str | None,
@@ -65,7 +62,7 @@ def refuse_taken_port(name: str, host: str, number: int) -> None:
 
 
 def open_tracker(settings: Any, model: Any = None) -> Any:
-    """Return our tracker, whichever Dagster uses; of a declared model, or of prices."""
+    """Return our tracker, whichever Dagster uses; of a model, or of none in particular."""
     from mlops_dagster.stack.tracking import MlflowTracker
 
     return MlflowTracker(**settings.tracker_settings(model))

@@ -7,11 +7,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.output import AsJson, handle_errors, open_tracker, out, print_json, progress
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.parameters import check_partition
+from mlops_dagster.spec.project import find_model, model_meant
 
 _SIDE = "A deployment: a name below deployments/, or the path of a YAML file. With @RUN one run of it: the id of a "
 _SIDE += "Dagster run, of a command's, or of MLflow's."
@@ -21,13 +21,13 @@ def parity(
     a: Annotated[str, typer.Argument(help=_SIDE, show_default=False)],
     b: Annotated[str, typer.Argument(help="The same for the other side.", show_default=False)],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Which declared model. Default: those of prices.")
+        str | None, typer.Option("--model", "-m", help="Which model. Default: the model meant.", show_default=False)
     ] = None,
     symbol: Annotated[
         list[str] | None,
         typer.Option(
             *("--symbol", "-s", "--partition", "-p"),
-            help="Which symbol, or which of the model's partitions. Default: all that a side has.",
+            help="Which of the model's partitions. Default: all that a side has.",
             show_default=False,
         ),
     ] = None,
@@ -35,22 +35,21 @@ def parity(
 ) -> None:
     """Compare what two deployments, or two runs, have made: tables, metrics, model, MLflow, champion.
 
-    A search on threads and one on Spark are the same search: with both sides the same tables, these two are compared.
-
     Exit status: 0 the same, 1 something differs, 2 refused.
 
     Example: mlops parity deployments/local.yaml deployments/spark.yaml --symbol GSPC
     """
     with handle_errors(as_json):
         for one in symbol or ():
-            pipelines.check_symbol(one)
-        declaration = None if model is None else find_model(model)
+            check_partition(one)
+        declaration = model_meant() if model is None else find_model(model)
         sides = [_Side(a, declaration), _Side(b, declaration)]
-        same = (sides[0].store.root, sides[0].run) == (sides[1].store.root, sides[1].run)
+        if (sides[0].store.root, sides[0].run) == (sides[1].store.root, sides[1].run):
+            _refuse_the_same(*sides)
         symbols = symbol or sorted({one for side in sides for one in side.symbols()})
         if not symbols:
             raise refuse("symbol", None, "neither side has anything yet; run a pipeline on both.")
-        verdicts = {one: _compare_engines(one, *sides) if same else _compare(one, *sides) for one in symbols}
+        verdicts = {one: _compare(one, *sides) for one in symbols}
         for one, verdict in verdicts.items():
             if not verdict:
                 raise refuse("symbol", one, f"neither side has anything of {one}; run a pipeline on both.")
@@ -58,8 +57,6 @@ def parity(
         if as_json:
             print_json({"a": a, "b": b, "same": not differing, "symbols": verdicts})
         else:
-            if same:
-                a, b = "the search on threads", "the search on Spark, of the same tables"
             _print(a, b, verdicts, differing)
     if differing:
         raise typer.Exit(1)
@@ -68,7 +65,7 @@ def parity(
 class _Side:
     """One side: a deployment's tools, and perhaps a run."""
 
-    def __init__(self, said: str, model: Declaration | None) -> None:
+    def __init__(self, said: str, model: Declaration) -> None:
         from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.store import store_of
 
@@ -89,21 +86,11 @@ class _Side:
         return left_behind(symbol, store=self.store, tracker=self.tracker, run=self.run or None)
 
 
-def _compare_engines(symbol: str, a: _Side, b: _Side) -> list[dict[str, Any]]:
-    """Compare the searches of one stack on threads and on Spark; all else of it would always agree with itself."""
-    from mlops_dagster.steps.parity import by_engine, compare
-
-    with progress.status(f"{symbol}  reading both searches"):
-        sides = by_engine(a.left_behind(symbol)) or _refuse_the_same(a, b)
-        return _said(compare(*sides))
-
-
 def _refuse_the_same(a: _Side, b: _Side) -> NoReturn:
     said = sorted(name for name in os.environ if name.startswith(("MLOPS_STORE", "MLOPS_HOME")))
     why = f"; the environment overrides both files: {', '.join(said)}" if said else ""
     cure = (
-        f"both sides are the same tables, {a.store.root}{why}. Name two deployments with homes of their own, "
-        "or runs, or search here and on Spark: then the two searches are compared."
+        f"both sides are the same tables, {a.store.root}{why}. Name two deployments with homes of their own, or runs."
     )
     raise refuse("B", b.store.root, cure)
 

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_dagster.errors import refuse
-from mlops_dagster.shell.forecast import latest_forecasts
 from mlops_dagster.shell.output import (
     AsJson,
     DeploymentName,
@@ -43,7 +42,7 @@ Which = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL]...",
-        help="Declared models, partitions of them, or symbols. Default: all, on the terminal in brief.",
+        help="Models, or partitions of them. Default: all, on the terminal in brief.",
         show_default=False,
     ),
 ]
@@ -75,12 +74,10 @@ def report(model: Which = None, html: Page = None, deployment: DeploymentName = 
             else:
                 out.print(f"Written: {html.absolute().as_uri()}", markup=False)
         elif as_json:
-            symbols = [one.tables for one in models if one.model is None]
-            forecasts = [one for each in symbols for one in latest_forecasts(each.store, [each.symbol])]
             searches = [one for each in models for one in kept.latest_searches(each)]
             trained = [one for each in models for one in kept.latest_models(each)]
             made = [one for each in models for one in kept.latest_predictions(each)]
-            print_json({"models": trained, "predictions": made, "forecasts": forecasts, "searches": searches})
+            print_json({"models": trained, "predictions": made, "searches": searches})
         elif models:
             with progress.status("Reading the tables"):
                 sections = state.state_of(models, brief=not model, pictures=False)
@@ -90,7 +87,7 @@ def report(model: Which = None, html: Page = None, deployment: DeploymentName = 
             about = "" if model else "mlops report MODEL says more, "
             say_next(f"{about}mlops report --html state.html makes a page of it, with all decisions and drift")
         else:
-            first = next(iter(model or model_names()), "--symbol GSPC")
+            first = next(iter(model or model_names()), "NAME")
             out.print(
                 f"No model yet in {root}. Build one: mlops build-model {first}\n"
                 "Are they elsewhere? Set MLOPS_HOME, or choose a deployment with --deployment.",
@@ -108,10 +105,10 @@ def _kept(settings: Any, wanted: Sequence[str]) -> list[Kept]:
         there = {name: find_model(name) for name in model_names()}
     found = [
         one
-        for model in (None, *there.values())
+        for model in there.values()
         for one in kept_in(store_of(settings, model), open_tracker(settings, model).registry, model)
     ]
-    names = [{one.tables.symbol, *([one.model.name] if one.model else [])} for one in found]
+    names = [{one.tables.symbol, one.model.name} for one in found]
     known = set().union(*names, there)
     if unknown := [one for one in wanted if one not in known]:
         raise refuse(

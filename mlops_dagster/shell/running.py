@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.calling import shell_origin
-from mlops_dagster.shell.options import with_grid
 from mlops_dagster.shell.output import EachSymbol, progress
 from mlops_dagster.shell.telling import tell_dagster
+from mlops_dagster.spec.parameters import Pipeline, Step
+from mlops_dagster.spec.steps import GRID_SEARCH_RESULTS
 
 if TYPE_CHECKING:
     from mlops_dagster.search import Progress as SearchProgress
@@ -27,7 +27,7 @@ Reports = dict[str, dict[str, Any]]
 """The reports of one symbol's steps, by step."""
 
 
-def open_session(settings: Any, model: Declaration | None = None) -> Session:
+def open_session(settings: Any, model: Declaration) -> Session:
     """Return the session of a command, whose steps are always run here."""
     from mlops_dagster.session import Session
 
@@ -40,53 +40,49 @@ def open_session(settings: Any, model: Declaration | None = None) -> Session:
     if settings.tracking.client != "mlops":
         cure = "dagster-mlflow works inside Dagster only; set MLOPS_TRACKING__CLIENT=mlops for the shell."
         raise refuse("tracking.client", settings.tracking.client, cure)
-    return Session(settings, shell_origin(), model=model)
+    return Session(settings, model, shell_origin())
 
 
 def run_pipeline(
-    pipeline: pipelines.Pipeline,
-    symbols: list[str],
+    pipeline: Pipeline,
+    partitions: list[str],
     given: Mapping[str, Any],
     settings: Any,
+    model: Declaration,
     *,
     as_json: bool,
-    show: Callable[[dict[str, Reports], Session], None],
-    model: Declaration | None = None,
+    show: Callable[[dict[str, Reports]], None],
 ) -> None:
-    """Run a pipeline for each symbol, and print what came of it.
+    """Run a pipeline for each partition, and print what came of it.
 
     Parameters
     ----------
     pipeline : Pipeline
         Which.
-    symbols : list of str
+    partitions : list of str
         For which.
     given : mapping
-        What each step is given, as :func:`checked` returns it.
+        What each step is given, checked.
     settings : Deployment
         With which tools.
+    model : Declaration
+        Whose pipeline it is.
     as_json : bool
         Whether all reports are printed as JSON; otherwise `show` prints what people want to know.
     show : callable
-        Is called with the reports by symbol and step, and the session.
-    model : Declaration, optional
-        Whose pipeline it is; its partitions then are the symbols. Not given: one of daily prices.
+        Is called with the reports by partition and step.
     """
     # skops looks for each of SciPy's functions in all modules, in the order of their import. First, it saves a second.
     import scipy.special  # noqa: F401
 
-    each = EachSymbol(symbols)
+    each = EachSymbol(partitions)
     with open_session(settings, model) as session:
-        if model is None:
-            given = {**given, pipelines.PRICES.name: price_parameters(settings, symbols, given[pipelines.PRICES.name])}
-        done = each.do(lambda symbol: run_steps(session, pipeline.steps, symbol, given))
+        done = each.do(lambda partition: run_steps(session, pipeline.steps, partition, given))
         result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
-        each.say(as_json, result, lambda: show(done, session))
+        each.say(as_json, result, lambda: show(done))
 
 
-def run_steps(
-    session: Session, steps: Iterable[pipelines.Step], symbol: str, given: Mapping[str, Mapping[str, Any]]
-) -> Reports:
+def run_steps(session: Session, steps: Iterable[Step], symbol: str, given: Mapping[str, Mapping[str, Any]]) -> Reports:
     """Run steps one after the other, each on what those before it have made, whatever else is written meanwhile."""
     reports: Reports = {}
     for step in steps:
@@ -99,35 +95,12 @@ def outputs_of(reports: Reports) -> dict[str, Any]:
     return {table: version for report in reports.values() for table, version in report["outputs"].items()}
 
 
-def checked(pipeline: pipelines.Pipeline, symbols: list[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what each step of a run is given, after refusing whatever any of them would refuse.
-
-    Raises
-    ------
-    mlops_dagster.errors.ParameterError
-        For a bad symbol or parameter.
-    """
-    for one in symbols:
-        pipelines.check_symbol(one)
-    return grids.check_run(pipeline, with_grid(given))
-
-
-def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Return where prices come from; one file can't be that of several symbols."""
-    where: dict[str, Any] = settings.price_parameters(given)
-    pipelines.check_parameters(pipelines.PRICES.parameters, where)
-    if len(symbols) > 1 and "path" in where and "{symbol}" not in where["path"]:
-        cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
-        raise refuse("path", where["path"], cure)
-    return where
-
-
 def run_step(
     session: Session, step: str, symbol: str, given: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Run one step, and return its report."""
     call = partial(session.run, step, symbol, given, inputs=inputs)
-    searches = step in (pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name)
+    searches = step == GRID_SEARCH_RESULTS
     if searches and session.on_spark(step, given):
         # Opening takes seconds, which nobody should have to guess at.
         progress.print(f"Spark {session.deployment.spark.shown_master}", markup=False)
@@ -151,10 +124,8 @@ def say_step(
     return made.as_dict()
 
 
-def called(model: Declaration | None, symbol: str) -> str:
-    """Return how people call what a step was run for: a symbol, a model, or a model's partition."""
-    if model is None:
-        return symbol
+def called(model: Declaration, symbol: str) -> str:
+    """Return how people call what a step was run for: a model, or a model's partition."""
     return model.name if model.partitions is None else f"{model.name} {symbol}"
 
 

@@ -18,7 +18,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError, ParameterError
-from mlops_dagster.pipelines import FORECASTING_DEFAULTS
 from mlops_dagster.shell.output import progress
 from mlops_dagster.shell.scoring_rows import Kind, Unanswered, read_rows
 from mlops_dagster.stack.secrets import redacted

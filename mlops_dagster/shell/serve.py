@@ -1,4 +1,4 @@
-"""`mlops serve`: a web server for the champion of a declared model, or of a symbol.
+"""`mlops serve`: a web server for a champion.
 
 The server runs in this process: there is nothing to leave behind, and a signal that stops the command stops it.
 """
@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from mlops_dagster import pipelines
 from mlops_dagster.shell.output import (
-    DeploymentName,
-    handle_errors,
     open_tracker,
     out,
     progress,
@@ -33,26 +29,9 @@ Host = Annotated[
 ]
 
 
-def serve(
-    symbol: Annotated[str, typer.Option("--symbol", "-s", help="Whose champion.", show_default=False)],
-    port: Port = 5001,
-    host: Host = "127.0.0.1",
-    deployment: DeploymentName = None,
-) -> None:
-    """Answer HTTP requests: the champion's next forecast, and its predictions by MLflow's protocol. Ctrl-C stops it.
-
-    Of a declared model: mlops serve NAME.
-
-    Example: mlops serve --symbol GSPC --port 5001
-    """
-    with handle_errors(as_json=False):
-        pipelines.check_symbol(symbol)
-        serve_champion(symbol, None, partial(_of_symbol, symbol), port, host, deployment)
-
-
 def serve_champion(
     partition: str,
-    model: Declaration | None,
+    model: Declaration,
     served_by: Callable[[Any, Any, Any, Any], Served],
     port: int,
     host: str,
@@ -69,8 +48,7 @@ def serve_champion(
     settings = load_deployment(deployment)
     name = called(partition, model).name
     with progress.status(f"Verifying and loading the champion of {name}"):
-        known = pipelines.STEPS if model is None else steps_of(model)
-        tables = steps.Inputs(partition, store_of(settings, model), known=known)
+        tables = steps.Inputs(partition, store_of(settings, model), known=steps_of(model))
         champion = steps.load_champion(partition, tables, open_tracker(settings, model).registry, model)
         served = served_by(settings, tables, *champion)
     url = url_of(host, port)
@@ -82,31 +60,8 @@ def serve_champion(
     _serve(scoring_app(served, host), host, port)
 
 
-def _of_symbol(symbol: str, settings: Any, tables: Any, model: Any, champion: Any) -> Served:
-    from mlops_dagster import steps
-    from mlops_dagster.steps.price_models import training_set_of
-
-    def prices() -> Any:
-        return tables.store.read("prices", symbol)[0]
-
-    def forecast(interval: float) -> dict[str, Any]:
-        return steps.next_forecast(model, champion, prices(), interval=interval, exchange=settings.schedules.exchange)
-
-    horizon = int(champion.tags["horizon"])
-    what = "relative change of the price" if champion.tags["recipe"] == "honest" else "price"
-    return Served(
-        symbol,
-        model,
-        champion,
-        {str(name): Kind() for name in model.feature_names_in_},
-        lambda: training_set_of(model, champion, prices()).frame,
-        f"It forecasts {horizon} trading day{'s' if horizon > 1 else ''} ahead; each prediction is a {what}.",
-        forecast,
-    )
-
-
 def of_declared(declaration: Declaration, settings: Any, tables: Any, model: Any, champion: Any) -> Served:
-    """Return what is served of a declared model."""
+    """Return what is served of a model."""
     from mlops_dagster.steps.champion import called
     from mlops_dagster.steps.declared.promote import training_set_of
 

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlops_dagster import grids, pipelines
 from mlops_dagster.errors import json_given, refuse
 from mlops_dagster.shell.models import partitions_to_run
 from mlops_dagster.shell.output import AsJson, DeploymentName, handle_errors, print_json, progress
 from mlops_dagster.shell.running import called, open_session, run_step
-from mlops_dagster.spec.project import find_model, model_names
+from mlops_dagster.spec.project import find_model, model_meant, model_names
 from mlops_dagster.spec.steps import pipelines_of, steps_of
 
 if TYPE_CHECKING:
@@ -21,15 +20,11 @@ if TYPE_CHECKING:
 def step(
     name: Annotated[
         str,
-        typer.Argument(
-            help="Which step, for example trained_model; of a declared model churn/trained_model.", show_default=False
-        ),
+        typer.Argument(help="Which step, for example stock_price/trained_model.", show_default=False),
     ],
     partition: Annotated[
         str | None,
-        typer.Option(
-            "--symbol", "-s", "--partition", "-p", help="Which symbol, or partition of a model.", show_default=False
-        ),
+        typer.Option("--partition", "-p", "--symbol", help="Which partition of the model.", show_default=False),
     ] = None,
     given: Annotated[
         str,
@@ -57,22 +52,19 @@ def step(
 ) -> None:
     """Run one step of a pipeline. What it reads has to be in the store.
 
-    Example: mlops step trained_model --symbol GSPC --given '{"max_depth": 80, "n_estimators": 100}'
+    Example: mlops step stock_price/trained_model --symbol GSPC --given '{"max_depth": 80, "n_estimators": 100}'
     """
     with handle_errors(as_json):
         of, _, name = name.rpartition("/")
-        model = find_model(of) if of else None
-        if model is None:
-            which = pipelines.check_symbol(partition)
-        else:
-            (which,) = partitions_to_run(model, [] if partition is None else [partition])
+        model = find_model(of) if of else model_meant()
+        (which,) = partitions_to_run(model, [] if partition is None else [partition])
         checked = _checked(model, name, pipeline, given)
         made = _object("inputs", inputs, "tables with version and digest")
 
         from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.steps.inputs import check_pins
 
-        made = check_pins(made, pipelines.STEPS if model is None else steps_of(model))
+        made = check_pins(made, steps_of(model))
         with open_session(load_deployment(deployment), model) as session:
             report = run_step(session, name, which, checked, made)
         for table, its in report["inputs"].items():
@@ -83,20 +75,16 @@ def step(
             print_json({"run_id": session.origin.run_id, **report})
 
 
-def _checked(model: Declaration | None, name: str, pipeline: str | None, text: str) -> dict[str, Any]:
-    known = {one.name: one for one in (pipelines.PIPELINES if model is None else pipelines_of(model))}
+def _checked(model: Declaration, name: str, pipeline: str | None, text: str) -> dict[str, Any]:
+    known = {one.name: one for one in pipelines_of(model)}
     if pipeline is not None and pipeline not in known:
         raise refuse("pipeline", pipeline, f"there is no such pipeline; there are {', '.join(known)}.")
-    steps = pipelines.STEPS if model is None else steps_of(model)
+    steps = steps_of(model)
     if pipeline is not None:
         steps = {one.name: one for one in known[pipeline].steps}
     if name not in steps:
         raise refuse("step", name, f"there is no such step; there are {', '.join(steps)}.")
     given = _object("given", text, "parameters")
-    if model is None:
-        return (
-            grids.check_step(steps[name], given) if pipeline is None else grids.check_run(known[pipeline], given)[name]
-        )
     from mlops_dagster.steps.declared.checking import check_run, resolve
 
     if pipeline is not None:

@@ -106,6 +106,8 @@ def _taken(said: Declaration) -> set[str]:
     data = said.data.model_copy(update={"parameters": {}})
     bare = said.model_copy(update={"parameters": {}, "data": data})
     of_commands = {"partition", "all_partitions", "deployment", "as_json"}
+    if said.partitions is not None:
+        of_commands.add(said.partitions.name)
     return of_commands | {one.name for step in steps_of(bare).values() for one in step.parameters}
 
 

@@ -441,6 +441,15 @@ class Declaration(Dataset):
     search: Search | None = Field(default=None, description="A search for better parameters")
     gate: Gate = Field(default=Gate(), description="Which new model becomes the champion")
     predictions: Predictions | None = Field(default=None, description="What is predicted with the champion")
+    plain_names: bool = Field(
+        default=False,
+        description="Whether its jobs, sensors and schedules go by their plain names, as build_model_pipeline, without "
+        "its own in front: for the model that a command means where none is named. One of a project's",
+    )
+
+    def named(self, name: str) -> str:
+        """Return what a job, a sensor or a schedule of the model's is called."""
+        return name if self.plain_names else f"{self.name}_{name}"
 
     @field_validator("target", mode="before", json_schema_input_type=str | Target)
     @classmethod

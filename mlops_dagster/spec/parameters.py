@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,7 +34,7 @@ class Parameter:
         As users write it, in every tool.
     kind : {"integer", "number", "boolean", "text", "grid"}
         Its type. A boolean is not an integer, a text is not a number, 2.0 is an integer's value only if written ``2``.
-        What a grid says is checked as a whole, see :mod:`mlops_dagster.grids`.
+        What a grid says is checked as a whole, see :mod:`mlops_dagster.spec.grids`.
     description : str
         One or two sentences for the launchpad and ``--help``.
     minimum, maximum : float, optional
@@ -218,3 +219,37 @@ def by_step(pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, dict[s
         )
         for step in pipeline.steps
     }
+
+
+# A partition becomes a folder's name, a key, an MLflow tag and part of a URL: refuse, not escape.
+# Yahoo's symbols (^GSPC, BRK-B, EURUSD=X, 0700.HK) all fit.
+PARTITION = re.compile(r"[A-Za-z0-9^](?!.*\.\.)[A-Za-z0-9^=._-]{0,31}")
+
+
+def check_partition(partition: object, name: str = "partition") -> str:
+    """Return a partition's key, or refuse it.
+
+    Parameters
+    ----------
+    name : str
+        What people call it, for example ``symbol``.
+
+    Raises
+    ------
+    ParameterError
+        If it isn't 1 to 32 letters, digits, ``^``, ``=``, ``.``, ``_`` or ``-`` beginning with a letter, a digit or
+        ``^``, or contains ``..``.
+
+    Examples
+    --------
+    >>> check_partition("^GSPC")
+    '^GSPC'
+    >>> check_partition("../x", "symbol")
+    Traceback (most recent call last):
+    ...
+    mlops_dagster.errors.ParameterError: symbol='../x' (str): give 1 to 32 letters, digits or ^ = . _ - ...
+    """
+    if not isinstance(partition, str) or not PARTITION.fullmatch(partition):
+        cure = "give 1 to 32 letters, digits or ^ = . _ - beginning with a letter, a digit or ^, without '..'."
+        raise refuse(name, partition, cure)
+    return partition

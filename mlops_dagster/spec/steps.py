@@ -14,6 +14,9 @@ ALL = "all"
 DATA, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL = "data", "training_set", "trained_model", "champion_model"
 PREDICTIONS, PREDICTION_QUALITY, GRID_SEARCH_RESULTS = "predictions", "prediction_quality", "grid_search_results"
 
+BUILD_MODEL, SEARCH_MODEL = "build_model_pipeline", "search_model_pipeline"
+CLUSTER_SEARCH_MODEL, PREDICT = "cluster_search_model_pipeline", "predict_pipeline"
+
 HERE, SPARK = "here", "spark"
 """Where a search fits its candidates."""
 
@@ -21,16 +24,16 @@ _KINDS: Mapping[type, Kind] = {bool: "boolean", int: "integer", float: "number",
 
 
 def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
-    """Return what there is to run for a model, by the article's names behind the model's own."""
+    """Return what there is to run for a model, by the article's names behind the model's own, or plain."""
     steps = steps_of(declaration)
     what = declaration.name
 
     def pipeline(name: str, description: str, *names: str, **chooses: str) -> Pipeline:
-        return Pipeline(f"{what}_{name}", description, tuple(steps[one] for one in names), chooses)
+        return Pipeline(declaration.named(name), description, tuple(steps[one] for one in names), chooses)
 
     found = [
         pipeline(
-            "build_model_pipeline",
+            BUILD_MODEL,
             f"For {what}: its data, the training set, a trained model, and which model is the champion.",
             *(DATA, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL),
         )
@@ -39,14 +42,14 @@ def pipelines_of(declaration: Declaration) -> tuple[Pipeline, ...]:
         about, searched = f"For {what}: its data, the training set, and a grid search", (DATA, TRAINING_SET)
         on_spark = f"{about} on Spark."
         found += [
-            pipeline("search_model_pipeline", f"{about}.", *searched, GRID_SEARCH_RESULTS),
-            pipeline("cluster_search_model_pipeline", on_spark, *searched, GRID_SEARCH_RESULTS, engine=SPARK),
+            pipeline(SEARCH_MODEL, f"{about}.", *searched, GRID_SEARCH_RESULTS),
+            pipeline(CLUSTER_SEARCH_MODEL, on_spark, *searched, GRID_SEARCH_RESULTS, engine=SPARK),
         ]
     if declaration.predictions:
         judged = [PREDICTION_QUALITY] if PREDICTION_QUALITY in steps else []
         more = ", predictions, and how good earlier ones were." if judged else " and predictions."
         about = f"With the champion of {what}: its data{more}"
-        found.append(pipeline("predict_pipeline", about, DATA, PREDICTIONS, *judged))
+        found.append(pipeline(PREDICT, about, DATA, PREDICTIONS, *judged))
     return tuple(found)
 
 
@@ -114,6 +117,15 @@ def data_step(declaration: Dataset) -> Step:
 def rows_ahead(horizon: float) -> str:
     """Say how far a forecast looks."""
     return f"{horizon} rows" if horizon >= 1 else f"{100 * horizon:g} % of the rows"
+
+
+def partition_option(declaration: Declaration) -> str | None:
+    """Return what a run calls the partition that it is for, as ``symbol``; None if there are none."""
+    said = declaration.partitions
+    if said is None:
+        return None
+    taken = {one.name for step in steps_of(declaration).values() for one in step.parameters}
+    return "partition" if said.name in {*taken, "deployment", "json", "all"} else said.name
 
 
 def parameters_of(declaration: Declaration) -> tuple[Parameter, ...]:

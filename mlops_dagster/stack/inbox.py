@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_dagster.errors import ParameterError, printable
-from mlops_dagster.pipelines import check_symbol
+from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.stack.limits import LimitSettings, raise_it
 
 KINDS = (".csv", ".csv.gz", ".parquet")
@@ -101,9 +101,9 @@ def _delivery(path: Path, is_folder: bool, limits: LimitSettings) -> Delivery:
         if not (kind := _kind(path.name)):
             names = f"none of {', '.join(KINDS)}"
             raise _UnusableError(f"it is {names}{' nor a folder' if not path.suffix else ''}.")
-        symbol = check_symbol(path.name[: -len(kind)])
+        symbol = check_partition(path.name[: -len(kind)])
         return Delivery(symbol, str(path), (path,), _stamp([path], limits))
-    symbol = check_symbol(path.name)
+    symbol = check_partition(path.name)
     files = [Path(entry.path) for entry in _entries(path) if _kind(entry.name)]
     kinds = {_kind(file.name) for file in files}
     if len(kinds) != 1:

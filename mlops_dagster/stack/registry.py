@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops_dagster.pipelines import check_symbol
+from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.stack.mlflow_connection import reach, safe_uri, tracking_errors
 from mlops_dagster.stack.model_files import DESCRIPTION, FILE, ModelRefused, open_model, short
 
@@ -82,7 +82,7 @@ class Registry:
 
     def name_of(self, symbol: str) -> str:
         """Return the name of a symbol's registered model."""
-        text = check_symbol(symbol)
+        text = check_partition(symbol)
         if self.tracking_uri.startswith("databricks"):
             # Unity Catalog takes letters, digits, - and _, and keeps names in lower case: GSPC and gspc would be one
             # model. The underscores on both sides keep names apart.

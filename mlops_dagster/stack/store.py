@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_dagster.errors import ParameterError, refuse
-from mlops_dagster.pipelines import check_symbol
+from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.spec.steps import DATA
 from mlops_dagster.stack import delta
 from mlops_dagster.stack.databricks.volumes import VolumeCopies, is_outside
@@ -298,7 +298,7 @@ class Store:
         names = self._volumes.tables(folder) if self._volumes else delta.list_tables(folder, self.storage_options)
         for name in names:
             try:
-                found.append(check_symbol(_symbol_of(name)))
+                found.append(check_partition(_symbol_of(name)))
             except ParameterError:
                 continue  # something else that lies there
         return sorted(found)
@@ -309,7 +309,7 @@ class Store:
         return f"{self._elsewhere.get(table, self.root)}/{table}"
 
     def _uri(self, table: str, symbol: str) -> str:
-        return f"{self._folder(table)}/{_name_of(check_symbol(symbol))}"
+        return f"{self._folder(table)}/{_name_of(check_partition(symbol))}"
 
     def _open(self, table: str, symbol: str) -> tuple[deltalake.DeltaTable | None, str]:
         """Open a table if it is there, and say where it is read from: where it is, or an up-to-date copy."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec.functions import trusted_types
-from mlops_dagster.spec.steps import pipelines_of
+from mlops_dagster.spec.steps import partition_option, pipelines_of
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing_tables import what_is_there
 
@@ -51,9 +50,9 @@ class Called(NamedTuple):
     Attributes
     ----------
     name : str
-        In sentences: ``ACME``, ``churn``, ``demand of north``.
+        In sentences: ``churn``, ``demand of north``.
     options : str
-        After a command: ``--symbol ACME``, ``churn``.
+        After a command: ``churn``, ``demand --region north``.
     pipeline : str
         The pipeline that builds it, as Dagster shows it.
     """
@@ -63,23 +62,17 @@ class Called(NamedTuple):
     pipeline: str
 
 
-def called(symbol: str, model: Declaration | None) -> Called:
-    """Return how people call a symbol's model, or a declared model's of one partition."""
-    if model is None:
-        return Called(symbol, f"--symbol {symbol}", "build_model_pipeline")
+def called(symbol: str, model: Declaration) -> Called:
+    """Return how people call a model of one partition."""
     pipeline = pipelines_of(model)[0].name
     if model.partitions is None:
         return Called(model.name, model.name, pipeline)
-    return Called(f"{model.name} of {symbol}", f"{model.name} --partition {symbol}", pipeline)
+    named = "" if model.plain_names else f"{model.name} "
+    return Called(f"{model.name} of {symbol}", f"{named}--{partition_option(model)} {symbol}", pipeline)
 
 
-def named_champion(symbol: str, tables: Inputs, registry: Registry, model: Declaration | None = None) -> VersionKey:
+def named_champion(symbol: str, tables: Inputs, registry: Registry, model: Declaration) -> VersionKey:
     """Return whom both the table and the registry's alias call champion.
-
-    Parameters
-    ----------
-    model : Declaration, optional
-        Whose champion. Not given: a symbol's.
 
     Raises
     ------
@@ -115,15 +108,8 @@ def named_champion(symbol: str, tables: Inputs, registry: Registry, model: Decla
     return champion
 
 
-def load_champion(
-    symbol: str, tables: Inputs, registry: Registry, model: Declaration | None = None
-) -> tuple[Any, RegisteredVersion]:
+def load_champion(symbol: str, tables: Inputs, registry: Registry, model: Declaration) -> tuple[Any, RegisteredVersion]:
     """Load the champion.
-
-    Parameters
-    ----------
-    model : Declaration, optional
-        Whose champion. Not given: a symbol's.
 
     Returns
     -------
@@ -138,11 +124,6 @@ def load_champion(
         If it can't be loaded, or isn't what was registered.
     """
     try:
-        return registry.load(symbol, *named_champion(symbol, tables, registry, model), trusted=trusted_by(model))
+        return registry.load(symbol, *named_champion(symbol, tables, registry, model), trusted=trusted_types(model))
     except ModelRefused as error:
         raise ModelRefused(f"the champion of {called(symbol, model).name} can't be used: {error.why}") from None
-
-
-def trusted_by(model: Declaration | None) -> Sequence[str]:
-    """Return the types that a model may hold beside scikit-learn's own."""
-    return () if model is None else trusted_types(model)

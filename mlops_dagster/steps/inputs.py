@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.steps.growing_tables import what_is_there
 
@@ -29,8 +28,8 @@ class Inputs:
     made : mapping, optional
         What the caller's run has made so far, see :data:`Pins`. A step takes from it what it reads; a table that isn't
         among it is read as it is when it is first asked for.
-    known : collection of str, optional
-        The tables there are. Not given: those of prices' pipelines.
+    known : collection of str
+        The tables there are.
 
     Raises
     ------
@@ -43,9 +42,7 @@ class Inputs:
         What was read, in the same form.
     """
 
-    def __init__(
-        self, symbol: str, store: Store, made: Pins | None = None, *, known: Collection[str] = pipelines.STEPS
-    ) -> None:
+    def __init__(self, symbol: str, store: Store, made: Pins | None = None, *, known: Collection[str]) -> None:
         self.symbol, self.store, self._made = symbol, store, check_pins(made or {}, known)
         self._read: dict[str, tuple[pd.DataFrame, TableVersion]] = {}
 
@@ -83,7 +80,7 @@ def pin_of(table: TableVersion) -> dict[str, Any]:
     return {"version": table.version, "digest": table.digest}
 
 
-def check_pins(given: object, known: Collection[str] = pipelines.STEPS) -> dict[str, dict[str, Any]]:
+def check_pins(given: object, known: Collection[str]) -> dict[str, dict[str, Any]]:
     """Refuse what doesn't name versions of tables.
 
     Raises
@@ -93,10 +90,10 @@ def check_pins(given: object, known: Collection[str] = pipelines.STEPS) -> dict[
 
     Examples
     --------
-    >>> check_pins({"prices": 3})
+    >>> check_pins({"data": 3}, ["data"])
     Traceback (most recent call last):
     ...
-    mlops_dagster.errors.ParameterError: inputs.prices=3 (int): give version (an integer from 0) and digest (64 \
+    mlops_dagster.errors.ParameterError: inputs.data=3 (int): give version (an integer from 0) and digest (64 \
 hexadecimal digits), as the outputs of the step that made it have them.
     """
     if not isinstance(given, Mapping):

@@ -1,4 +1,4 @@
-"""What is kept of each model, a symbol's or a declared one of a partition, and what its tables say in short."""
+"""What is kept of each model, or of each of its partitions, and what its tables say in short."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster import pipelines
 from mlops_dagster.spec import steps as names
 from mlops_dagster.steps.champion import called, champion_in
 from mlops_dagster.steps.inputs import Inputs
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """Where the state of one model is kept: a symbol's, or a declared model's of one partition.
+    """Where the state of one model is kept, or of one of its partitions.
 
     Attributes
     ----------
@@ -30,7 +29,7 @@ class Kept:
 
     tables: Inputs
     registry: Registry
-    model: Declaration | None = None
+    model: Declaration
 
     @property
     def name(self) -> str:
@@ -45,24 +44,20 @@ class Kept:
                 yield table
 
 
-def kept_in(store: Store, registry: Registry, model: Declaration | None = None) -> list[Kept]:
-    """Return where the state of each partition of a model is kept, or that of each symbol."""
-    steps = pipelines.STEPS if model is None else names.steps_of(model)
+def kept_in(store: Store, registry: Registry, model: Declaration) -> list[Kept]:
+    """Return where the state of each partition of a model is kept."""
+    # The table of its data it may share with others, which have partitions of their own.
+    steps = [one for one in names.steps_of(model) if one != names.DATA]
     partitions = sorted({one for step in steps for one in store.symbols(step)})
-    return [Kept(Inputs(one, store, known=steps), registry, model) for one in partitions]
-
-
-# Of tables that were written before they said it.
-_ENGINE_OF_OLD = {names.GRID_SEARCH_RESULTS: names.HERE, pipelines.SPARK_GRID_SEARCH_RESULTS.name: names.SPARK}
+    return [Kept(Inputs(one, store, known=names.steps_of(model)), registry, model) for one in partitions]
 
 
 def latest_searches(kept: Kept) -> list[dict[str, Any]]:
-    """Return what there is to know about the latest search, here and on Spark, as JSON values."""
+    """Return what there is to know about the latest search, as JSON values."""
     return [
         {
-            **_whose(kept, table),
-            "pipeline": _searched_by(kept, table.table),
-            "engine": table.metadata.get("engine", _ENGINE_OF_OLD[table.table]),
+            **_whose(kept),
+            "engine": table.metadata["engine"],
             "searched_at": table.written_at.isoformat(timespec="seconds"),
             "candidates": int(table.metadata["candidates"]),
             "best_parameters": json.loads(table.metadata["best_parameters"]),
@@ -71,7 +66,7 @@ def latest_searches(kept: Kept) -> list[dict[str, Any]]:
             "work": json.loads(table.metadata["work"]),
             "mlflow_run_id": table.metadata["mlflow_run_id"],
         }
-        for table in kept.current(names.GRID_SEARCH_RESULTS, pipelines.SPARK_GRID_SEARCH_RESULTS.name)
+        for table in kept.current(names.GRID_SEARCH_RESULTS)
     ]
 
 
@@ -82,7 +77,7 @@ def latest_models(kept: Kept) -> list[dict[str, Any]]:
         champion = champion_in(kept.tables.newest("champion_model"))
         found.append(
             {
-                **_whose(kept, table),
+                **_whose(kept),
                 "trained_at": table.written_at.isoformat(timespec="seconds"),
                 "parameters": json.loads(table.metadata["parameters"]),
                 "metrics": json.loads(table.metadata["metrics"]),
@@ -97,8 +92,8 @@ def latest_models(kept: Kept) -> list[dict[str, Any]]:
 
 
 def latest_predictions(kept: Kept) -> list[dict[str, Any]]:
-    """Return what there is to know about a declared model's predictions, as JSON values."""
-    made = None if kept.model is None else kept.tables.newest(names.PREDICTIONS)
+    """Return what there is to know about a model's predictions, as JSON values."""
+    made = kept.tables.newest(names.PREDICTIONS)
     if made is None or made.empty:
         return []
     numbers = [json.loads(table.metadata["metrics"]) for table in kept.current(names.PREDICTION_QUALITY)]
@@ -113,11 +108,5 @@ def latest_predictions(kept: Kept) -> list[dict[str, Any]]:
     ]
 
 
-def _whose(kept: Kept, table: TableVersion | None = None) -> dict[str, Any]:
-    recipe = {} if kept.model or table is None else {"recipe": table.metadata["recipe"]}
-    return {"model": kept.model and kept.model.name, "symbol": kept.tables.symbol, **recipe}
-
-
-def _searched_by(kept: Kept, step: str) -> str:
-    known = pipelines.PIPELINES if kept.model is None else names.pipelines_of(kept.model)
-    return next((one.name for one in known if one.steps[-1].name == step), step)
+def _whose(kept: Kept) -> dict[str, Any]:
+    return {"model": kept.model.name, "partition": kept.tables.symbol}

@@ -1,4 +1,4 @@
-"""What two stacks, or two runs, have left of a symbol or partition, and what differs: proof that a tool was swapped.
+"""What two stacks, or two runs, have left of a model's partition, and what differs: proof that a tool was swapped.
 
 Compared are the tables' rows, what is written down beside them, MLflow's parameters, metrics, tags and artifacts, and
 which model is champion, all to the last bit. Not compared is what has to differ: times and durations, places, the
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
 from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.stack.mlflow_connection import reach, tracking_errors
 from mlops_dagster.steps.growing_tables import what_is_there
 
@@ -42,18 +42,20 @@ _NOT_RESULTS_IN_TAGS = {
     "model_file_sha256",
     "engine",
 }
-_TRACKED = ("trained_model", "grid_search_results", "spark_grid_search_results")
-_HERE, _ON_SPARK = pipelines.GRID_SEARCH_RESULTS.name, pipelines.SPARK_GRID_SEARCH_RESULTS.name
-_CHAMPION = pipelines.CHAMPION_MODEL.name
+_TRACKED = (names.TRAINED_MODEL, names.GRID_SEARCH_RESULTS)
+_CHAMPION = names.CHAMPION_MODEL
 # Tables that only grow, each row with the run that added it.
-_WITH_CALLER = (_CHAMPION, pipelines.PRICE_FORECAST.name, names.PREDICTIONS)
-STEPS = (names.DATA, *pipelines.STEPS, names.PREDICTIONS, names.PREDICTION_QUALITY)
+_WITH_CALLER = (_CHAMPION, names.PREDICTIONS)
+STEPS = (
+    *(names.DATA, names.TRAINING_SET, names.TRAINED_MODEL, names.CHAMPION_MODEL),
+    *(names.GRID_SEARCH_RESULTS, names.PREDICTIONS, names.PREDICTION_QUALITY),
+)
 """All that any model's pipelines make, in their order; a model has some of them."""
 
 
 @dataclass
 class Left:
-    """What is left of one symbol or partition, by the name of the step that made it.
+    """What is left of one partition, by the name of the step that made it.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class Compared:
     Attributes
     ----------
     what : str
-        For example ``table prices`` or ``MLflow run of trained_model``.
+        For example ``table data`` or ``MLflow run of trained_model``.
     size : str
         How much of it there is, for example ``5031 rows``.
     differences : list of str
@@ -87,12 +89,12 @@ class Compared:
 
 
 def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str | None = None) -> Left:
-    """Read what a stack has of a symbol or partition now, or what one run has left of it.
+    """Read what a stack has of a partition now, or what one run has left of it.
 
     Parameters
     ----------
     store, tracker : Store, MlflowTracker
-        Those of prices, or a declared model's own.
+        The model's own.
     run : str, optional
         The orchestrator's id of a run (of Dagster, of a shell's command, ...), or the id of an MLflow run.
 
@@ -103,7 +105,7 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
     StoreError, TrackingError
         If something can't be read.
     """
-    pipelines.check_symbol(symbol)
+    check_partition(symbol)
     left = Left()
     found = _all_there_is(symbol, store, tracker) if run is None else _of_run(symbol, store, tracker, run)
     for frame, version, tracked in found:
@@ -117,13 +119,9 @@ def left_behind(symbol: str, *, store: Store, tracker: MlflowTracker, run: str |
 
 
 def compare(a: Left, b: Left) -> list[Compared]:
-    """Compare what two stacks have left, step by step, in the order of the pipelines.
-
-    A search is the same search on threads and on Spark: where each side has one of them, they are compared.
-    """
+    """Compare what two stacks have left, step by step, in the order of the pipelines."""
     from mlops_dagster.modeling.differences import frame_differences, list_differences, value_differences
 
-    a, b = _one_search(a, b), _one_search(b, a)
     compared = []
     for step in STEPS:
         if step not in a.tables and step not in b.tables:
@@ -148,32 +146,6 @@ def compare(a: Left, b: Left) -> list[Compared]:
                 Compared(f"MLflow run of {step}", f"{size}, {len(one['artifacts'])} artifacts", differences)
             )
     return compared
-
-
-def by_engine(left: Left) -> tuple[Left, Left] | None:
-    """Return the searches of one stack on threads and on Spark as two sides, or None if there aren't both."""
-    if not {_HERE, _ON_SPARK} <= set(left.tables):
-        return None
-    here, on_spark = (
-        Left({step: left.tables[step]}, {step: left.tracked[step]} if step in left.tracked else {})
-        for step in (_HERE, _ON_SPARK)
-    )
-    return here, on_spark
-
-
-def _one_search(left: Left, other: Left) -> Left:
-    """Call a search what it is called on threads, unless one side has both."""
-    searches = [{_HERE, _ON_SPARK} & set(side.tables) for side in (left, other)]
-    if searches[0] == searches[1] or any(len(found) != 1 for found in searches):
-        return left
-    (name,) = searches[0]
-    tables = {_HERE if step == name else step: table for step, table in left.tables.items()}
-    tracked = {_HERE if step == name else step: run for step, run in left.tracked.items()}
-    if _HERE in tracked:
-        # These name the step that it was.
-        tags = {tag: said for tag, said in tracked[_HERE]["tags"].items() if tag not in ("pipeline", "code_version")}
-        tracked[_HERE] = {**tracked[_HERE], "tags": tags}
-    return Left(tables, tracked)
 
 
 def _rows(count: int) -> str:
@@ -210,12 +182,11 @@ def _of_run(symbol: str, store: Store, tracker: MlflowTracker, run: str) -> Iter
         frame, training_set = store.read("training_set", symbol, version=inputs["training_set"])
         yield frame, training_set, None
         # The same rows may have been written more than once.
-        for first in (names.DATA, pipelines.PRICES.name):
-            for version in store.history(first, symbol):
-                if version.digest == training_set.metadata.get(f"{first}_digest"):
-                    inputs[first] = version.version
-            if first in inputs:
-                yield *store.read(first, symbol, version=inputs[first]), None
+        for version in store.history(names.DATA, symbol):
+            if version.digest == training_set.metadata["data_digest"]:
+                inputs[names.DATA] = version.version
+        if names.DATA in inputs:
+            yield *store.read(names.DATA, symbol, version=inputs[names.DATA]), None
     callers = {run, *(found.data.tags.get("orchestrator_run_id", run) for found in runs.values())}
     for table in _WITH_CALLER:
         frame_there, version_there = what_is_there(table, symbol, store)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
+from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.steps.champion import TABLE, called, champion_in, champions_in, trusted_by
+from mlops_dagster.steps.champion import TABLE, called, champion_in, champions_in
 from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
@@ -37,7 +37,7 @@ def rollback(
     store: Store,
     tracker: Tracker,
     origin: Origin,
-    model: Declaration | None = None,
+    model: Declaration,
 ) -> StepReport:
     """Make the champion before the present one the champion again, or any version that once was.
 
@@ -45,8 +45,8 @@ def rollback(
     ----------
     version : str, optional
         Which version. Not given: the champion before.
-    model : Declaration, optional
-        Whose champion. Not given: a symbol's.
+    model : Declaration
+        Whose champion.
 
     Raises
     ------
@@ -55,7 +55,6 @@ def rollback(
     ModelRefused
         If it can't be loaded any more, or another model has its number now. The champion is who it was.
     """
-    pipelines.check_symbol(symbol)
     registry = tracker.registry
 
     def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
@@ -63,8 +62,7 @@ def rollback(
         earlier = [one for one in champions_in(history) if one != champion]
         if version is None and not earlier:
             before = "the first" if champion is None else champion.version
-            whose = "symbol" if model is None else "model"
-            raise refuse(whose, called(symbol, model).name, f"there is no champion before {before}.")
+            raise refuse("model", called(symbol, model).name, f"there is no champion before {before}.")
         named = [one for one in earlier if version in (None, one.version)]
         if not named:
             known = ", ".join(dict.fromkeys(one.version for one in earlier)) or "none"
@@ -72,7 +70,7 @@ def rollback(
         # Of several that had this number the one that has it now.
         there = None if version is None else registry.get(symbol, version).key
         chosen, digest = there if there in named else named[-1]
-        registry.load(symbol, chosen, digest, trusted=trusted_by(model))
+        registry.load(symbol, chosen, digest, trusted=trusted_types(model))
         return {
             "challenger": chosen,
             "champion_before": champion and champion.version,
@@ -103,7 +101,7 @@ class Decision(Protocol):
 
 
 def challenger_of(
-    tables: Inputs, registry: Registry, declared: Declaration | None = None
+    tables: Inputs, registry: Registry, declared: Declaration
 ) -> tuple[Any, RegisteredVersion, pd.DataFrame, TableVersion]:
     """Load the model that the table `trained_model` names, with the training set that it has learned from.
 
@@ -113,7 +111,7 @@ def challenger_of(
         If it can't be loaded, or isn't the model that the table names.
     """
     _, trained = tables.read("trained_model")
-    model, registered = registry.load(tables.symbol, trained.metadata["model_version"], trusted=trusted_by(declared))
+    model, registered = registry.load(tables.symbol, trained.metadata["model_version"], trusted=trusted_types(declared))
     frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
         raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names.")
@@ -172,7 +170,7 @@ def write_decision(
     store: Store,
     tracker: Tracker,
     origin: Origin,
-    model: Declaration | None = None,
+    model: Declaration,
 ) -> StepReport:
     """Decide on the history so far, and write the decision unless somebody else has written one meanwhile.
 
@@ -181,8 +179,8 @@ def write_decision(
     decide_on : callable
         From the history so far, None if there is none, to the row that comes next, as :func:`decision_row` makes it.
         Called again if somebody else has decided meanwhile.
-    model : Declaration, optional
-        Whose champion. Not given: a symbol's.
+    model : Declaration
+        Whose champion.
     """
 
     def with_decision(history: pd.DataFrame | None) -> tuple[pd.DataFrame, None]:
@@ -227,7 +225,7 @@ def _with_row(history: pd.DataFrame | None, row: dict[str, Any]) -> pd.DataFrame
 
 
 def _report(
-    symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tracker, model: Declaration | None
+    symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tracker, model: Declaration
 ) -> StepReport:
     from mlops_dagster.modeling.champion_plot import champion_plot, to_png
 
@@ -254,7 +252,7 @@ def _report(
             for name in history.columns[(history.dtypes == "float64").to_numpy()]
             if name != "rows" and last[name] == last[name]
         },
-        model=None if model is None else model.name,
+        model=model.name,
     )
     key = champion or (last["challenger"], last["model_digest"])
     picture = to_png(champion_plot(called(symbol, model).name, history))

@@ -1,4 +1,4 @@
-"""What a step says of what it did, and which code decides what it makes."""
+"""What a step says of what it did."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.stack.provenance import code_version
 from mlops_dagster.steps.inputs import pin_of
 
 if TYPE_CHECKING:
@@ -44,8 +43,8 @@ class StepReport:
     mlflow_run_id, mlflow_url, model_uri : str, optional
         Where the run and its model are tracked. Of a step that has no run of its own: the run that trained the model it
         speaks of, and the page of that model's version.
-    model : str, optional
-        The declared model whose step it was. None: one of daily prices.
+    model : str
+        The model whose step it was.
     """
 
     step: str
@@ -137,21 +136,3 @@ def table_summary(frame: pd.DataFrame) -> dict[str, Any]:
         "columns": {str(column): str(dtype) for column, dtype in frame.dtypes.items()},
         "last_rows": json.loads(frame.tail(5).to_json(orient="records", date_format="iso", double_precision=6)),
     }
-
-
-# What each step's result depends on, besides its input. Comments and docstrings don't count.
-STEP_SOURCES: Mapping[str, tuple[str, ...]] = {
-    "prices": ("ml/prices.py", "stack/sources.py"),
-    "training_set": ("ml/features.py", "ml/splits.py", "ml/recipes.py"),
-    "trained_model": ("ml/model.py", "ml/evaluation.py", "pipelines.py"),
-    "champion_model": ("ml/gate.py", "steps/price_models.py", "steps/promotion.py", "steps/champion.py"),
-    "price_forecast": ("ml/forecasting.py", "steps/forecast.py"),
-    "forecast_quality": ("ml/forecast_quality.py",),
-    "grid_search_results": ("ml/search.py", "search", "grids.py"),
-    "spark_grid_search_results": ("ml/search.py", "search", "grids.py"),
-}
-
-
-def step_code_version(step: str) -> str:
-    """Return the version of the code that decides what a step makes."""
-    return code_version(*STEP_SOURCES[step])

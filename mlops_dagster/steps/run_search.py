@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.tracking import Origin, TrackedRun, Tracker
     from mlops_dagster.steps.inputs import Inputs
 
+SEARCH_CACHE = "search-cache"
+"""The folder below a deployment's state folder that keeps what searches have grown."""
 _BEST_SHOWN = 3
 _PARAM_CHARACTERS = 500  # of a grid in MLflow's list of parameters; the whole is in grid.json
 
@@ -50,7 +52,7 @@ class Searched:
     candidates: str
     engine: str
     logged: Mapping[str, Any] = field(default_factory=dict)
-    model: str | None = None
+    model: str
 
 
 def run_search(

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.stack.store import TableNotFound
-from mlops_dagster.steps import price_state
 from mlops_dagster.steps.champion import champion_in
 from mlops_dagster.steps.declared.findings import questions_of
-from mlops_dagster.steps.findings import QUESTIONS
-from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.kept import Kept, latest_searches
 from mlops_dagster.steps.summary import INLINE, OF_BASELINE
 
@@ -74,9 +71,8 @@ def state_of(models: Iterable[Kept], *, brief: bool = False, pictures: bool = Tr
         for part, section in zip(parts, sections, strict=True):
             try:
                 rows = list(part.rows(kept))
-                drawing = part.picture if pictures and kept.model is None else None
-                if rows and drawing is not None and len(section.pictures) < _PICTURES:
-                    section.pictures.append(drawing(kept.tables))
+                if rows and part.picture is not None and pictures and len(section.pictures) < _PICTURES:
+                    section.pictures += part.picture(kept)
             except TableNotFound:  # nothing yet, or it has gone meanwhile
                 continue
             section.rows += [(kept.name, *row) for row in rows]
@@ -119,17 +115,11 @@ def _champion(kept: Kept) -> Iterator[Row]:
 
 def _score(decision: pd.Series[Any]) -> str:
     """Say how good a model was when it was decided on, and the baseline on the same rows."""
-    if "challenger_error" in decision:
-        ours, theirs = decision["challenger_error"], decision["persistence_error"]
-        return "not measured" if ours != ours else f"{1 - ours / theirs:+.2%} better than 'the price stays as it is'"
     ours, theirs = decision["challenger_score"], decision["baseline_score"]
     return "not measured" if ours != ours else f"{decision['metric']} {ours:.4g}, baseline {theirs:.4g}"
 
 
 def _predictions(kept: Kept) -> Iterator[Row]:
-    if kept.model is None:
-        yield price_state.newest_forecast(kept.tables)
-        return
     made, _ = kept.tables.read(names.PREDICTIONS)
     if made.empty:
         return
@@ -156,11 +146,6 @@ def _written(value: Any) -> str:
 
 
 def _quality(kept: Kept) -> Iterator[Row]:
-    if kept.model is None:
-        found = price_state.quality(kept.tables)
-        if found is not None:
-            yield found
-        return
     _, scored = kept.tables.read(names.PREDICTION_QUALITY)
     _, trained = kept.tables.read(names.TRAINED_MODEL)
     numbers = json.loads(trained.metadata["metrics"]) | json.loads(scored.metadata["metrics"])
@@ -177,8 +162,8 @@ def _quality(kept: Kept) -> Iterator[Row]:
 
 
 def _attention(kept: Kept) -> Iterator[Row]:
-    kept.tables.read("price_forecast" if kept.model is None else names.PREDICTIONS)
-    for question, ask in (QUESTIONS if kept.model is None else questions_of(kept.model)).items():
+    kept.tables.read(names.PREDICTIONS)
+    for question, ask in questions_of(kept.model).items():
         try:
             found = ask(kept.tables, kept.registry)
         except TableNotFound as error:
@@ -211,7 +196,7 @@ def _begin(said: str) -> str:
 
 
 class _Part(NamedTuple):
-    """What a section says of a model: its rows, one of them in short, and a picture of a symbol."""
+    """What a section says of a model: its rows, one of them in short, and pictures."""
 
     title: str
     explanation: str
@@ -219,7 +204,7 @@ class _Part(NamedTuple):
     columns: Row
     rows: Callable[[Kept], Iterator[Row]]
     in_short: Callable[..., str]
-    picture: Callable[[Inputs], bytes] | None = None
+    picture: Callable[[Kept], list[bytes]] | None = None
     brief: bool = True
 
 
@@ -227,7 +212,7 @@ _PARTS = (
     _Part(
         "Champions",
         "The model that predictions are made with, and how good it was when it became so.",
-        "Build a model: mlops build-model NAME, or mlops build-model --symbol GSPC",
+        "Build a model: mlops build-model NAME",
         ("champion", "since", "how good", "why", "newest model"),
         _champion,
         lambda who, since, good, why, newest: (
@@ -237,31 +222,28 @@ _PARTS = (
     _Part(
         "Predictions",
         "The newest that each champion has made, with its prediction interval.",
-        "Predict: mlops predict NAME, or mlops forecast --symbol GSPC",
+        "Predict: mlops predict NAME",
         ("made at (UTC)", "of", "prediction", "interval", "by version", "in all"),
         _predictions,
         lambda made, of, value, interval, by, count: (
             f"{value} for {of}" + f"; {interval}" * bool(interval) + f"; made {made} by version {by}, {count} in all"
         ),
-        price_state.forecast_picture,
     ),
     _Part(
         "How good predictions were",
-        "The last whose truth has come: 100 rows, of prices 60 days. Better than 'the price stays as it is' means that "
-        "the squared error is smaller by that share; below 0 it is larger.",
-        "No truth of a prediction has come. Of prices, earlier days, too: mlops forecast --symbol GSPC --catch-up 60",
+        "The last 100 whose truth has come.",
+        "No truth of a prediction has come. Of forecasts, earlier rows, too: mlops predict NAME --catch-up 60",
         ("scored", "how good", "inside the interval", "expected"),
         _quality,
         lambda count, good, inside, meant: (
             f"{count} scored, the last: {good}" + (f"; {inside} inside the interval, {meant} expected" * bool(inside))
         ),
-        price_state.quality_picture,
     ),
     _Part(
         "Worth a look",
         "Whether predictions are up to date and as good as expected, and whether the features still look as they did "
         "in training. Dagster's checks ask the same.",
-        "Predict: mlops predict NAME, or mlops forecast --symbol GSPC",
+        "Predict: mlops predict NAME",
         ("question", "answer", "in numbers"),
         _attention,
         lambda question, answer, said: f"{question} {answer}" + ("" if answer == "yes" else f": {_begin(said)}"),
@@ -271,7 +253,7 @@ _PARTS = (
         "Last searches",
         "The best candidate of each model's last search, on validation rows. Only a build decides, on "
         "test rows, whether a model with its parameters becomes champion.",
-        "Search: mlops search-model NAME, or mlops search-model --symbol GSPC",
+        "Search: mlops search-model NAME",
         ("searched at (UTC)", "on", "candidates", "best parameters", "score"),
         _searches,
         "{0}, the best of {2} candidates: {3}; {4}".format,
@@ -280,7 +262,7 @@ _PARTS = (
         "Builds compared",
         f"The last {_BUILDS} decisions on each model, newest first. Each challenger is measured on test rows that are "
         "new to it and to the champion.",
-        "Build a model: mlops build-model NAME, or mlops build-model --symbol GSPC",
+        "Build a model: mlops build-model NAME",
         ("decided at (UTC)", "model", "became champion", "how good", "why"),
         _builds,
         lambda when, who, promoted, good, why: (

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mlops_dagster import pipelines
 from mlops_dagster.errors import refuse
-from mlops_dagster.spec.steps import pipelines_of
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.parameters import Pipeline
+from mlops_dagster.spec.steps import partition_option, pipelines_of
 from mlops_dagster.stack.databricks.api import libraries, new_cluster
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.databricks.wheel import requirements_of
@@ -28,17 +29,15 @@ if TYPE_CHECKING:
 
 WHEEL = "./dist/*.whl"
 COMMANDS: Mapping[str, str] = {
-    pipelines.BUILD_MODEL.name: "build-model",
-    pipelines.SEARCH_MODEL.name: "search-model",
-    pipelines.CLUSTER_SEARCH_MODEL.name: "cluster-search-model",
-    pipelines.FORECAST.name: "forecast",
-    "predict_pipeline": "predict",
+    names.BUILD_MODEL: "build-model",
+    names.SEARCH_MODEL: "search-model",
+    names.CLUSTER_SEARCH_MODEL: "cluster-search-model",
+    names.PREDICT: "predict",
 }
-SYMBOL = "Which symbol, for example GSPC or IXIC."
 _KEY = "mlops"  # of the job's cluster, or of its environment
 
 
-def bundle_text(deployment: Deployment, name: str, models: Sequence[Declaration] = ()) -> str:
+def bundle_text(deployment: Deployment, name: str, models: Sequence[Declaration]) -> str:
     """Return the text of ``databricks.yml``.
 
     Parameters
@@ -47,8 +46,8 @@ def bundle_text(deployment: Deployment, name: str, models: Sequence[Declaration]
         One that runs on Databricks: its cluster, libraries, secrets, permissions, store and tracking are the jobs'.
     name : str
         The deployment's, for the first line.
-    models : sequence of Declaration, optional
-        Whose pipelines are jobs, too, besides those of daily prices.
+    models : sequence of Declaration
+        Whose pipelines are jobs.
 
     Raises
     ------
@@ -66,7 +65,7 @@ def bundle_text(deployment: Deployment, name: str, models: Sequence[Declaration]
     )
 
 
-def bundle_of(deployment: Deployment, models: Sequence[Declaration] = ()) -> dict[str, Any]:
+def bundle_of(deployment: Deployment, models: Sequence[Declaration]) -> dict[str, Any]:
     """Return the bundle as Databricks' command reads it, see :func:`bundle_text`."""
     if deployment.databricks is None:
         cure = "it says nothing about Databricks; give a deployment with `databricks`, e.g. databricks_serverless."
@@ -91,19 +90,13 @@ def bundle_of(deployment: Deployment, models: Sequence[Declaration] = ()) -> dic
             "default": json.dumps([secret.model_dump() for secret in deployment.databricks.secrets]),
         },
     }
-    wheel: dict[str, Any] = {"type": "whl", "path": "."}
-    if models:
-        # With the models in it; its version is its content.
-        wheel["build"], required = "python -m mlops_dagster.stack.databricks.wheel dist", requirements_of(deployment)
-    else:
-        # Its version says when it was built, so that no cluster takes an older wheel for the same.
-        wheel |= {"build": "python -m pip wheel --no-deps --wheel-dir dist .", "dynamic_version": True}
-        required = [*deployment.databricks.libraries]
-        required += ["yfinance"] if deployment.prices.source == "yahoo" else []
+    # With the models in it; its version is its content.
+    wheel = {"type": "whl", "path": ".", "build": "python -m mlops_dagster.stack.databricks.wheel dist"}
+    required = requirements_of(deployment)
     jobs = {
         pipeline.name: job_of(pipeline, deployment, required, model)
-        for model in (None, *models)
-        for pipeline in (pipelines.PIPELINES if model is None else pipelines_of(model))
+        for model in models
+        for pipeline in pipelines_of(model)
     }
     return {
         "bundle": {"name": "mlops_dagster"},
@@ -114,10 +107,8 @@ def bundle_of(deployment: Deployment, models: Sequence[Declaration] = ()) -> dic
     }
 
 
-def job_of(
-    pipeline: pipelines.Pipeline, deployment: Deployment, required: list[str], model: Declaration | None
-) -> dict[str, Any]:
-    """Return one pipeline, of a declared model or of daily prices, as a job that installs what is required."""
+def job_of(pipeline: Pipeline, deployment: Deployment, required: list[str], model: Declaration) -> dict[str, Any]:
+    """Return one pipeline as a job that installs what is required."""
     databricks = deployment.databricks
     assert databricks is not None
     task: dict[str, Any] = {
@@ -137,7 +128,7 @@ def job_of(
         "tags": {"project": "mlops_dagster"},
         "parameters": [
             *({"name": name, "default": first} for name, (first, _) in _partition(model).items()),
-            *({"name": one.name, "default": _default(one) if model is None else ""} for one in pipeline.parameters),
+            *({"name": one.name, "default": ""} for one in pipeline.parameters),
         ],
         "tasks": [task],
     }
@@ -158,20 +149,12 @@ def job_of(
     return job
 
 
-def _partition(model: Declaration | None) -> dict[str, tuple[str, str]]:
+def _partition(model: Declaration) -> dict[str, tuple[str, str]]:
     """Return the parameter that says for what a job runs, if there is one: its default, and what it is."""
-    if model is None:
-        return {"symbol": (pipelines.BUNDLED_SYMBOLS[0], SYMBOL)}
-    if model.partitions is None:
+    option = partition_option(model)
+    if option is None or model.partitions is None:
         return {}
-    return {"partition": ((model.partitions.keys or [""])[0], f"Which {model.partitions.name}.")}
-
-
-def _default(parameter: pipelines.Parameter) -> str:
-    # Empty is "not given": the recipe or the deployment says it then. A preset, if given, would forbid a grid.
-    if parameter.name == "recipe":
-        return pipelines.RECIPES[0]
-    return "" if parameter.name == "preset" else str(pipelines.SEARCH_DEFAULTS.get(parameter.name, ""))
+    return {option: ((model.partitions.keys or [""])[0], f"Which {model.partitions.name}.")}
 
 
 def _environment(deployment: Deployment) -> dict[str, Any]:
@@ -180,20 +163,19 @@ def _environment(deployment: Deployment) -> dict[str, Any]:
     return {name: json.loads(value) if value.startswith(("{", "[")) else value for name, value in sent.items()}
 
 
-def _arguments(pipeline: pipelines.Pipeline, host: str | None, model: Declaration | None) -> list[str]:
+def _arguments(pipeline: Pipeline, host: str | None, model: Declaration) -> list[str]:
     origin = {"orchestrator": "databricks", "run_id": "{{job.run_id}}"}
     if host:
         origin["url"] = f"{host.rstrip('/')}/jobs/{{{{job.id}}}}/runs/{{{{job.run_id}}}}"
-    names = (*_partition(model), *(parameter.name for parameter in pipeline.parameters))
-    whose = [] if model is None else [model.name]
-    command = COMMANDS[pipeline.name.removeprefix(f"{model.name}_") if model else pipeline.name]
+    given = (*_partition(model), *(parameter.name for parameter in pipeline.parameters))
+    command = next(command for name, command in COMMANDS.items() if pipeline.name == model.named(name))
     return [
         "--environment=${var.environment}",
         "--secrets=${var.secrets}",
         f"--origin={json.dumps(origin)}",
         command,
-        *whose,
-        *(f"--{name.replace('_', '-')}={{{{job.parameters.{name}}}}}" for name in names),
+        model.name,
+        *(f"--{name.replace('_', '-')}={{{{job.parameters.{name}}}}}" for name in given),
         "--json",
     ]
 
@@ -216,11 +198,9 @@ def _described(text: str, models: Sequence[Declaration]) -> str:
         if found := re.fullmatch(r"    (\w+):\n", line):
             job = found[1]
         if found := re.fullmatch(r"( +)- name: (\w+)\n", line):
-            model, pipeline = of_models.get(job, (None, None))
-            if found[2] in _partition(model):
-                said = _partition(model)[found[2]][1]
-            else:
-                said = pipelines.explain(found[2]) if pipeline is None else pipeline.explain(found[2])
+            model, pipeline = of_models[job]
+            partition = _partition(model).get(found[2])
+            said = pipeline.explain(found[2]) if partition is None else partition[1]
             made += [f"{found[1]}# {one}\n" for one in textwrap.wrap(said, 118 - len(found[1]))]
         made.append(line)
     return "".join(made)

@@ -29,7 +29,7 @@ ENTRY_POINTS: Mapping[str, str] = {"mlops": "mlops_dagster.cli:main", "mlops-tas
 """The commands that the wheel installs. Not from the installed metadata, which is as old as the last `pip install`."""
 
 # As setup.cfg's package_data.
-_DATA = ("py.typed", "data/*.csv", "data/*.md", "examples/prices/defs/*/*.py", "examples/prices/defs/*/*.yaml")
+_DATA = ("py.typed", *(f"examples/*/defs/*/*.{kind}" for kind in ("csv", "py", "yaml")))
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -77,11 +77,12 @@ def _of_project(defs: Path | None) -> dict[str, bytes]:
         found = {one.relative_to(site).as_posix(): one.read_bytes() for one in files}
     else:
         try:
-            from mlops_dagster.spec.project import defs_folder
+            from mlops_dagster.spec.project import defs_folder, shipped_folders
             from mlops_dagster.stack.databricks.project_files import project_files
         except ModuleNotFoundError:  # on a cluster without pydantic, which its versions are about to say
             return {}
-        found = project_files(defs or defs_folder())
+        folder = defs or defs_folder()
+        found = {} if folder in shipped_folders() else project_files(folder)
     # Python reads it before anything else, so that a code location of the project's own is found, too.
     return {**found, f"{TRAVELLED}.pth": f"import {TRAVELLED}\n".encode()} if found else {}
 
@@ -162,8 +163,6 @@ def requirements_of(deployment: Deployment) -> list[str]:
     more = {"databricks_pipes": ["dagster-pipes"], "databricks_step": ["dagster", "dagster-databricks"]}.get(
         deployment.compute, []
     )
-    if deployment.prices.source == "yahoo":
-        more.append("yfinance")
     if deployment.compute == "databricks_step" and deployment.tracking.client == "dagster-mlflow":
         more.append("dagster-mlflow")
     settings = deployment.databricks
@@ -172,7 +171,7 @@ def requirements_of(deployment: Deployment) -> list[str]:
     return [*(requirements(*more) if settings.install_requirements else []), *settings.libraries]
 
 
-if __name__ == "__main__":  # a bundle of declared models has it built so, and takes whatever wheel is there
+if __name__ == "__main__":  # a bundle has it built so, and takes whatever wheel is there
     for old in Path(sys.argv[1]).glob(f"{NAME}-*.whl"):
         old.unlink()
     print(build_wheel(Path(sys.argv[1])))

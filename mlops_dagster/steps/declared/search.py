@@ -1,4 +1,4 @@
-"""The step that searches a grid of a declared model's parameters, scored on the training rows."""
+"""The step that searches a grid of a model's parameters, scored on the training rows, and what it would do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from mlops_dagster.steps.report import StepReport
 from mlops_dagster.steps.run_search import Searched, run_search
 
 if TYPE_CHECKING:
-    from mlops_dagster.stack.store import Store
+    from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.search import SearchPlan, SharedGridSearchCV
+    from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
 
@@ -35,8 +37,12 @@ def grid_search_results(
 
     Parameters
     ----------
-    engine, cache, progress
-        As for :func:`mlops_dagster.steps.grid_search_results`.
+    engine : Engine, optional
+        Where candidates are fitted. Not given: on threads of this process, one per core.
+    cache : path or SearchCache, optional
+        Keeps what was grown, so that a search that was stopped goes on where it was.
+    progress : callable, optional
+        Is called with a :class:`mlops_dagster.search.Progress` now and then, from any thread.
 
     Raises
     ------
@@ -46,15 +52,11 @@ def grid_search_results(
     wanted = resolve(declaration, names.GRID_SEARCH_RESULTS, given)
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
-    from mlops_dagster.modeling.search import describe_cv, make_search, search_results
-    from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.modeling.search import describe_cv, search_results
 
-    frame, table = tables.read(names.TRAINING_SET)
-    data = TrainingSet.from_table(frame, table.metadata)
+    estimator, data, table = _prepared(declaration, wanted, tables, engine=engine, cache=cache, progress=progress)
     grid, folds, scoring = wanted["grid"], wanted.get("folds"), wanted["scoring"]
     where = names.HERE if engine is None else names.SPARK
-    tools: Any = {"engine": engine, "cache": cache, "progress": progress}
-    estimator = make_search(declaration, data, grid, folds=folds, scoring=scoring, **tools)
     searched = Searched(
         step=names.GRID_SEARCH_RESULTS,
         partition=partition,
@@ -75,3 +77,36 @@ def grid_search_results(
         lambda cv_results: search_results(declaration, cv_results, grid),
         tools=(store, tracker, origin, tables),
     )
+
+
+def plan_search(
+    declaration: Declaration,
+    partition: str,
+    given: Mapping[str, object],
+    *,
+    store: Store,
+    inputs: Pins | None = None,
+) -> SearchPlan:
+    """Return what a search would do, after looking at the training set. Some trees are grown to estimate the time.
+
+    Raises
+    ------
+    ParameterError, UserCodeError, TableNotFound, StoreError
+        As for :func:`grid_search_results`.
+    """
+    wanted = resolve(declaration, names.GRID_SEARCH_RESULTS, given)
+    tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
+    estimator, data, _ = _prepared(declaration, wanted, tables)
+    return estimator.plan(data.X_train, data.y_train)
+
+
+def _prepared(
+    declaration: Declaration, wanted: Mapping[str, Any], tables: Inputs, **tools: Any
+) -> tuple[SharedGridSearchCV, TrainingSet, TableVersion]:
+    from mlops_dagster.modeling.search import make_search
+    from mlops_dagster.modeling.training_set import TrainingSet
+
+    frame, table = tables.read(names.TRAINING_SET)
+    data = TrainingSet.from_table(frame, table.metadata)
+    how = {"folds": wanted.get("folds"), "scoring": wanted["scoring"]}
+    return make_search(declaration, data, wanted["grid"], **how, **tools), data, table
