@@ -43,7 +43,7 @@ def asset_of(
         given = config.model_dump()
         if step.name == names.DATA:
             # The deployment says what the run doesn't; of a default that Dagster has filled in nobody has said it.
-            ops = context.run.run_config.get("ops") or {}
+            ops: Any = context.run.run_config.get("ops") or {}
             given = {name: given[name] for name in (ops.get(model.op(step.name)) or {}).get("config") or {}}
         if searches(step):
             given = search_parameters(given)
