@@ -84,8 +84,9 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
         Whether a sensor of the model's own tells people of its runs that have failed.
     """
     declaration = model.declaration
+    deployment.data_parameters(declaration)
     assets = assets_of(model)
-    schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model)
+    schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model, deployment)
     sensors = [sensor] if sensor else []
     if not model.dataset:
         sensors.append(mlflow_runs(model))

@@ -70,6 +70,8 @@ class Session:
         self.deployment = deployment
         self.origin = origin
         self.model, self.read_asset = model, read_asset
+        if model is not None:
+            deployment.data_parameters(model)  # what is wrong there is refused before anything is opened
         self.store = store or store_of(deployment, model)
         self.tracker = tracker or MlflowTracker(**deployment.tracker_settings(model))
         self._opened = ExitStack()
@@ -206,6 +208,8 @@ class Session:
             "cache": self.deployment.state_dir / steps.SEARCH_CACHE,
             "progress": progress,
         }
+        if step == DATA:
+            given = self.deployment.data_parameters(self.model, given)
         if self.on_spark(step, given):
             tools["engine"] = self.spark()
         wanted = inspect.signature(function).parameters

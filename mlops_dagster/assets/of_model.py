@@ -12,6 +12,7 @@ import yaml
 from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.resources import key_of
 from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.contradictions import refuse_one_path
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.parameters import Parameter, Pipeline, Step, check_partition
 from mlops_dagster.spec.parameters import explain as describe
@@ -176,13 +177,9 @@ class OfModel:
         resolve(self.declaration, step, search_parameters(config) if searches(self.steps[step]) else config)
 
     def _check_path(self, run: dg.DagsterRun, given: Mapping[str, Mapping[str, Any]]) -> None:
-        name = getattr(self.declaration.partitions, "name", None)
         path = next((config["path"] for config in given.values() if config.get("path") is not None), None)
-        # Rows of one table that has a column for the partition are told apart by their values.
-        by_column = name in self.declaration.contract
-        if path is not None and "dagster/backfill" in run.tags and "{" + str(name) + "}" not in path and not by_column:
-            cure = f"a backfill would give every {name} the same rows; write {{{name}}} where the {name} stands."
-            raise refuse("path", path, cure)
+        if path is not None and "dagster/backfill" in run.tags:
+            refuse_one_path(self.declaration, {"path": path})
 
     def _config_without(self, error: ParameterError, given: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
         """Return the run's config without the parameter that was refused, for the launchpad: its default then holds."""

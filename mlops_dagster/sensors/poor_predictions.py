@@ -23,9 +23,9 @@ def poor_predictions(model: OfModel, deployment: Deployment) -> dg.SensorDefinit
     @dg.sensor(
         name=name,
         job_name=build.name,
-        description="Builds a new model where the last 100 predictions whose truth has come were worse than the baseline, "
-        "at most once a week; the gate decides whether it becomes champion. How poor and how often is in the deployment, "
-        "below `retrain`.",
+        description="Builds a new model where the last 100 predictions whose truth has come were worse than the "
+        "baseline, at most once a week; the gate decides whether it becomes champion. After how many predictions and "
+        "how often is in the deployment, below `retrain`.",
         minimum_interval_seconds=29,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

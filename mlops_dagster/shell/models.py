@@ -110,7 +110,7 @@ def _running(
                 from mlops_dagster.steps.declared.checking import check_run
 
                 by_step = check_run(declaration, pipeline, with_grid(given))
-                which = partitions_to_run(declaration, partition, all_partitions)
+                which = partitions_to_run(declaration, partition, all_partitions, deployment)
                 from mlops_dagster.stack.deployment_files import load_deployment
 
                 settings = load_deployment(deployment)
@@ -132,13 +132,17 @@ def _running(
     return of
 
 
-def partitions_to_run(declaration: Declaration, chosen: list[str], everything: bool | None = None) -> list[str]:
+def partitions_to_run(
+    declaration: Declaration, chosen: list[str], everything: bool | None = None, deployment: str | None = None
+) -> list[str]:
     """Return for which partitions a command runs: those that were chosen, or all; ``all`` if the model has none.
 
     Parameters
     ----------
     everything : bool, optional
         What the option ``--all`` says. Not given: the command has none.
+    deployment : str, optional
+        Its name: it may say where the rows are.
 
     Raises
     ------
@@ -150,10 +154,11 @@ def partitions_to_run(declaration: Declaration, chosen: list[str], everything: b
             raise refuse("partition", chosen[0], f"{declaration.name} has one model for all rows; leave it out.")
         return [names.ALL]
     if everything or not chosen:
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.table_sources import partitions_of
 
         option = names.partition_option(declaration)
-        there = partitions_of(declaration) or []
+        there = partitions_of(declaration, given=load_deployment(deployment).data_parameters(declaration)) or []
         if everything and not chosen:
             return there
         or_all = "" if everything is None else ", or --all"
@@ -214,7 +219,7 @@ def _promote(declaration: Declaration) -> Callable[..., None]:
     ) -> None:
         with handle_errors(as_json):
             names.resolve(declaration, step.name, given)
-            which = partitions_to_run(declaration, partition, all_partitions)
+            which = partitions_to_run(declaration, partition, all_partitions, deployment)
             deciding = partial(_promoted, given)
             _decide(declaration, which, deciding, names.TRAINED_MODEL, deployment, as_json)
 
@@ -237,7 +242,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         with handle_errors(as_json):
-            which = partitions_to_run(declaration, partition)
+            which = partitions_to_run(declaration, partition, deployment=deployment)
             from mlops_dagster import steps
 
             def roll_back(session: Session, one: str) -> StepReport:
@@ -295,7 +300,7 @@ def _served(declaration: Declaration) -> Callable[..., None]:
         deployment: DeploymentName = None,
     ) -> None:
         with handle_errors(as_json=False):
-            which = partitions_to_run(declaration, partition)
+            which = partitions_to_run(declaration, partition, deployment=deployment)
             if len(which) > 1:
                 raise refuse("partition", which, "one champion is served at a port; give one.")
             serve_champion(which[0], declaration, partial(of_declared, declaration), port, host, deployment)
@@ -335,7 +340,7 @@ def stub(name: str) -> Callable[[], None]:
     def command() -> None:
         """Never called."""
 
-    command.__doc__ = _ABOUT[name] + " Behind it stands a model's name; without one it is the model meant."
+    command.__doc__ = _ABOUT[name]
     return command
 
 

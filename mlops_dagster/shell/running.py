@@ -14,8 +14,9 @@ from mlops_dagster.errors import refuse
 from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.output import EachSymbol, progress
 from mlops_dagster.shell.telling import tell_dagster
+from mlops_dagster.spec.contradictions import refuse_one_path
 from mlops_dagster.spec.parameters import Pipeline, Step
-from mlops_dagster.spec.steps import GRID_SEARCH_RESULTS
+from mlops_dagster.spec.steps import DATA, GRID_SEARCH_RESULTS
 
 if TYPE_CHECKING:
     from mlops_dagster.search import Progress as SearchProgress
@@ -76,6 +77,8 @@ def run_pipeline(
     import scipy.special  # noqa: F401
 
     each = EachSymbol(partitions)
+    if len(partitions) > 1:
+        refuse_one_path(model, given.get(DATA, {}))
     with open_session(settings, model) as session:
         done = each.do(lambda partition: run_steps(session, pipeline.steps, partition, given))
         result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}

@@ -58,7 +58,7 @@ class Served:
     kinds: Mapping[str, Kind]
     newest: Callable[[], pd.DataFrame]
     says: str
-    forecast: Callable[[float], dict[str, Any]] | None = None
+    forecast: Callable[[float | None], dict[str, Any]] | None = None
 
     def predict(self, body: bytes, media_type: str) -> dict[str, Any]:
         """Answer a request to `/invocations`."""
@@ -168,9 +168,9 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
     )
 
 
-def _interval(asked: str | None) -> float:
+def _interval(asked: str | None) -> float | None:
     if asked is None:
-        return float(FORECASTING_DEFAULTS["interval"])
+        return None
     try:
         return float(asked)
     except ValueError:

@@ -57,7 +57,7 @@ def step(
     with handle_errors(as_json):
         of, _, name = name.rpartition("/")
         model = find_model(of) if of else model_meant()
-        (which,) = partitions_to_run(model, [] if partition is None else [partition])
+        (which,) = partitions_to_run(model, [] if partition is None else [partition], deployment=deployment)
         checked = _checked(model, name, pipeline, given)
         made = _object("inputs", inputs, "tables with version and digest")
 

@@ -17,6 +17,9 @@ PREDICTIONS, PREDICTION_QUALITY, GRID_SEARCH_RESULTS = "predictions", "predictio
 BUILD_MODEL, SEARCH_MODEL = "build_model_pipeline", "search_model_pipeline"
 CLUSTER_SEARCH_MODEL, PREDICT = "cluster_search_model_pipeline", "predict_pipeline"
 
+WHERE = ("path", "source")
+"""Parameters of data that say where the rows come from: whoever gives one means none of what is said of other rows."""
+
 HERE, SPARK = "here", "spark"
 """Where a search fits its candidates."""
 

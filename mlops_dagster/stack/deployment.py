@@ -1,15 +1,17 @@
-"""One deployment: where tables live, runs are tracked, prices come from and searches run. One YAML file is one stack.
+"""One deployment: where tables live, runs are tracked, data come from and searches run. One YAML file is one stack.
 
 Relative paths are below the *home* folder (``MLOPS_HOME``, by default ``.mlops`` in the working directory), so that
 one folder holds the whole state of a local stack.
 """
 
+import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -17,10 +19,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from mlops_dagster import pipelines
-from mlops_dagster.spec.model import Declaration
+from mlops_dagster.errors import ParameterError
+from mlops_dagster.spec.contradictions import refuse_one_path
+from mlops_dagster.spec.model import Dataset, Declaration
+from mlops_dagster.spec.steps import WHERE, data_step
 from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
+from mlops_dagster.stack.deployment_reading import variable_of
 from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.spark import SparkSettings
 
@@ -72,37 +77,22 @@ class TrackingSettings(BaseModel):
     )
 
 
-class PriceSettings(BaseModel):
-    """Where prices come from unless a run says otherwise."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    source: Literal["bundled", "files", "yahoo"] = Field(
-        default="bundled", description="What comes with the package, your own files, or Yahoo Finance"
-    )
-    path: str | None = Field(default=None, description="For files: CSV or Parquet, or a glob, with {symbol}")
-    start: str | None = Field(default=None, description="For yahoo: the first day, YYYY-MM-DD. Default: all there is")
-    end: str | None = Field(default=None, description="For yahoo: the day after the last. Default: today")
-
-    @model_validator(mode="after")
-    def _one_file_per_symbol(self) -> "PriceSettings":
-        if self.source == "files" and "{symbol}" not in (self.path or ""):
-            raise ValueError("source 'files' needs a path with {symbol} in it, or every symbol would get the same rows")
-        return self
-
-
 class Deployment(BaseSettings):
     """Everything a stack needs to know. Environment variables such as ``MLOPS_STORE__ROOT`` override the file."""
 
     model_config = SettingsConfigDict(env_prefix="MLOPS_", env_nested_delimiter="__", extra="forbid")
 
+    file: ClassVar[Path | None] = None
     file_says: ClassVar[Mapping[str, Any]] = {}
 
     home: Path = Field(default=Path(".mlops"), description="The folder of all local state; relative paths lie below it")
-    symbols: list[str] = Field(default=list(pipelines.BUNDLED_SYMBOLS), description="Partitions that are always there")
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
-    prices: PriceSettings = PriceSettings()
+    data: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="By the name of a model or dataset: what its data step is given unless a run says otherwise, as "
+        "{sales: {path: /shared/sales.csv}}",
+    )
     limits: LimitSettings = LimitSettings()
     spark: SparkSettings = SparkSettings()
     compute: Literal["here", "databricks_step", "databricks_pipes"] = Field(
@@ -119,11 +109,6 @@ class Deployment(BaseSettings):
     inbox: InboxSettings = InboxSettings()
     retrain: RetrainSettings = RetrainSettings()
     notify: NotifySettings = NotifySettings()
-
-    @field_validator("symbols")
-    @classmethod
-    def _symbols_of_all_tools(cls, symbols: list[str]) -> list[str]:
-        return [pipelines.check_symbol(symbol) for symbol in symbols]
 
     @classmethod
     def settings_customise_sources(
@@ -175,9 +160,37 @@ class Deployment(BaseSettings):
             settings["registered_model"] = str(self.tracking.registered_model).replace("{symbol}", name)
         return {**settings, "tracking_uri": self.tracking.mlflow_tracking_uri, "state_dir": self.state_dir}
 
-    def price_parameters(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Fill in where prices come from; naming a source or a path for one run replaces all of the deployment's."""
-        given = {name: value for name, value in given.items() if value is not None}
-        if "path" in given:
-            given.setdefault("source", "files")
-        return given if "source" in given else {**self.prices.model_dump(exclude_none=True), **given}
+    def data_parameters(self, model: Dataset, given: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """Return what the data step of a model is given: what a run says, and of the rest what the deployment says.
+
+        A run that says where the rows come from (one of `WHERE`) replaces all that the deployment says of them: the
+        rest of it is about rows from elsewhere.
+
+        Raises
+        ------
+        ParameterError
+            If the deployment says what the step can't be given; the message has the file or the variable.
+        """
+        owner, said = model.data_owner, {}
+        known = {one.name: one for one in data_step(model).parameters}
+        for name, value in self.data.get(owner, {}).items():
+            variable = variable_of(("data", owner, name), "MLOPS_", os.environ)
+            source = f"the environment variable {variable}" if variable else f"deployment {self.file or 'settings'}"
+            if name not in known:
+                there = f"there are {', '.join(known)}" if known else "it takes none"
+                wrong = f"data.{owner}.{name}: the data of {owner} has no such parameter; {there}."
+                raise ParameterError(f"{wrong} (It is in {source}.)")
+            if value is None:
+                continue
+            text = known[name].kind == "text"
+            if isinstance(value, str) and not text and variable:
+                with suppress(ValueError, RecursionError):  # in a variable everything is a text
+                    value = json.loads(value)
+            try:
+                said[name] = known[name].check(value)
+                refuse_one_path(model, said if name == "path" else {})
+            except ParameterError as error:
+                quoted = " Quote it." if text and not isinstance(value, str) else ""
+                raise ParameterError(f"data.{owner}.{error}{quoted} (It is in {source}.)") from None
+        run = {name: value for name, value in (given or {}).items() if value is not None}
+        return run if set(WHERE) & set(run) else {**said, **run}

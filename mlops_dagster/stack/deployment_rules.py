@@ -120,9 +120,13 @@ def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:
 
 
 def _volumes_have_three_parts(deployment: Deployment) -> Iterator[str]:
-    for name, path in (("store.root", deployment.store.root), ("prices.path", deployment.prices.path or "")):
+    for name, path in {"store.root": deployment.store.root, **_paths_of_data(deployment)}.items():
         if wrong := below_volumes(path):
             yield say(name, path, f"{wrong}.")
+
+
+def _paths_of_data(deployment: Deployment) -> dict[str, str]:
+    return {f"data.{name}.path": str(said["path"]) for name, said in deployment.data.items() if said.get("path")}
 
 
 def _store_is_no_dbfs(deployment: Deployment) -> Iterator[str]:
@@ -142,12 +146,6 @@ def _home_can_hold_databases(deployment: Deployment) -> Iterator[str]:
 def _store_can_hold_tables(deployment: Deployment) -> Iterator[str]:
     if wrong := unfit_root(deployment.store.root):
         yield say("store.root", deployment.store.root, wrong)
-
-
-def _prices_are_files(deployment: Deployment) -> Iterator[str]:
-    path = deployment.prices.path or ""
-    if "://" in path or path.startswith("dbfs:"):
-        yield say("prices.path", path, "prices are read from files; copy them, or give a path where it is mounted.")
 
 
 def _tracking_of_databricks(deployment: Deployment) -> Iterator[str]:
@@ -239,16 +237,12 @@ def _cluster_reaches_the_addresses(deployment: Deployment) -> Iterator[str]:
             yield say(name, address, "on the cluster that is the cluster itself; give an address that it can reach.")
 
 
-def _cluster_sees_the_prices(deployment: Deployment) -> Iterator[str]:
-    path = deployment.prices.path
-    if deployment.compute == "here" or deployment.prices.source != "files" or path is None or "://" in path:
-        return
-    if not path.startswith(("/Volumes", "/dbfs/")):
-        yield say(
-            "prices.path",
-            path,
-            "a file of this machine, which the cluster can't see; give /Volumes/catalog/schema/volume/{symbol}.csv.",
-        )
+def _cluster_sees_the_data(deployment: Deployment) -> Iterator[str]:
+    for name, path in _paths_of_data(deployment).items() if deployment.compute != "here" else ():
+        # A relative one begins in the project, which travels.
+        if path.startswith(("/", "~")) and not path.startswith(("/Volumes", "/dbfs/")):
+            why = "a file of this machine, which the cluster can't see; give one below /Volumes/catalog/schema/volume."
+            yield say(name, path, why)
 
 
 def _cluster_has_our_tracker(deployment: Deployment) -> Iterator[str]:
@@ -296,13 +290,12 @@ _RULES = (
     _store_is_no_dbfs,
     _home_can_hold_databases,
     _store_can_hold_tables,
-    _prices_are_files,
     _tracking_of_databricks,
     _tags_and_links_hold_no_secrets,
     _cluster_sees_the_store,
     _cluster_sees_the_tracking,
     _cluster_reaches_the_addresses,
-    _cluster_sees_the_prices,
+    _cluster_sees_the_data,
     _cluster_has_our_tracker,
     _cluster_has_its_own_spark,
 )

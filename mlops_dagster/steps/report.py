@@ -61,7 +61,7 @@ class StepReport:
     mlflow_url: str | None = None
     model_uri: str | None = None
     plots_folder: str = "plots"
-    model: str | None = None
+    model: str = ""
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
