@@ -95,11 +95,11 @@ def test_models_of_a_project_have_jobs_whose_wheel_holds_them(tmp_path):
     for name, pipeline in pipelines_there.items():
         assert Job.from_dict(jobs[name]).as_dict() == jobs[name]
         assert jobs[name]["parameters"] == [
-            *([{"name": "partition", "default": ""}] if name.startswith("demand") else []),
+            *([{"name": "series", "default": ""}] if name.startswith("demand") else []),
             *({"name": one.name, "default": ""} for one in pipeline.parameters),
         ]
     arguments = jobs["demand_predict_pipeline"]["tasks"][0]["python_wheel_task"]["parameters"]
-    assert arguments[3:6] == ["predict", "demand", "--partition={{job.parameters.partition}}"]
+    assert arguments[3:6] == ["predict", "demand", "--series={{job.parameters.series}}"]
     assert "# How many trees the forest has. Give an integer" in text
     assert "# Which series." in text
     built = yaml.safe_load(text)["artifacts"]["default"]["build"]
