@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from mlops_dagster.cli import app
 from mlops_dagster.definitions import definitions_of
-from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.instance import prepare_instance
 from mlops_dagster.shell.calling import plain_arguments
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
@@ -32,7 +32,7 @@ from mlops_dagster_tests.contracts.spark_archive import use_archive
 # The article's numbers hold to the last digit since scikit-learn 1.9 (Python 3.11 and later). Before, a tree with two
 # equally good splits took the other one now and then, which moves the rmse by 5e-6.
 ARTICLE_PRECISION = 1e-9 if tuple(map(int, version("scikit-learn").split(".")[:2])) >= (1, 9) else 1e-4
-DATA = Path(__file__).parents[1] / "mlops_dagster" / "data"
+DATA = Path(__file__).parents[1] / "mlops_dagster/examples/prices/defs/prices"
 
 
 def pytest_configure(config):
@@ -56,8 +56,8 @@ def empty_mlflow(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def empty_dagster(tmp_path_factory):
-    """A Dagster home without symbols and runs; as with MLflow, its databases are copied faster than made."""
-    return prepare_instance(Deployment(home=tmp_path_factory.mktemp("dagster"), symbols=[]))
+    """A Dagster home without runs; as with MLflow, its databases are copied faster than made."""
+    return prepare_instance(Deployment(home=tmp_path_factory.mktemp("dagster")))
 
 
 @pytest.fixture
@@ -114,8 +114,7 @@ def price_file(tmp_path, price_rows):
 @pytest.fixture
 def defs(home, price_file, monkeypatch):
     """The project's definitions on this test's own state folder and prices."""
-    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
-    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
+    monkeypatch.setenv("MLOPS_DATA__PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
     return definitions_of(load_deployment())
 
 
@@ -125,7 +124,7 @@ def instance(home, empty_dagster):
     shutil.copytree(empty_dagster, home / "dagster")
     prepare_instance(load_deployment())
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-        add_symbols(instance, ["ACME"])
+        instance.add_dynamic_partitions("prices_symbol", ["ACME"])
         yield instance
 
 
