@@ -5,10 +5,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlops_dagster.grids import MAX_CANDIDATES, check_run, resolve_grid, resolve_search
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.grids import MAX_CANDIDATES, check_run, resolve_grid, resolve_search
 
 
 def own(**grid):

@@ -1,8 +1,8 @@
 import pytest
+from mlops_dagster.pipelines import check_parameters, check_symbol, resolve_forest
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.pipelines import check_parameters, check_symbol, resolve_forest
 
 
 @pytest.mark.parametrize("symbol", ["GSPC", "^GSPC", "BRK-B", "EURUSD=X", "0700.HK", "A", "A" * 32])
