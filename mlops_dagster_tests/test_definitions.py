@@ -1,11 +1,15 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import dagster as dg
 import pytest
 
+import mlops_dagster
 from mlops_dagster.assets.config import config_of
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.definitions import defs
@@ -94,3 +98,18 @@ def test_every_asset_says_what_it_is_and_whose():
         assert spec.kinds
         assert spec.code_version
         assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
+
+
+@pytest.mark.slow
+def test_the_package_works_without_the_models_that_come_with_it(tmp_path):
+    """A copy of it without `examples`, in a folder with a model of somebody's."""
+    ignored = shutil.ignore_patterns("examples", "__pycache__")
+    shutil.copytree(Path(mlops_dagster.__file__).parent, tmp_path / "mlops_dagster", ignore=ignored)
+    shutil.copytree(Path(__file__).parents[1] / "examples/defs/breast_cancer", tmp_path / "defs/breast_cancer")
+    code = "import json; from mlops_dagster.definitions import defs; print(json.dumps([job.name for job in defs.jobs]))"
+    settings = {**os.environ, "MLOPS_HOME": str(tmp_path / "home"), "PYTHONPATH": str(tmp_path)}
+    for command in (["-c", code], ["-m", "mlops_dagster.cli", "build-model", "--json"]):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=settings, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["pipeline"] == "breast_cancer_build_model_pipeline"  # the only model, so that is the one meant
