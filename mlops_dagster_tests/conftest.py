@@ -32,7 +32,7 @@ from mlops_dagster_tests.contracts.spark_archive import use_archive
 # The article's numbers hold to the last digit since scikit-learn 1.9 (Python 3.11 and later). Before, a tree with two
 # equally good splits took the other one now and then, which moves the rmse by 5e-6.
 ARTICLE_PRECISION = 1e-9 if tuple(map(int, version("scikit-learn").split(".")[:2])) >= (1, 9) else 1e-4
-DATA = Path(__file__).parents[1] / "mlops_dagster/examples/prices/defs/prices"
+DATA = Path(__file__).parents[1] / "mlops_dagster" / "examples" / "prices" / "defs" / "prices"
 
 
 def pytest_configure(config):
@@ -113,14 +113,15 @@ def price_file(tmp_path, price_rows):
 
 @pytest.fixture
 def defs(home, price_file, monkeypatch):
-    """The project's definitions on this test's own state folder and prices."""
+    """The definitions of the models that ship, on this test's own state folder and prices."""
+    monkeypatch.setenv("MLOPS_DATA__PRICES__SOURCE", "files")
     monkeypatch.setenv("MLOPS_DATA__PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
     return definitions_of(load_deployment())
 
 
 @pytest.fixture
 def instance(home, empty_dagster):
-    """A Dagster instance with one symbol."""
+    """A Dagster instance with a symbol of this test's own."""
     shutil.copytree(empty_dagster, home / "dagster")
     prepare_instance(load_deployment())
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
