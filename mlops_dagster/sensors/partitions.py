@@ -1,11 +1,12 @@
-"""The sensor that keeps a declared model's partitions there: those that its data have."""
+"""The sensor that keeps a model's partitions there: those that its data have, and those of the deployment."""
 
 import dagster as dg
 
 from mlops_dagster.assets.of_model import OfModel
+from mlops_dagster.stack.deployment import Deployment
 
 
-def partitions_sensor(model: OfModel) -> dg.SensorDefinition | None:
+def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefinition | None:
     """Make the sensor of a model, if its partitions are neither none nor listed."""
     declaration, partitions = model.declaration, model.partitions
     if (
@@ -19,8 +20,8 @@ def partitions_sensor(model: OfModel) -> dg.SensorDefinition | None:
 
     @dg.sensor(
         name=f"{model.name}_partitions",
-        description=f"Adds each {name} that the data of {model.name} have as a partition. None is ever removed: "
-        "what was made of it stays.",
+        description=f"Adds each {name} that the data of {model.name} have, or the deployment lists, as a partition. "
+        "None is ever removed: what was made of it stays.",
         minimum_interval_seconds=59,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -28,7 +29,8 @@ def partitions_sensor(model: OfModel) -> dg.SensorDefinition | None:
         from mlops_dagster.stack.table_sources import partitions_of
 
         known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        missing = [key for key in partitions_of(declaration) or [] if key not in known]
+        wanted = [*(partitions_of(declaration) or []), *deployment.partitions.get(declaration.data_owner, [])]
+        missing = [key for key in dict.fromkeys(wanted) if key not in known]
         if not missing:
             return dg.SkipReason(f"Each {name} of the data is there: {len(known)}.")
         return dg.SensorResult(dynamic_partitions_requests=[partitions.build_add_request(missing)])
