@@ -115,6 +115,7 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
     """
     declaration = model.declaration
     assert declaration is not None
+    deployment.data_parameters(declaration)
     assets = assets_of(model)
     jobs = jobs_of(model)
     found = [partitions_sensor(model, deployment), inbox_sensor(model, deployment, jobs)]

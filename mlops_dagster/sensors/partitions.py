@@ -28,8 +28,10 @@ def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefini
     def keep_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from mlops_dagster.stack.table_sources import partitions_of
 
+        given = deployment.data_parameters(declaration)
         known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        wanted = [*(partitions_of(declaration) or []), *deployment.partitions.get(declaration.data_owner, [])]
+        listed = deployment.partitions.get(declaration.data_owner, [])
+        wanted = [*(partitions_of(declaration, given=given) or []), *listed]
         missing = [key for key in dict.fromkeys(wanted) if key not in known]
         if not missing:
             return dg.SkipReason(f"Each {name} of the data is there: {len(known)}.")
