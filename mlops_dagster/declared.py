@@ -91,12 +91,10 @@ def refuse_unknown_names(declared: Sequence[Declaration], deployment: Deployment
     there = {
         "schedules": {one.name for model in models for one in schedules_of(model, deployment)},
         "partitions": {
-            one.declaration.data_owner
-            for one in models
-            if one.declaration is not None and isinstance(one.partitions, dg.DynamicPartitionsDefinition)
+            one.declaration.data_owner for one in models if isinstance(one.partitions, dg.DynamicPartitionsDefinition)
         },
     }
-    said = {"schedules": deployment.schedules.model_extra or {}, "partitions": deployment.partitions}
+    said = {"schedules": deployment.schedules, "partitions": deployment.partitions}
     for what, known in there.items():
         for name in sorted(set(said[what]) - known):
             meant = difflib.get_close_matches(name, known, n=1)

@@ -103,7 +103,7 @@ def prepare_instance(deployment: Deployment) -> Path:
         if not (home / "workspace.yaml").exists():
             write_whole(home / "workspace.yaml", WORKSPACE_YAML)
         with dg.DagsterInstance.from_config(str(home)) as instance:
-            _add_listed_partitions(instance)
+            _add_listed_partitions(instance, deployment)
     if deployment.inbox.path is not None and Path(deployment.inbox.path).is_relative_to(deployment.home):
         Path(deployment.inbox.path).mkdir(parents=True, exist_ok=True)
     return home
@@ -142,11 +142,12 @@ def _write_settings(file: Path) -> None:
         )
 
 
-def _add_listed_partitions(instance: dg.DagsterInstance) -> None:
+def _add_listed_partitions(instance: dg.DagsterInstance, deployment: Deployment) -> None:
     for model in map(find_model, model_names()):
         partitions, said = OfModel(model).partitions, model.partitions
-        if isinstance(partitions, dg.DynamicPartitionsDefinition) and said is not None and said.keys:
-            instance.add_dynamic_partitions(partitions.name or "", said.keys)
+        if isinstance(partitions, dg.DynamicPartitionsDefinition) and said is not None:
+            listed = [*(said.keys or []), *deployment.partitions.get(model.data_owner, [])]
+            instance.add_dynamic_partitions(partitions.name or "", listed)
 
 
 @functools.cache  # a command tells of several steps

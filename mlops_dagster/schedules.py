@@ -25,7 +25,7 @@ _STATUS = {"running": dg.DefaultScheduleStatus.RUNNING, "stopped": dg.DefaultSch
 def schedules_of(model: OfModel, deployment: Deployment) -> list[dg.ScheduleDefinition]:
     """Make the schedules that a model declares, changed as the deployment says."""
     declaration = model.declaration
-    if declaration is None or model.dataset:
+    if model.dataset:
         return []
     found = []
     for step, said, make in (
@@ -39,7 +39,6 @@ def schedules_of(model: OfModel, deployment: Deployment) -> list[dg.ScheduleDefi
 
 
 def _predictions(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedule) -> dg.ScheduleDefinition:
-    assert model.declaration is not None
     name, calendar = model.named("predictions"), model.declaration.calendar
     when = deployment.schedule(name, said)
     once = f", once for each day on which {calendar} was open, after it has closed" if calendar else ""

@@ -32,8 +32,7 @@ def inbox_sensor(model: OfModel, deployment: Deployment, jobs: Sequence[Any]) ->
     predict = model.pipeline(names.PREDICTIONS)
     takes_a_path = any(one.name == "path" for one in model.steps[names.DATA].parameters)
     if (
-        declaration is None
-        or declaration.partitions is None
+        declaration.partitions is None
         or declaration.predictions is None
         or predict is None
         or not declaration.predictions.on_arrival

@@ -10,8 +10,7 @@ def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefini
     """Make the sensor of a model, if its partitions are neither none nor listed."""
     declaration, partitions = model.declaration, model.partitions
     if (
-        declaration is None
-        or declaration.partitions is None
+        declaration.partitions is None
         or declaration.data_owner != model.name
         or not isinstance(partitions, dg.DynamicPartitionsDefinition)
     ):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mlops_dagster.spec.times import Calendar, Cron, TimeZone
+from mlops_dagster.spec.times import Cron, TimeZone
 
 
 class _Settings(BaseModel):
@@ -23,26 +23,6 @@ class ScheduleChange(_Settings):
     cron: Cron | None = None
     timezone: TimeZone | None = None
     default: Literal["running", "stopped"] | None = None
-
-
-class ScheduleSettings(_Settings):
-    """When the schedules are due, and on which exchange's days."""
-
-    model_config = ConfigDict(extra="allow")
-    # By the name of a schedule, as Dagster shows it.
-    __pydantic_extra__: dict[str, ScheduleChange] = Field(init=False)
-
-    exchange: Calendar = Field(
-        default="XNYS", description="The exchange whose days count, by its ISO 10383 code; 24/5 and 24/7 without one"
-    )
-    timezone: TimeZone = Field(
-        default="America/New_York", description="In which the two times below are, by its IANA name"
-    )
-    forecast: Cron = Field(
-        default="30 18 * * *",
-        description="When prices are fetched and forecast, as cron; days on which the exchange is closed are skipped",
-    )
-    search: Cron = Field(default="0 6 * * 6", description="When hyper-parameters are searched, as cron")
 
 
 class InboxSettings(_Settings):
@@ -63,17 +43,12 @@ class InboxSettings(_Settings):
 
 
 class RetrainSettings(_Settings):
-    """When poor forecasts lead to a new model."""
+    """When poor predictions lead to a new model."""
 
-    skill_below: float = Field(
-        default=-0.05,
-        lt=1,
-        description="Skill of the last 20 scored days against 'the price stays as it is'; below this a model is built",
-    )
     days_scored: int = Field(
-        default=20, ge=1, description="How many days have to be scored before anything is concluded"
+        default=20, ge=1, description="How many predictions have to be scored before anything is concluded"
     )
-    every_days: int = Field(default=7, ge=1, description="At most one such build per symbol in so many days")
+    every_days: int = Field(default=7, ge=1, description="At most one such build per partition in so many days")
 
 
 class EmailSettings(_Settings):

@@ -24,7 +24,7 @@ from mlops_dagster.spec.contradictions import refuse_one_path
 from mlops_dagster.spec.model import Dataset, Declaration, Schedule
 from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.spec.steps import WHERE, data_step
-from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
+from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleChange
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
 from mlops_dagster.stack.deployment_reading import variable_of
 from mlops_dagster.stack.limits import LimitSettings
@@ -111,7 +111,9 @@ class Deployment(BaseSettings):
         default=False, description="Set on the cluster: this process is the one that runs the steps, wherever it is"
     )
     dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
-    schedules: ScheduleSettings = ScheduleSettings()
+    schedules: dict[str, ScheduleChange] = Field(
+        default={}, description="By the name of a schedule, as Dagster shows it: what is changed of how it is declared"
+    )
     inbox: InboxSettings = InboxSettings()
     retrain: RetrainSettings = RetrainSettings()
     notify: NotifySettings = NotifySettings()
@@ -162,7 +164,7 @@ class Deployment(BaseSettings):
 
     def schedule(self, name: str, said: Schedule) -> Schedule:
         """Return a schedule as it is declared, changed as this deployment says."""
-        change = self.schedules.model_extra.get(name) if self.schedules.model_extra else None
+        change = self.schedules.get(name)
         return said if change is None else said.model_copy(update=change.model_dump(exclude_none=True))
 
     def tracker_settings(self, model: Declaration | None = None) -> dict[str, Any]:
