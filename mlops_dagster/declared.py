@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -94,7 +94,7 @@ def refuse_unknown_names(declared: Sequence[Declaration], deployment: Deployment
             one.declaration.data_owner for one in models if isinstance(one.partitions, dg.DynamicPartitionsDefinition)
         },
     }
-    said = {"schedules": deployment.schedules, "partitions": deployment.partitions}
+    said: dict[str, Mapping[str, object]] = {"schedules": deployment.schedules, "partitions": deployment.partitions}
     for what, known in there.items():
         for name in sorted(set(said[what]) - known):
             meant = difflib.get_close_matches(name, known, n=1)

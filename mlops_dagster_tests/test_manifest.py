@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from mlops_dagster.grids import check_step
 
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
+from mlops_dagster.grids import check_step
 from mlops_dagster.manifest import manifest
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import steps_of
