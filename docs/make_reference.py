@@ -88,8 +88,8 @@ def code(text: object) -> str:
 def pipelines_part() -> Iterator[str]:
     yield "## Pipelines"
     yield ""
-    yield "Those of the model `stock_price`. Every model has them, as far as its [declaration](#declaration) says; its name stands"
-    yield "before theirs (`churn_build_model_pipeline`)."
+    yield "Those of the model `stock_price`. Every model has them, as far as its [declaration](#declaration) says; its"
+    yield "name stands before theirs (`churn_build_model_pipeline`)."
     yield from table(
         ("pipeline", "what it does", "its steps"),
         (
@@ -97,8 +97,8 @@ def pipelines_part() -> Iterator[str]:
             for one in pipelines_of(MODEL)
         ),
     )
-    yield "Every tool calls the same steps with the same parameters: `ops: <model>__<step>: config:` in Dagster's launchpad,"
-    yield "`--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on Databricks."
+    yield "Every tool calls the same steps with the same parameters: `ops: <model>__<step>: config:` in Dagster's"
+    yield "launchpad, `--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on Databricks."
     for step in steps_of(MODEL).values():
         yield ""
         yield f"### {step.name}"
@@ -140,8 +140,9 @@ def _value(value: object) -> str:
 def tables_part() -> Iterator[str]:
     yield "## Tables"
     yield ""
-    yield "Each step leaves one Delta table for each partition (`all` if there are none), at `<store.root>/<model>/<table>/<partition>`;"
-    yield "data that models share are below the dataset's name. All versions stay readable."
+    yield "Each step leaves one Delta table for each partition (`all` if there are none), at"
+    yield "`<store.root>/<model>/<table>/<partition>`; data that models share are below the dataset's name. All versions stay"
+    yield "readable."
     with Session(load_deployment(), MODEL, Origin("shell", "reference", None)) as session:
         for name in steps_of(MODEL):
             made = session.run(name, "GSPC", SMALL.get(name, {})).columns
@@ -163,7 +164,7 @@ def dagster_part() -> Iterator[str]:
     graph = repository.asset_graph
     yield "## Dagster"
     yield ""
-    yield "Of the models that come with the package. What is said of a default status holds for `deployments/local.yaml`."
+    yield "Of the models that come with the package; default states are those of `deployments/local.yaml`."
     yield ""
     yield "### Assets"
     yield from table(
@@ -328,7 +329,8 @@ def _field_default(field: FieldInfo) -> str:
 def commands_part() -> Iterator[str]:
     yield "## Commands"
     yield ""
-    yield "A command about a model has its name first, as in `mlops build-model churn`; without one it means `stock_price`, as here."
+    yield "A command about a model has its name first, as in `mlops build-model churn`; without one it means `stock_price`,"
+    yield "as here."
     yield "Exit status: 0 done, 1 the work failed, 2 refused before any work, 130 or 143 stopped."
     root = typer.main.get_command(app)
     for path, command in _commands(root, "mlops"):
@@ -351,9 +353,8 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Co
     yield path, command
     if isinstance(command, click.Group):
         for name in command.commands:
-            _, one, _ = command.resolve_command(
-                click.Context(command), [name]
-            )  # of the model meant, where it is of one
+            # What is of a model is that of the model meant.
+            _, one, _ = command.resolve_command(click.Context(command), [name])
             assert one is not None
             yield from _commands(one, f"{path} {name}")
 
