@@ -98,7 +98,8 @@ def pipelines_part() -> Iterator[str]:
         ),
     )
     yield "Every tool calls the same steps with the same parameters: `ops: <model>__<step>: config:` in Dagster's"
-    yield "launchpad, `--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on Databricks."
+    yield "launchpad, `--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on"
+    yield "Databricks."
     for step in steps_of(MODEL).values():
         yield ""
         yield f"### {step.name}"
@@ -141,8 +142,8 @@ def tables_part() -> Iterator[str]:
     yield "## Tables"
     yield ""
     yield "Each step leaves one Delta table for each partition (`all` if there are none), at"
-    yield "`<store.root>/<model>/<table>/<partition>`; data that models share are below the dataset's name. All versions stay"
-    yield "readable."
+    yield "`<store.root>/<model>/<table>/<partition>`; data that models share are below the dataset's name. All"
+    yield "versions stay readable."
     with Session(load_deployment(), MODEL, Origin("shell", "reference", None)) as session:
         for name in steps_of(MODEL):
             made = session.run(name, "GSPC", SMALL.get(name, {})).columns
@@ -329,8 +330,8 @@ def _field_default(field: FieldInfo) -> str:
 def commands_part() -> Iterator[str]:
     yield "## Commands"
     yield ""
-    yield "A command about a model has its name first, as in `mlops build-model churn`; without one it means `stock_price`,"
-    yield "as here."
+    yield "A command about a model has its name first, as in `mlops build-model churn`; without one it means"
+    yield "`stock_price`, as here."
     yield "Exit status: 0 done, 1 the work failed, 2 refused before any work, 130 or 143 stopped."
     root = typer.main.get_command(app)
     for path, command in _commands(root, "mlops"):
