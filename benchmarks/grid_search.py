@@ -29,23 +29,30 @@ from typing import Any
 
 import numpy as np
 
-from mlops_dagster.grids import ARTICLE
+from mlops_dagster.spec.project import find_model
+
+ARTICLE = find_model("article")
 
 # -------------------------------------------------------------------------------------------- what is searched, by whom
 
 
 def article_rows() -> tuple[Any, Any]:
-    from mlops_dagster.ml.prices import validate_prices
-    from mlops_dagster.ml.recipes import make_training_set
-    from mlops_dagster.stack.sources import read_prices
+    from mlops_dagster.modeling.contract import check_contract
+    from mlops_dagster.modeling.training_set import make_training_set
+    from mlops_dagster.spec.functions import function_of
+    from mlops_dagster.stack.table_sources import read_table
 
-    raw, origin = read_prices("GSPC")
-    data = make_training_set(validate_prices(raw, source=origin), recipe="article")
+    rows, origin = read_table(ARTICLE, "GSPC")
+    data = make_training_set(
+        ARTICLE, check_contract(ARTICLE, rows, source=origin), features=function_of(ARTICLE, ARTICLE.features)
+    )
     return data.X_train, data.y_train
 
 
 def article_grid(divide: int) -> dict[str, list[Any]]:
-    return {**ARTICLE, "n_estimators": [max(number // divide, 1) for number in ARTICLE["n_estimators"]]}
+    assert ARTICLE.search is not None
+    grid = ARTICLE.search.presets["article"]
+    return {**grid, "n_estimators": [max(number // divide, 1) for number in grid["n_estimators"]]}
 
 
 def made_rows(rows: int, features: int = 20) -> tuple[Any, Any]:
