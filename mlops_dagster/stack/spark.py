@@ -52,10 +52,7 @@ class SparkSettings(BaseModel):
     )
     connect_timeout: float = Field(default=30, gt=0, description="Seconds to wait for the master or the server")
     executor_timeout: float = Field(default=60, gt=0, description="Seconds to wait for the first executor")
-    search: bool = Field(
-        default=False, description="Whether the searches of declared models run on Spark, unless a run says otherwise"
-    )
-    train: bool = Field(default=False, description="Whether build_model_pipeline grows its forest on Spark, too")
+    search: bool = Field(default=False, description="Whether searches run on Spark, unless a run says otherwise")
 
     @field_validator("master")
     @classmethod
