@@ -59,7 +59,7 @@ def test_show_says_where_each_setting_comes_from(tmp_path, monkeypatch):
     assert setting(said, "tracking.experiment_name") == ("theirs", "MLOPS_TRACKING")
     assert setting(said, "spark.slots") == (3, "file")
     assert setting(said, "prices.path") == (None, "file")
-    assert setting(said, "spark.train") == (False, "default")
+    assert setting(said, "spark.search") == (False, "default")
     assert "MLOPS_STORE__ROOT" in run("show", "mine.yaml")
 
 
