@@ -101,7 +101,9 @@ class Metric:
         return one > other if self.greater_is_better else one < other
 
 
-def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] | None = None) -> Metric:
+def metric_of(
+    name: str, declaration: Declaration, function: Callable[..., Any] | None = None, *, place: str = "metrics"
+) -> Metric:
     """Return a metric by the name that the declaration says.
 
     Parameters
@@ -111,6 +113,8 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
     function : callable, optional
         What the latter names: from (truth, outputs) to a number, the larger the better unless it has an attribute
         ``greater_is_better`` that is False.
+    place : str
+        What a message calls the parameter.
 
     Raises
     ------
@@ -123,9 +127,9 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
     fitting = scores_of(declaration.task)
     if name not in get_scorer_names():
         meant = difflib.get_close_matches(name, fitting, n=1) or difflib.get_close_matches(f"neg_{name}", fitting, n=1)
-        raise refuse("metrics", name, f"there is no such score; {_choices(meant, fitting)}")
+        raise refuse(place, name, f"there is no such score; {_choices(meant, fitting)}")
     if name not in fitting:
-        raise refuse("metrics", name, f"it is no score of a {declaration.task}; {_choices([], fitting)}")
+        raise refuse(place, name, f"it is no score of a {declaration.task}; {_choices([], fitting)}")
     scorer = get_scorer(name)
     lower = name.startswith("neg_")
 

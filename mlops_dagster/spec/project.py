@@ -103,7 +103,8 @@ def find_model(name: str, defs: Path | None = None) -> Declaration:
     there = (
         f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}." if names else "there are none yet."
     )
-    cure = f"no such model is declared in {own}; {there} Make one: mlops new NAME --data FILE --target COLUMN."
+    ships = "" if defs else ", and none that ships has this name"
+    cure = f"no such model is declared in {own}{ships}; {there} Make one: mlops new NAME --data FILE --target COLUMN."
     raise refuse("model", name, cure)
 
 
