@@ -1,4 +1,4 @@
-"""Each pipeline of the manifest as a DAG of Airflow: those of daily prices, and those of declared models."""
+"""Each pipeline of the manifest as a DAG of Airflow."""
 
 from include.parameters import PIPELINES
 from include.step_tasks import dag_of

@@ -14,8 +14,8 @@ from airflow.sdk import Param, conf
 from airflow.sdk.exceptions import AirflowFailException
 
 SECTION = "mlops"
-SEARCHES = ("grid_search_results", "spark_grid_search_results")
-_FIRST = ("trained_model", *SEARCHES)
+SEARCH = "grid_search_results"
+_FIRST = ("trained_model", SEARCH)
 _NO_RULES = ("type", "enum", "description", "default")
 
 
@@ -47,14 +47,14 @@ PIPELINES, STEPS = _MANIFEST["pipelines"], _MANIFEST["steps"]
 
 
 def task_of(step: str) -> str:
-    """Return what the task of a step is called; a declared model's step is called ``churn/trained_model``."""
+    """Return what the task of a step is called; the step itself is called ``churn/trained_model``."""
     return step.rpartition("/")[2]
 
 
 def params_of(pipeline: str) -> dict[str, Param]:
     """Return the parameters of a DAG: what a run is for, those of the step that learns, then the others by step.
 
-    Null is "not given": the recipe, the declaration or the deployment says it then. What the pipeline chooses is shown.
+    Null is "not given": the declaration or the deployment says it then. What the pipeline chooses is shown.
     """
     params = {}
     if partition := PIPELINES[pipeline]["partition"]:

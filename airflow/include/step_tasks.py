@@ -12,7 +12,7 @@ from typing import Any
 from airflow.sdk import DAG, BaseOperator, chain, conf
 
 from include.on_this_machine import LocalStep
-from include.parameters import PIPELINES, SEARCHES, SECTION, STEPS, example_of, params_of, refuse, task_of
+from include.parameters import PIPELINES, SEARCH, SECTION, STEPS, example_of, params_of, refuse, task_of
 
 RUN_ON = ("local", "databricks")
 DEFAULTS: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=30)}
@@ -36,12 +36,11 @@ def dag_of(pipeline: str, **options: Any) -> DAG:
         Of `airflow.sdk.DAG`, for example ``schedule``, or a ``dag_id`` of its own.
     """
     said, dag_id = PIPELINES[pipeline], options.get("dag_id", pipeline)
-    model = said["steps"][0].rpartition("/")[0]
     how: dict[str, Any] = {
         "dag_id": pipeline,
         "description": said["description"],
         "doc_md": DOC.format(description=said["description"], dag_id=dag_id, example=json.dumps(example_of(pipeline))),
-        "tags": ["mlops", *filter(None, [model])],
+        "tags": ["mlops", said["steps"][0].rpartition("/")[0]],
         "schedule": None,
         "params": params_of(pipeline),
         "default_args": DEFAULTS,
@@ -70,10 +69,10 @@ def make_task(pipeline: str, step: str) -> BaseOperator:
         "step": step,
         "task_id": task_of(step),
         "doc": STEPS[step]["description"],
-        "execution_timeout": timedelta(hours=6 if task_of(step) in SEARCHES else 1),
+        "execution_timeout": timedelta(hours=6 if task_of(step) == SEARCH else 1),
     }
     if where == "databricks":
         from include.on_databricks import DatabricksStep
 
-        return DatabricksStep(deferrable=task_of(step) in SEARCHES, **how)
+        return DatabricksStep(deferrable=task_of(step) == SEARCH, **how)
     return LocalStep(**how)

@@ -1,4 +1,4 @@
-"""One Airflow for all tests, what it talks to, prices small enough to be quick, and a project that declares a model.
+"""One Airflow for all tests, what it talks to, prices small enough to be quick, and a project with a model of its own.
 
 `MLOPS_BIN` names the command `mlops` of the environment that runs the steps.
 """
@@ -39,8 +39,8 @@ os.environ.update(
     MLOPS_TESTS_PYTHON=PYTHON,
     AIRFLOW__MLOPS__PROJECT=str(PROJECT),
     AIRFLOW__MLOPS__MANIFEST=str(MANIFEST),
-    MLOPS_PRICES__SOURCE="files",
-    MLOPS_PRICES__PATH=str(HOME / "inbox" / "{symbol}.csv"),
+    MLOPS_DATA__PRICES__SOURCE="files",
+    MLOPS_DATA__PRICES__PATH=str(HOME / "inbox" / "{symbol}.csv"),
 )
 shutil.copytree(ROOT.parent / "examples" / "defs" / "breast_cancer", PROJECT / "defs" / "churn")
 with MANIFEST.open("wb") as manifest:
@@ -50,7 +50,7 @@ DEPLOYMENT = """
 compute: databricks_pipes
 store: {{root: {volume}/store}}
 tracking: {{mlflow_tracking_uri: '{mlflow}', experiment_name: mine}}
-prices: {{source: files, path: '{volume}/inbox/{{symbol}}.csv'}}
+data: {{prices: {{source: files, path: '{volume}/inbox/{{symbol}}.csv'}}}}
 databricks:
   host: {host}
   cluster: {{serverless: {{}}}}
@@ -68,9 +68,9 @@ for name in ("build_model_pipeline", "search_model_pipeline", "churn_build_model
 # The steps' environment. In the run of the name rival another one writes the same table between two tasks.
 COMMAND = """#!/bin/sh
 export MLOPS_HOME='{home}' MLOPS_TRACKING__MLFLOW_TRACKING_URI='{mlflow}'
-case "$*" in *'"rival"'*" step training_set "*)
+case "$*" in *'"rival"'*" step stock_price/training_set "*)
     '{mlops}' "$@" || exit
-    exec '{mlops}' step training_set --symbol=ACME '--given={{"recipe": "article", "horizon": 20}}' > /dev/null
+    exec '{mlops}' step stock_price/training_set --symbol=ACME '--given={{"horizon": 20}}' > /dev/null
 esac
 exec '{mlops}' "$@"
 """
@@ -87,7 +87,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def inbox():
-    """400 trading days of a price that wanders, of the symbol ACME."""
+    """400 trading days of a price that wanders, of the symbol ACME, and of one that the model lists."""
     draw = random.Random(7)
     days = [datetime.date(2020, 1, 1) + datetime.timedelta(days=number) for number in range(560)]
     folder = HOME / "inbox"
@@ -100,6 +100,7 @@ def inbox():
             opened, close = close, close * math.exp(draw.gauss(0.0003, 0.01))
             high, low = max(opened, close) * 1.003, min(opened, close) * 0.997
             rows.writerow([day, opened, high, low, close, close, draw.randrange(1_000_000, 2_000_000)])
+    shutil.copy(folder / "ACME.csv", folder / "GSPC.csv")
     return folder
 
 
@@ -145,9 +146,9 @@ def dagster_port():
 
 @pytest.fixture(scope="session")
 def dagster(inbox, mlops, dagster_port):
-    """A `dagster dev` with one symbol."""
+    """A `dagster dev` with the symbols that the model lists."""
     home = HOME / "dagster"
-    settings = {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster"), "MLOPS_SYMBOLS": '["ACME"]'}
+    settings = {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
     mlops("init", **settings)
     with dagster_dev(home, env=settings, port=dagster_port) as dev:
         yield dev
@@ -163,7 +164,7 @@ def airflow(standin, mlflow, mlops, dagster_port):
     command.write_text(COMMAND.format(home=home / "state", mlflow=mlflow, mlops=MLOPS))
     command.chmod(0o755)
     deployment.write_text(DEPLOYMENT.format(volume=VOLUME, mlflow=mlflow, host=standin.url))
-    prices = {"MLOPS_PRICES__PATH": f"{VOLUME}/inbox/{{symbol}}.csv"}
+    prices = {"MLOPS_DATA__PRICES__PATH": f"{VOLUME}/inbox/{{symbol}}.csv"}
     mlops("databricks-bundle", "--deployment", str(deployment), "--output", str(bundle), **prices)
     code = "import sys, pathlib; from mlops_dagster.stack.databricks.wheel import build_wheel as build"
     code += "; print(build(pathlib.Path(sys.argv[1])).name)"

@@ -1,6 +1,6 @@
 """What must not happen when a step runs on Databricks, by the step launcher and by Pipes: each test is one guard.
 
-Faults are the stand-in's. One step, prices, is enough for most: what is tested is the way there and back.
+Faults are the stand-in's. One step, the prices' data, is enough for most: what is tested is the way there and back.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ step = pytest.mark.parametrize("kind", ["step-existing"])
 pipes = pytest.mark.parametrize("kind", ["pipes-existing"])
 
 
+STEP = "prices__data"
+
+
 def prices(stack, **options):
-    return stack.launch(only="prices", config=options.pop("config", {}), **options)
+    return stack.launch(only="prices/data", config=options.pop("config", {}), **options)
 
 
 def runs_of(stack, launched=None):
@@ -43,12 +46,12 @@ def states(runs):
     return [tuple(run["state"].get(name) for name in ("life_cycle_state", "result_state")) for run in runs]
 
 
-def assert_failed(launched, step="prices", *words):
+def assert_failed(launched, *words):
     assert not launched.success
     assert launched.materializations == {}
-    assert set(launched.failures) == {step}
+    assert set(launched.failures) == {STEP}
     for word in words:
-        assert word in launched.failures[step]
+        assert word in launched.failures[STEP]
 
 
 def staged(stack):
@@ -93,7 +96,7 @@ def test_a_cancel_that_is_ignored_is_repeated_until_the_run_is_over(kind, new_st
     # The deadline is ours: two seconds.
     monkeypatch.setattr(submission, "GRACE_SECONDS", 2 - stack.settings["databricks"]["timeout_seconds"])
     launched = prices(stack)
-    assert_failed(launched, "prices", "timeout_seconds")
+    assert_failed(launched, "timeout_seconds")
     assert states(runs_of(stack, launched))[0][0] == "TERMINATED"
 
 
@@ -110,7 +113,7 @@ def test_a_cancel_that_is_ignored_is_repeated_until_the_run_is_over(kind, new_st
         (
             "pipes-existing",
             {"kind": "kill", "seconds": 0.2},
-            "/FAILED): the task failed: Task prices failed with message: The Python",
+            "/FAILED): the task failed: Task prices__data failed with message: The Python",
         ),
     ],
     ids=["skipped", "internal error", "another result", "killed"],
@@ -119,7 +122,7 @@ def test_whatever_isnt_success_is_a_failure(kind, fault, words, new_stack, ws):
     stack = new_stack(kind)
     ws.fault(**fault)
     launched = prices(stack)
-    assert_failed(launched, "prices", words, ws.url)
+    assert_failed(launched, words, ws.url)
     assert staged(stack) == []
 
 
@@ -156,7 +159,8 @@ def test_a_killed_workers_run_is_replaced_when_the_run_is_executed_again(kind, n
         "from dagster._core.definitions.reconstruct import ReconstructableRepository as R;"
         "job = R.for_module('mlops_dagster.definitions', 'defs').get_reconstructable_job('build_model_pipeline');"
         "instance = dg.DagsterInstance.get();"
-        "dg.execute_job(job, instance, tags={'dagster/partition': 'ACME'}, asset_selection=[dg.AssetKey('prices')])"
+        "data = [dg.AssetKey(['prices', 'data'])];"
+        "dg.execute_job(job, instance, tags={'dagster/partition': 'ACME'}, asset_selection=data)"
     )
     before = len(ws.runs())
     log = stack.home / "worker.log"
@@ -192,7 +196,7 @@ def test_a_failure_there_arrives_with_its_own_message_and_traceback(kind, new_st
     stack = new_stack(kind)
     (ws.volumes / "main/mlops/data" / stack.name / "ACME.csv").write_text("Date,Open\nnever,1\n")
     launched = prices(stack)
-    assert_failed(launched, "prices", "PriceDataError", "ACME.csv", "in validate_prices")
+    assert_failed(launched, "ContractError", "ACME.csv", "in load")
     assert staged(stack) == []
 
 
@@ -209,7 +213,7 @@ def test_other_versions_there_are_refused_before_any_work(kind, new_stack, monke
             lambda *more, its=its, **of: {**its(*more, **of), "Python": "3.9", "scikit-learn": "0.24.0"},
         )
     launched = prices(stack)
-    assert_failed(launched, "prices", "scikit-learn is", "0.24.0", "Python", "3.9")
+    assert_failed(launched, "scikit-learn is", "0.24.0", "Python", "3.9")
     assert not (stack.workspace.volumes / "main/mlops/data" / stack.name / "store").exists()
 
 
@@ -256,7 +260,7 @@ def test_a_retried_step_has_a_run_of_its_own_after_the_first_one_is_over(kind, n
     def with_retries(deployment):
         plain = definitions_of(deployment)
         retried = dg.define_asset_job(
-            "build_model_pipeline", selection=[*plain.assets], op_retry_policy=dg.RetryPolicy(max_retries=1)
+            "build_model_pipeline", selection=["prices/data"], op_retry_policy=dg.RetryPolicy(max_retries=1)
         )
         return dg.Definitions(plain.assets, jobs=[retried], resources=plain.resources, executor=plain.executor)
 
@@ -265,7 +269,7 @@ def test_a_retried_step_has_a_run_of_its_own_after_the_first_one_is_over(kind, n
     launched = prices(stack)
     assert launched.success, launched.failures
     assert any(event.is_step_up_for_retry for event in launched.events)
-    assert set(launched.materializations) == {"prices"}
+    assert set(launched.materializations) == {"prices/data"}
     assert states(runs_of(stack, launched)) == [("TERMINATED", "FAILED"), ("TERMINATED", "SUCCESS")]
     first, second = sorted(runs_of(stack, launched), key=lambda run: run["start_time"])
     assert first["end_time"] <= second["start_time"]
@@ -296,7 +300,7 @@ def test_permissions_that_cant_be_granted_cancel_the_run(kind, new_stack, ws):
     )
     ws.fault("pending")
     launched = prices(stack)
-    assert_failed(launched, "prices", "databricks.permissions", "no analysts")
+    assert_failed(launched, "databricks.permissions", "no analysts")
     assert states(runs_of(stack, launched)) == [("TERMINATED", "CANCELED")]
 
     ws.clear_faults()
@@ -310,8 +314,8 @@ def test_permissions_that_cant_be_granted_cancel_the_run(kind, new_stack, ws):
 def test_nothing_is_sent_if_any_step_of_the_run_has_bad_config(kind, new_stack, ws):
     stack = new_stack(kind)
     before = len(ws.submitted())
-    launched = stack.launch(config={"trained_model": {"config": {"n_estimators": 0}}})
-    assert_failed(launched, "prices", "n_estimators=0")
+    launched = stack.launch(config={"stock_price__trained_model": {"config": {"n_estimators": 0}}})
+    assert_failed(launched, "n_estimators=0")
     assert len(ws.submitted()) == before
 
 
@@ -321,11 +325,11 @@ def test_nothing_is_sent_if_any_step_of_the_run_has_bad_config(kind, new_stack, 
 @pytest.mark.parametrize(
     ("kind", "compute", "words"),
     [
-        ("pipes-new", {"num_workers": -1}, "resources.compute.config.num_workers=-1"),
-        ("step-new", {"timeout_seconds": 5}, "resources.compute.config.timeout_seconds=5"),
+        ("pipes-new", {"num_workers": -1}, "resources.mlops_dagster_prices.config.num_workers=-1"),
+        ("step-new", {"timeout_seconds": 5}, "resources.mlops_dagster_prices.config.timeout_seconds=5"),
         ("pipes-serverless", {"num_workers": 2}, "only a cluster that is made for the run"),
         ("pipes-new", {"num_workers": 2, "existing_cluster_id": EXISTING}, "give one of the two"),
-        ("here", {"slots": 0}, "resources.compute.config.slots=0"),
+        ("here", {"slots": 0}, "resources.mlops_dagster_prices.config.slots=0"),
         ("here", {"spark_conf": {"spark.master": "local"}}, "say it with the setting master"),
     ],
 )
@@ -360,7 +364,7 @@ def test_a_run_may_choose_other_machines(kind, new_stack, ws):
 @pytest.mark.parametrize("kind", ["step-new", "here"])
 def test_the_launchpad_explains_what_a_run_may_change_and_copies_nothing(kind, new_stack):
     definitions = definitions_of(new_stack(kind).deployment)
-    fields = definitions.resources["compute"].config_schema.config_type.fields
+    fields = definitions.resources["mlops_dagster_stock_price"].config_schema.config_type.fields
     assert "slots" in fields or "num_workers" in fields
     for field in fields.values():
         assert "Default: as the deployment says." in field.description

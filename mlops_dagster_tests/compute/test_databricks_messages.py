@@ -2,21 +2,18 @@
 
 import json
 import random
-import sys
 import zipfile
 from datetime import datetime, timezone
-from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 from mlops_dagster.compute.pipes import Pipes
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.store import TableVersion
 from mlops_dagster.steps import StepReport
 from mlops_dagster.steps.report_pieces import to_pieces
-from mlops_dagster_tests.contracts.databricks_stack import EXISTING, NEW, VOLUME, Launched
-from mlops_dagster_tests.contracts.workspace import workspace
+from mlops_dagster_tests.contracts.databricks_stack import EXISTING, VOLUME, Launched
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
@@ -62,12 +59,12 @@ def scripted(new_stack, ws):
     def run(messages, how="close"):
         (folder / "script.py").write_text(SCRIPT)
         (folder / "messages.json").write_text(json.dumps(messages))
-        pipes = Scripted(stack.deployment)
+        pipes = Scripted(stack.deployment, find_model("stock_price"))
         pipes.name, pipes.how = stack.name, how
 
         @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["ACME"]), code_version="1")
         def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-            return pipes.run(context, "prices", {})
+            return pipes.run(context, "training_set", {})
 
         with stack.instance() as instance:
             result = dg.materialize([made], partition_key="ACME", instance=instance, raise_on_error=False)
@@ -77,11 +74,11 @@ def scripted(new_stack, ws):
 
 
 def report(megabytes=0.0):
-    table = TableVersion("prices", "ACME", 3, "digest", 400, {"symbol": "ACME"}, "/somewhere", MADE_AT)
+    table = TableVersion("training_set", "ACME", 3, "digest", 400, {"symbol": "ACME"}, "/somewhere", MADE_AT)
     # Noise, which can't be compressed.
     plots = {"noise": random.Random(1).randbytes(int(megabytes * 2**20))} if megabytes else {}
-    said = {"metrics": {"rmse": 0.5}, "plots": plots}
-    return StepReport("prices", "ACME", "a-data-version", table, {"Date": "datetime64"}, ROWS, facts={}, **said)
+    said = {"metrics": {"rmse": 0.5}, "plots": plots, "model": "stock_price"}
+    return StepReport("training_set", "ACME", "a-data-version", table, {"Date": "datetime64"}, ROWS, facts={}, **said)
 
 
 def test_a_report_of_three_megabytes_arrives(scripted, capfd):
@@ -127,12 +124,12 @@ def test_messages_that_are_cut_are_read_again_and_never_taken_for_all(times, suc
 def test_events_that_are_cut_are_read_again_and_never_taken_for_all(times, success, new_stack, ws):
     stack = new_stack("step-existing")
     ws.fault("truncate", path="*events.pkl*", size=60, times=times)
-    launched = stack.launch(only="prices", config={})
+    launched = stack.launch(only="prices/data", config={})
     assert launched.success == success, launched.failures
     if not success:
         assert launched.materializations == {}
-        assert "never said how it ended" in launched.failures["prices"]
-        assert "damaged" in launched.failures["prices"]
+        assert "never said how it ended" in launched.failures["prices__data"]
+        assert "damaged" in launched.failures["prices__data"]
 
 
 @pytest.mark.parametrize("kind", ["step-existing", "pipes-existing"])
@@ -140,10 +137,10 @@ def test_success_without_a_word_from_the_step_is_a_failure(kind, new_stack, ws):
     stack = new_stack(kind)
     ws.fault("kill", seconds=0.1)
     ws.fault("result", result="SUCCESS")
-    launched = stack.launch(only="prices", config={})
+    launched = stack.launch(only="prices/data", config={})
     assert not launched.success
     assert launched.materializations == {}
-    assert ws.url in launched.failures["prices"]
+    assert ws.url in launched.failures["prices__data"]
 
 
 def test_the_code_that_travels_is_the_wheels_and_nothing_else(new_stack, ws):
@@ -166,40 +163,12 @@ def test_the_code_that_travels_is_the_wheels_and_nothing_else(new_stack, ws):
 
     step_launcher.StepLauncher._upload_artifacts = upload
     try:
-        stack.launch(only="prices", config={})
+        stack.launch(only="prices/data", config={})
     finally:
         step_launcher.StepLauncher._upload_artifacts = its
-    assert "mlops_dagster/definitions.py" in found
+    assert {"mlops_dagster/definitions.py", "mlops_dagster/examples/prices/defs/prices/GSPC.csv"} <= found.keys()
     folders = {name.split("/")[0] for name in found}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"mlops_dagster"}
     # The models that ship are declared in YAML; nobody's deployments are.
     assert not [name for name in found if name.endswith((".pyc", ".env")) or "tests" in name]
     assert all("/examples/" in name for name in found if name.endswith(".yaml"))
-
-
-# -------------------------------------------------------------------------------------- values between steps
-
-
-@pytest.fixture(scope="module")
-def open_workspace(tmp_path_factory):
-    """One that can import this folder: the asset that returns a value isn't in the wheel."""
-    with workspace(tmp_path_factory.mktemp("open"), isolated=False) as running:
-        yield running
-
-
-def test_a_value_that_would_be_lost_with_the_cluster_is_refused(new_stack, open_workspace, monkeypatch):
-    stack = new_stack("step-new", open_workspace)
-    on_its_path = {"PYTHONPATH": str(Path(__file__).parents[2])}
-    stack.settings["databricks"]["cluster"] = {"new": {**NEW, "spark_env_vars": on_its_path}}
-    stack.write()
-    module = "mlops_dagster_tests.compute.value_definitions"
-    monkeypatch.delitem(sys.modules, module, raising=False)
-    code = ReconstructableRepository.for_module(module, "defs", str(stack.home))
-    with stack.instance() as instance:
-        result = dg.execute_job(
-            code.get_reconstructable_job("values"), instance=instance, tags={"dagster/partition": "ACME"}
-        )
-        launched = Launched(result.run_id, list(instance.all_logs(result.run_id)))
-    assert not launched.success
-    assert set(launched.failures) == {"answer"}
-    assert "this deployment keeps no values" in launched.failures["answer"]

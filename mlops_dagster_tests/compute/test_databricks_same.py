@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from mlops_dagster import steps
+from mlops_dagster.session import Session
 from mlops_dagster.spec.project import find_model
-from mlops_dagster.stack.store import Store, store_of
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.tracking import Origin
 from mlops_dagster_tests.contracts.databricks_stack import stack_of
 from mlops_dagster_tests.contracts.workspace import workspace
 
@@ -26,21 +27,21 @@ PLACES = {"mlflow", "model_uri", "dagster/uri", "origin", "databricks_run"}
 DURATIONS = {"mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time", "refit_time", "seconds"}
 # When a decision was made, and in which run.
 WHEN = {"decided_at", "made_at", "run_id"}
-FORECASTS = ("price_forecast", "forecast_quality")
+PREDICTIONS = ("predictions", "prediction_quality")
 
 
-def tables(stack, *names, store=None, partition="ACME"):
+def tables(stack, *names):
     found = {}
     for name in names:
-        frame, version = (store or stack.store).read(name, partition)
+        frame, version = stack.store.read(name, "ACME")
         found[name] = (frame.drop(columns=[column for column in frame if column in DURATIONS | WHEN]), version)
     return found
 
 
-def tracked(stack, mlflow_url, model=None):
+def tracked(stack, mlflow_url):
     """What MLflow has of a stack's runs: by the step, parameters, metrics, tags and artifacts."""
     client = MlflowClient(mlflow_url)
-    experiment = client.get_experiment_by_name(f"{stack.name}-{model}" if model else stack.name)
+    experiment = client.get_experiment_by_name(f"{stack.name}-stock_price")
     found = {}
     for run in client.search_runs([experiment.experiment_id]):
         assert run.info.status == "FINISHED"
@@ -62,16 +63,13 @@ def timed(name):
     return "seconds" in name or "time" in name
 
 
-def assert_same(one, other, *names, model=None):
+def assert_same(one, other, *names):
     """Compare two (stack, launched) pairs."""
     (its_stack, its), (here_stack, here) = one, other
     assert set(its.materializations) == set(here.materializations)
     for asset, metadata in here.materializations.items():
         assert set(its.materializations[asset]) - {"databricks_run"} == set(metadata)
-    its_tables, here_tables = (
-        tables(stack, *names, store=store_of(stack.deployment, model), partition="all" if model else "ACME")
-        for stack in (its_stack, here_stack)
-    )
+    its_tables, here_tables = (tables(stack, *names) for stack in (its_stack, here_stack))
     for name in names:
         pd.testing.assert_frame_equal(its_tables[name][0], here_tables[name][0], check_exact=True)
     assert its.checks == here.checks
@@ -94,7 +92,7 @@ def assert_same_metadata(its, here, ws):
 def test_the_reference_is_made_here(here):
     assert here["build"][1].success, here["build"][1].failures
     assert here["search"][1].success, here["search"][1].failures
-    assert here["forecast"][1].success, here["forecast"][1].failures
+    assert here["predict"][1].success, here["predict"][1].failures
 
 
 @pytest.fixture
@@ -103,15 +101,16 @@ def here(new_stack, memo, mlflow_url):
     if not memo:
         stack = new_stack("here")
         memo["build"] = (stack, stack.launch())
-        memo["search"] = (stack, stack.launch("search_model_pipeline", only="grid_search_results"))
-        memo["mlflow"] = tracked(stack, mlflow_url)  # a forecast adds its pictures to the model's run
-        memo["forecast"] = (stack, forecast(stack))
+        memo["search"] = (stack, stack.launch("search_model_pipeline", only="stock_price/grid_search_results"))
+        memo["mlflow"] = tracked(stack, mlflow_url)
+        memo["predict"] = (stack, predict(stack))
     return memo
 
 
-def forecast(stack):
-    """Launch the steps of forecast_pipeline after the prices."""
-    return stack.launch("forecast_pipeline", asset_selection=[dg.AssetKey(name) for name in FORECASTS])
+def predict(stack):
+    """Launch the steps of predict_pipeline after the prices."""
+    keys = [dg.AssetKey(["stock_price", name]) for name in PREDICTIONS]
+    return stack.launch("predict_pipeline", asset_selection=keys)
 
 
 @pytest.fixture(scope="module")
@@ -125,24 +124,26 @@ def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url
     stack = new_stack(kind)
     build = stack.launch()
     assert build.success, build.failures
-    assert_same((stack, build), here["build"], "prices", "training_set", "trained_model", "champion_model")
-    for table in ("prices", "training_set", "trained_model"):
+    assert_same((stack, build), here["build"], "data", "training_set", "trained_model", "champion_model")
+    for table in ("data", "training_set", "trained_model"):
         assert tables(stack, table)[table][1].digest == tables(here["build"][0], table)[table][1].digest
     assert build.inputs == here["build"][1].inputs
     assert_same_metadata(build, here["build"][1], ws)
 
     # Another run writes a training set, of which this Dagster doesn't know: the search reads what Dagster shows.
-    its_store = stack.store if kind.startswith("step") else Store(ws.volumes / f"main/mlops/data/{stack.name}/store")
-    rival = steps.training_set("ACME", {"recipe": "article"}, store=its_store)
-    search = stack.launch("search_model_pipeline", only="grid_search_results")
+    rival = rival_of(stack, ws)
+    search = stack.launch("search_model_pipeline", only="stock_price/grid_search_results")
     assert search.success, search.failures
     assert_same((stack, search), here["search"], "grid_search_results")
-    read = search.materializations["grid_search_results"]["training_set_version"]
-    assert (read, rival.table.version) == (build.materializations["training_set"]["table_version"], read + 1)
+    read = search.materializations["stock_price/grid_search_results"]["training_set_version"]
+    assert (read, rival.table.version) == (
+        build.materializations["stock_price/training_set"]["table_version"],
+        read + 1,
+    )
     assert tracked(stack, mlflow_url) == here["mlflow"]
-    forecasts = forecast(stack)
-    assert forecasts.success, forecasts.failures
-    assert_same((stack, forecasts), here["forecast"], *FORECASTS)
+    predicted = predict(stack)
+    assert predicted.success, predicted.failures
+    assert_same((stack, predicted), here["predict"], *PREDICTIONS)
     # Nothing that was staged is left, but for the wheel that the next run uses.
     staged = [path for path in (ws.dbfs / "staging" / stack.name).rglob("*") if path.is_file()]
     staged += list((ws.volumes / "main/mlops/data" / stack.name / "staging").rglob("*"))
@@ -150,22 +151,25 @@ def test_model_and_search_are_the_same_as_here(kind, here, new_stack, mlflow_url
     assert {path.name for path in staged if path.is_dir()} <= {"wheels", "steps"}
 
 
+def rival_of(stack, ws):
+    """Let somebody who works on the same tables write another training set."""
+    settings = stack.settings
+    if not settings["store"]["root"].startswith("s3:"):
+        root = str(ws.volumes / "main/mlops/data" / stack.name / "store")
+        settings = {**settings, "store": {"root": root}}
+    elsewhere = Deployment(home=stack.home, store=settings["store"])
+    with Session(elsewhere, find_model("stock_price"), Origin("shell", "rival")) as session:
+        return session.run("training_set", "ACME", {"horizon": 20})
+
+
 @pytest.mark.parametrize("kind", ["step-new", "pipes-serverless"])
-def test_a_declared_model_is_the_same_as_here(kind, new_stack, memo, mlflow_url, ws, monkeypatch):
+def test_a_model_of_a_project_finds_what_travelled_with_it(kind, new_stack, monkeypatch):
+    """Its rows come from a function of the project's; that its other steps make the same, other tests say."""
     monkeypatch.chdir(ROOT / "examples")
-    model, config = find_model("breast_cancer"), {"trained_model": {"n_estimators": 10}}
-    if "model" not in memo:
-        stack = new_stack("here")
-        memo["model"] = (stack, stack.launch_model("breast_cancer", config))
-        assert memo["model"][1].success, memo["model"][1].failures
     stack = new_stack(kind)
-    build = stack.launch_model("breast_cancer", config)
-    assert build.success, build.failures
-    steps = ("data", "training_set", "trained_model", "champion_model")
-    assert_same((stack, build), memo["model"], *steps, model=model)
-    assert_same_metadata(build, memo["model"][1], ws)
-    assert build.inputs == memo["model"][1].inputs
-    assert tracked(stack, mlflow_url, "breast_cancer") == tracked(memo["model"][0], mlflow_url, "breast_cancer")
+    made = stack.launch("breast_cancer_build_model_pipeline", only="breast_cancer/data", partition=None, config={})
+    assert made.success, made.failures
+    assert made.materializations["breast_cancer/data"]["dagster/row_count"] == 569
 
 
 @pytest.fixture(scope="module")
@@ -189,14 +193,14 @@ def test_a_search_on_the_clusters_own_spark_is_the_same_as_here(
     prepare.settings["store"] = stack.settings["store"] if kind.startswith("step") else {"root": str(root)}
     prepare.settings["tracking"]["experiment_name"] = f"{stack.name}-prepared"
     prepare.write()
-    for asset in ("prices", "training_set"):
+    for asset in ("prices/data", "stock_price/training_set"):
         prepared = prepare.launch("search_model_pipeline", only=asset, config={})
         assert prepared.success, prepared.failures
 
-    search = stack.launch("cluster_search_model_pipeline", only="spark_grid_search_results")
+    search = stack.launch("cluster_search_model_pipeline", only="stock_price/grid_search_results")
     assert search.success, search.failures
+    assert search.materializations["stock_price/grid_search_results"]["engine"] == "spark"
     (its, _), (expected, _) = (
-        tables(stack, "spark_grid_search_results")["spark_grid_search_results"],
-        tables(here["search"][0], "grid_search_results")["grid_search_results"],
+        tables(one, "grid_search_results")["grid_search_results"] for one in (stack, here["search"][0])
     )
     pd.testing.assert_frame_equal(its, expected, check_exact=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
@@ -21,11 +22,13 @@ def test_terminating_a_run_ends_what_it_does_on_databricks(new_stack, ws, mlflow
         pass
     before = len(ws.runs())
     with dagster_dev(stack.home, env=stack.environment) as dev:
-        run_id = dev.launch("search_model_pipeline", {"grid_search_results": {"config": LONG}}, symbol="ACME")
+        run_id = dev.launch(
+            "search_model_pipeline", {"stock_price__grid_search_results": {"config": LONG}}, symbol="ACME"
+        )
         client = MlflowClient(mlflow_url)
 
         def tracked():
-            experiment = client.get_experiment_by_name(stack.name)
+            experiment = client.get_experiment_by_name(f"{stack.name}-stock_price")
             return experiment and client.search_runs([experiment.experiment_id])
 
         eventually(tracked, seconds=400)  # the search has begun
@@ -38,5 +41,5 @@ def test_terminating_a_run_ends_what_it_does_on_databricks(new_stack, ws, mlflow
         assert ws.live_processes() == []
         eventually(lambda: client.get_run(its.info.run_id).info.status == "KILLED")
         with stack.instance() as instance:
-            asset = next(key for key in instance.all_asset_keys() if key.to_user_string() == "grid_search_results")
+            asset = dg.AssetKey(["stock_price", "grid_search_results"])
             assert instance.fetch_materializations(asset, limit=1).records == []

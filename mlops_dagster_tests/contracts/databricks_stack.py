@@ -14,7 +14,9 @@ import yaml
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 from mlops_dagster import definitions
-from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.instance import prepare_instance
+from mlops_dagster.resources import key_of
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store, store_of
@@ -34,12 +36,12 @@ SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 GRID = {"grid": {"max_depth": [3, 4], "n_estimators": [3, 5]}, "folds": 2}
 RUN_CONFIG: Mapping[str, dict[str, Any]] = {
     "build_model_pipeline": {
-        "trained_model": {"config": SMALL},
-        "champion_model": {"config": {"beat_persistence": False}},
+        "stock_price__trained_model": {"config": SMALL},
+        "stock_price__champion_model": {"config": {"beat_baseline": False}},
     },
-    "forecast_pipeline": {"price_forecast": {"config": {"catch_up": 5}}},
-    "search_model_pipeline": {"grid_search_results": {"config": GRID}},
-    "cluster_search_model_pipeline": {"spark_grid_search_results": {"config": GRID}},
+    "predict_pipeline": {"stock_price__predictions": {"config": {"catch_up": 5}}},
+    "search_model_pipeline": {"stock_price__grid_search_results": {"config": GRID}},
+    "cluster_search_model_pipeline": {"stock_price__grid_search_results": {"config": GRID}},
 }
 
 
@@ -88,18 +90,13 @@ class Stack:
 
     @property
     def store(self) -> Store:
-        return store_of(self.deployment)
-
-    def launch_model(self, name: str, config: Mapping[str, Any]) -> Launched:
-        """Build a declared model of the working directory."""
-        ops = {f"{name}__{step}": {"config": given} for step, given in config.items()}
-        return self.launch(f"{name}_build_model_pipeline", config=ops, partition=None)
+        return store_of(self.deployment, find_model("stock_price"))
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
         prepare_instance(self.deployment)
         with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
-            add_symbols(instance, ["ACME"])
+            instance.add_dynamic_partitions("prices_symbol", ["ACME"])
             yield instance
 
     def launch(
@@ -120,11 +117,11 @@ class Stack:
         job : str
             Its name.
         only : str, optional
-            The one asset to make. Not given: all of the job's.
+            The one asset to make, for example ``stock_price/training_set``. Not given: all of the job's.
         config : mapping, optional
             Of the ops. Not given: small ones.
         compute : mapping, optional
-            Config of the resource `compute`.
+            Config of the resource that runs the step which `only` names.
         deployment : Deployment, optional
             In place of what the file says.
         partition : str, optional
@@ -134,10 +131,12 @@ class Stack:
         """
         run_config: dict[str, Any] = {"ops": {**(RUN_CONFIG[job] if config is None else config)}}
         if only is not None:
-            run_config["ops"] = {name: value for name, value in run_config["ops"].items() if name == only}
-            options["asset_selection"] = [dg.AssetKey(only)]
+            op = only.replace("/", "__")
+            run_config["ops"] = {name: value for name, value in run_config["ops"].items() if name == op}
+            options["asset_selection"] = [dg.AssetKey.from_user_string(only)]
         if compute is not None:
-            run_config["resources"] = {"compute": {"config": dict(compute)}}
+            assert only is not None
+            run_config["resources"] = {key_of("compute", only.partition("/")[0]): {"config": dict(compute)}}
         self.launches += 1
         before = definitions.defs
         definitions.defs = definitions.definitions_of(deployment or self.deployment)
@@ -236,7 +235,6 @@ def stack_of(kind: str, folder: Path, workspace: Workspace, mlflow: str, prices:
     shared.mkdir(parents=True, exist_ok=True)
     (shared / "ACME.csv").write_bytes(prices.read_bytes())
     settings: dict[str, Any] = {
-        "symbols": ["ACME"],
         "store": {"root": f"{VOLUME}/{name}/store"},
         "tracking": {
             "experiment_name": name,
@@ -244,11 +242,11 @@ def stack_of(kind: str, folder: Path, workspace: Workspace, mlflow: str, prices:
             "ui_url": mlflow,
             "registered_model": f"{name}.{{symbol}}",  # the registry is that of all experiments
         },
-        "prices": {"source": "files", "path": f"{VOLUME}/{name}/{{symbol}}.csv"},
+        "data": {"prices": {"source": "files", "path": f"{VOLUME}/{name}/{{symbol}}.csv"}},
     }
     if kind == "here":
         settings["store"]["root"] = "store"
-        settings["prices"]["path"] = str(shared / "{symbol}.csv")
+        settings["data"]["prices"]["path"] = str(shared / "{symbol}.csv")
     else:
         compute, _, cluster = kind.partition("-")
         settings["compute"] = f"databricks_{compute}"

@@ -11,12 +11,11 @@ from databricks.sdk.service.jobs import JobSettings
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from mlops_dagster import pipelines
 from mlops_dagster.cli import app
 from mlops_dagster.shell.calling import plain_arguments
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import pipelines_of
-from mlops_dagster.stack.databricks.bundle import COMMANDS, bundle_text
+from mlops_dagster.stack.databricks.bundle import bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
@@ -25,7 +24,8 @@ from mlops_dagster_tests.contracts.servers import mlflow_server
 from mlops_dagster_tests.contracts.workspace import workspace
 
 ROOT = Path(__file__).parents[2]
-NAMES = [pipeline.name for pipeline in pipelines.PIPELINES]
+ARTICLE, STOCK_PRICE = (pipelines_of(find_model(name)) for name in ("article", "stock_price"))
+NAMES = [pipeline.name for pipeline in STOCK_PRICE]
 ON_DATABRICKS = ("databricks_pipes", "databricks_serverless", "databricks_step")
 
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def bundle(name: str, *models: str) -> dict:
-    found = [find_model(model) for model in models]
+    found = [find_model(model) for model in ("stock_price", *models)]
     return yaml.safe_load(bundle_text(load_deployment(name), name, found))
 
 
@@ -63,21 +63,24 @@ def test_a_field_that_databricks_does_not_know_would_be_found():
         Job.from_dict(job)
 
 
-@pytest.mark.parametrize("pipeline", pipelines.PIPELINES, ids=NAMES)
-def test_every_parameter_is_one_of_the_job_with_its_words(pipeline):
-    text = bundle_text(load_deployment("databricks_serverless"), "databricks_serverless")
-    job = jobs_of(yaml.safe_load(text))[pipeline.name]
-    (task,) = job["tasks"]
-    arguments = task["python_wheel_task"]["parameters"]
-    parameters = {one.name for step in pipeline.steps for one in step.parameters}
-    assert sorted(one["name"] for one in job["parameters"]) == sorted({"symbol", *parameters})
-    for parameter in parameters:
-        assert f"--{parameter.replace('_', '-')}={{{{job.parameters.{parameter}}}}}" in arguments
-        assert pipelines.explain(parameter)[:60] in text
-    assert COMMANDS[pipeline.name] in arguments
+def test_every_parameter_is_one_of_the_job_with_its_words():
+    text = (ROOT / "databricks.yml").read_text()
+    jobs = jobs_of(yaml.safe_load(text))
+    for pipeline, command in zip(
+        STOCK_PRICE, ("build-model", "search-model", "cluster-search-model", "predict"), strict=True
+    ):
+        job = jobs[pipeline.name]
+        arguments = job["tasks"][0]["python_wheel_task"]["parameters"]
+        parameters = {one.name for step in pipeline.steps for one in step.parameters}
+        assert sorted(one["name"] for one in job["parameters"]) == sorted({"symbol", *parameters})
+        assert job["parameters"][0] == {"name": "symbol", "default": "GSPC"}
+        for parameter in ("symbol", *parameters):
+            assert f"--{parameter.replace('_', '-')}={{{{job.parameters.{parameter}}}}}" in arguments
+        assert all(pipeline.explain(parameter)[:60] in text for parameter in parameters)
+        assert arguments[3:5] == [command, "stock_price"]
 
 
-def test_declared_models_have_jobs_whose_wheel_holds_them(tmp_path):
+def test_models_of_a_project_have_jobs_whose_wheel_holds_them(tmp_path):
     for name in ("breast_cancer", "demand", "house_value"):
         shutil.copytree(ROOT / "examples" / "defs" / name, tmp_path / "defs" / name)
     file = tmp_path / "defs" / "house_value" / "defs.yaml"
@@ -88,15 +91,15 @@ def test_declared_models_have_jobs_whose_wheel_holds_them(tmp_path):
     text = Path("databricks.yml").read_text()
     jobs = jobs_of(yaml.safe_load(text))
     pipelines_there = {one.name: one for name in ("breast_cancer", "demand") for one in pipelines_of(find_model(name))}
-    assert list(jobs) == [*NAMES, *pipelines_there]
+    assert list(jobs) == [*(one.name for one in ARTICLE), *pipelines_there, *NAMES]
     for name, pipeline in pipelines_there.items():
         assert Job.from_dict(jobs[name]).as_dict() == jobs[name]
         assert jobs[name]["parameters"] == [
-            *([{"name": "partition", "default": ""}] if name.startswith("demand") else []),
+            *([{"name": "series", "default": ""}] if name.startswith("demand") else []),
             *({"name": one.name, "default": ""} for one in pipeline.parameters),
         ]
     arguments = jobs["demand_predict_pipeline"]["tasks"][0]["python_wheel_task"]["parameters"]
-    assert arguments[3:6] == ["predict", "demand", "--partition={{job.parameters.partition}}"]
+    assert arguments[3:6] == ["predict", "demand", "--series={{job.parameters.series}}"]
     assert "# How many trees the forest has. Give an integer" in text
     assert "# Which series." in text
     built = yaml.safe_load(text)["artifacts"]["default"]["build"]
@@ -176,7 +179,7 @@ DEPLOYMENT = """
 compute: databricks_pipes
 store: {{root: /Volumes/main/mlops/mlops/store}}
 tracking: {{mlflow_tracking_uri: '{mlflow}', experiment_name: mine}}
-prices: {{source: files, path: '/Volumes/main/mlops/mlops/inbox/{{symbol}}.csv'}}
+data: {{prices: {{source: files, path: '/Volumes/main/mlops/mlops/inbox/{{symbol}}.csv'}}}}
 databricks:
   host: {host}
   cluster:
@@ -187,7 +190,7 @@ databricks:
 CLASSIC = "new: {spark_version: 17.3.x-scala2.13, node_type_id: small, num_workers: 1}"
 SMALL_MODEL = {
     **{"symbol": "ACME", "max_depth": "4", "n_estimators": "5", "min_samples_leaf": "5", "bootstrap": "false"},
-    "beat_persistence": "false",
+    "beat_baseline": "false",
 }
 
 
@@ -216,9 +219,7 @@ def test_a_job_runs(tmp_path, price_rows):
             return run_id, report
 
         run_id, report = run(pipeline, SMALL_MODEL)
-        step = next(one for one in pipelines.PIPELINES if one.name == pipeline).steps[-1].name
-        table = Store(volume / "store").current(step, "ACME")
-        assert table is not None
+        assert Store(volume / "store" / "stock_price").current("champion_model", "ACME") is not None
         (mlflow_run,) = {one["mlflow_run_id"] for one in report["symbols"]["ACME"].values()} - {None}
         tracked = MlflowClient(mlflow).get_run(mlflow_run)
         assert tracked.info.status == "FINISHED"
@@ -231,6 +232,6 @@ def test_a_job_runs(tmp_path, price_rows):
         assert made["champion_model"]["champion"]
         assert Store(volume / "store" / "breast_cancer").current("champion_model", "all") is not None
         # What the champion is for: a job of its own.
-        _, report = run("forecast_pipeline", {"symbol": "ACME", "catch_up": "3"})
-        assert report["symbols"]["ACME"]["forecast_quality"]["metrics"]["days_scored"] == 3
+        _, report = run("predict_pipeline", {"symbol": "ACME", "catch_up": "3"})
+        assert report["symbols"]["ACME"]["prediction_quality"]["table"]["rows"] == 3
         assert not ws.live_processes()

@@ -29,6 +29,7 @@ resources:
               - --secrets=${var.secrets}
               - --origin={}
               - build-model
+              - stock_price
               - --symbol={{job.parameters.symbol}}
 """
 
@@ -44,7 +45,7 @@ def bundle(tmp_path, monkeypatch):
 
 def test_cluster_libraries_settings_and_permissions_are_the_bundles(bundle):
     given = '--given={"path": "/Volumes/{{symbol}}.csv"}'
-    body = submit_body("build_model_pipeline", "prices", "--origin=me", ["step", "prices", given])
+    body = submit_body("build_model_pipeline", "stock_price/data", "--origin=me", ["step", "stock_price/data", given])
     assert body["access_control_list"] == [{"permission_level": "CAN_VIEW", "group_name": "analysts"}]
     assert body["timeout_seconds"] == 60
     (task,) = body["tasks"]
@@ -52,10 +53,10 @@ def test_cluster_libraries_settings_and_permissions_are_the_bundles(bundle):
     assert task.pop("python_wheel_task") == {
         "package_name": "mlops_dagster",
         "entry_point": "mlops",
-        "parameters": [*settings, "--origin=me", "step", "prices", given],
+        "parameters": [*settings, "--origin=me", "step", "stock_price/data", given],
     }
     assert task == {
-        "task_key": "prices",
+        "task_key": "data",
         "new_cluster": {"spark_version": "17.3.x-scala2.13", "num_workers": 2},
         "libraries": [{"whl": "/Volumes/a/b/c/d.whl"}],
         "timeout_seconds": 60,
@@ -68,10 +69,10 @@ def test_what_is_no_bundle_is_refused_with_the_cure(bundle, text):
     if text is not None:
         bundle.write_text(text)
     with pytest.raises(AirflowFailException, match="mlops databricks-bundle --deployment NAME --output"):
-        submit_body("build_model_pipeline", "prices", "", [])
+        submit_body("build_model_pipeline", "stock_price/data", "", [])
 
 
 def test_a_wheel_has_to_be_named(bundle, monkeypatch):
     monkeypatch.setenv("AIRFLOW__MLOPS__DATABRICKS_WHEEL", "")
     with pytest.raises(AirflowFailException, match="databricks_wheel"):
-        submit_body("build_model_pipeline", "prices", "", [])
+        submit_body("build_model_pipeline", "stock_price/data", "", [])

@@ -17,14 +17,14 @@ from include.parameters import PIPELINES, STEPS, task_of
 from include.step_tasks import make_task
 from tests.conftest import ROOT
 
-DECLARED = {f"churn_{name}_pipeline" for name in ("build_model", "search_model", "cluster_search_model")}
+CHURN = {f"churn_{name}_pipeline" for name in ("build_model", "search_model", "cluster_search_model")}
 HEAVY = ("dagster", "mlops_dagster", "mlflow", "sklearn", "pyspark", "pandas", "numpy", "deltalake", "databricks")
 
 
 def test_every_file_is_read_without_an_error(bag):
     assert bag.import_errors == {}
     assert set(bag.dags) == {*PIPELINES, "dagster_job"}
-    assert set(PIPELINES) > DECLARED
+    assert set(PIPELINES) > {"build_model_pipeline", "predict_pipeline", *CHURN}
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -35,7 +35,7 @@ def test_a_dag_is_its_pipeline(bag, name):
     assert dag.schedule is None
     assert dag.is_paused_upon_creation is False
     assert dag.max_active_runs == 1
-    assert dag.tags == ({"mlops", "churn"} if name in DECLARED else {"mlops"})
+    assert dag.tags == {"mlops", PIPELINES[name]["steps"][0].partition("/")[0]}
     assert all(task.retries == 2 and task.execution_timeout and task.doc for task in dag.tasks)
     DagSerialization.to_dict(dag)  # as the scheduler gets it
 
@@ -51,8 +51,8 @@ def test_its_form_has_the_parameters_of_its_steps_with_the_manifests_words_and_r
     said = {}
     for step in PIPELINES[name]["steps"]:
         said |= STEPS[step]["parameters"]["properties"]
-    assert set(params) == {*said} | ({"symbol"} if name not in DECLARED else set())
-    assert list(params)[name not in DECLARED] in ("max_depth", "n_estimators", "preset", "source")
+    assert set(params) == {*said} | ({"symbol"} if name not in CHURN else set())
+    assert list(params)[name not in CHURN] in ("max_depth", "n_estimators", "preset", "source")
     for parameter, schema in said.items():
         param = params.get_param(parameter)
         assert param.description == schema["description"]
@@ -86,7 +86,7 @@ def test_the_lock_has_hashes_and_no_addresses():
     [
         ("max_depth", "80", "not of type"),
         ("max_depth", 1001, "greater than the maximum"),
-        ("recipe", "best", "not one of"),
+        ("source", "web", "not one of"),
         ("max_features", 2.5, "not valid under any"),
         ("symbol", "../x", "does not match"),
         ("symbol", None, "not of type"),
@@ -109,14 +109,14 @@ def test_a_good_grid_is_not(bag):
 def test_a_place_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("AIRFLOW__MLOPS__RUN_ON", "databrick")
     with pytest.raises(AirflowFailException, match=r"run_on='databrick': give one of local, databricks"):
-        make_task("build_model_pipeline", "prices")
+        make_task("build_model_pipeline", "stock_price/data")
     monkeypatch.setenv("AIRFLOW__MLOPS__PROJECT", "/nowhere")
     with pytest.raises(AirflowFailException, match=r"project='/nowhere': there is no such folder; give the one"):
         _project()
 
 
 def test_a_report_is_found_among_what_was_printed():
-    assert report_in('a warning\n{\n  "step": "prices",\n  "table": {\n  }\n}\nprices 5 rows\n')["step"] == "prices"
+    assert report_in('a warning\n{\n  "step": "data",\n  "table": {\n  }\n}\ndata 5 rows\n')["step"] == "data"
     for nothing in ("", "a warning\n", "{\nbroken\n}\n", "{\n"):
         assert report_in(nothing) is None
 
@@ -124,11 +124,11 @@ def test_a_report_is_found_among_what_was_printed():
 def test_what_was_refused_is_not_tried_again():
     def failed(status):
         said = json.dumps({"error": "ParameterError", "message": "max_depth=0", "exit_status": status})
-        return _failure("prices", status, said)
+        return _failure("data", status, said)
 
     assert isinstance(failed(2), AirflowFailException)
     assert not isinstance(failed(1), AirflowFailException)
-    assert "status 137; the lines above" in str(_failure("prices", 137, ""))
+    assert "status 137; the lines above" in str(_failure("data", 137, ""))
     # It could print nothing any more, so no line above says why.
-    assert "prices was killed by SIGKILL, and not by this task; the kernel" in str(_failure("prices", -9, ""))
-    assert str(_failure("prices", -15, "")) == "prices was killed by SIGTERM, and not by this task."
+    assert "data was killed by SIGKILL, and not by this task; the kernel" in str(_failure("data", -9, ""))
+    assert str(_failure("data", -15, "")) == "data was killed by SIGTERM, and not by this task."

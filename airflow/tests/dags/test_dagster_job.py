@@ -11,8 +11,8 @@ def run(airflow, dagster):
     airflow.call("/dags/dagster_job", "PATCH", {"is_paused": False})
 
     def until_its_end(model, end):
-        config = {"ops": {"trained_model": {"config": model}}}
-        conf = {"job": "build_model_pipeline", "symbol": "ACME", "run_config": config}
+        config = {"ops": {"stock_price__trained_model": {"config": model}}}
+        conf = {"job": "build_model_pipeline", "symbol": "GSPC", "run_config": config}
         run = airflow.trigger("dagster_job", conf)
         assert run.ended() == end, run.log("dagster_run")
         return run
@@ -27,7 +27,7 @@ def test_dagster_makes_the_model(run, dagster):
     query = "query($id: ID!) {runOrError(runId: $id) {... on Run {status runConfigYaml tags {key value}}}}"
     there = dagster.ask(query, id=said["run_id"])
     tags = {tag["key"]: tag["value"] for tag in there["tags"]}
-    assert (there["status"], tags["dagster/partition"]) == ("SUCCESS", "ACME")
+    assert (there["status"], tags["dagster/partition"]) == ("SUCCESS", "GSPC")
     assert tags["airflow/run_id"] == made.run_id
     assert all(f"{name}: {value}\n" in there["runConfigYaml"] for name, value in MODEL.items())
 

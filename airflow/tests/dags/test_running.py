@@ -15,7 +15,7 @@ from tests.servers import steps_of, submitted, tracked
 MODEL = {"max_depth": 4, "n_estimators": 10, "min_samples_leaf": 5}
 GRID = {"max_depth": [2, 4], "n_estimators": [2, 4], "min_samples_leaf": [5]}
 SAME = (
-    *("data_version", "metrics", "model_digest", "parameters", "leaks", "recipe", "promoted", "outcome"),
+    *("data_version", "metrics", "model_digest", "parameters", "leaks", "promoted", "outcome"),
     *("best_parameters", "best_candidates", "candidates", "scoring", "cv"),
 )
 
@@ -31,7 +31,7 @@ def made_alike(run, said):
         for name in SAME:
             assert made[step].get(name) == its.get(name), (step, name)
         assert made[step]["table"]["rows"] == its["table"]["rows"]
-        if step in ("prices", "data", "training_set", "trained_model"):
+        if step in ("data", "training_set", "trained_model"):
             assert made[step]["table"]["digest"] == its["table"]["digest"]
         assert "columns" not in made[step]["table"]
         assert made[step]["run_id"] == run.run_id
@@ -57,7 +57,9 @@ def test_a_model_is_what_the_command_makes(airflow, mlflow, mlops):
     model = made_alike(run, said)["trained_model"]
     assert run.xcom("trained_model", "model_digest") == model["model_digest"]
     assert run.link("trained_model") == run.xcom("trained_model", "mlflow_url") == model["mlflow_url"]
-    assert f"rmse {model['metrics']['rmse']}, " in run.xcom("trained_model", "metrics")
+    assert f"root_mean_squared_error {model['metrics']['root_mean_squared_error']}, " in run.xcom(
+        "trained_model", "metrics"
+    )
     (found,) = tracked(mlflow, run.run_id)
     assert found["info"]["run_id"] == model["mlflow_run_id"]
     tags = {tag["key"]: tag["value"] for tag in found["data"]["tags"]}
@@ -72,7 +74,7 @@ def search(mlops):
     return json.loads(said)["symbols"]["ACME"]
 
 
-def test_a_declared_model_is_what_the_command_makes(airflow, mlops, standin):
+def test_a_model_of_a_project_is_what_the_command_makes(airflow, mlops, standin):
     dags = ("churn_build_model_pipeline", "churn_build_model_pipeline_on_databricks")
     runs = [airflow.trigger(dag, {"n_estimators": 10, "allow_leaks": False}) for dag in dags]
     said = json.loads(mlops("build-model", "churn", "--n-estimators=10", "--json"))["symbols"]["all"]
@@ -131,7 +133,7 @@ def test_a_search_that_airflow_loses_sight_of_is_found_again(searched, standin, 
     found = made_alike(searched, search)["grid_search_results"]
     assert searched.task("grid_search_results")["try_number"] > 1
     assert searched.xcom("grid_search_results", "run_id") == found["databricks_run_id"]
-    assert steps_of(standin, searched.run_id) == ["prices", "training_set", "grid_search_results"]
+    assert steps_of(standin, searched.run_id) == ["data", "training_set", "grid_search_results"]
     (task,) = submitted(standin, searched.run_id)[-1]["tasks"]
     assert "named_parameters" not in task["python_wheel_task"]
     assert task["environment_key"]
@@ -149,7 +151,7 @@ def test_a_task_that_is_cleared_is_done_again(searched, airflow, standin):
     after = run.facts("grid_search_results")
     # Each reads what its own run has made, a task that is done again what was made anew.
     orders = submitted(standin, run.run_id)[-1]["tasks"][0]["python_wheel_task"]["parameters"]
-    made = {**run.facts("prices")["outputs"], **run.facts("training_set")["outputs"]}
+    made = {**run.facts("data")["outputs"], **run.facts("training_set")["outputs"]}
     assert f"--inputs={json.dumps(made)}" in orders
     assert after["inputs"] == run.facts("training_set")["outputs"]
     assert after["databricks_run_id"] != before["databricks_run_id"]
@@ -159,29 +161,29 @@ def test_a_task_that_is_cleared_is_done_again(searched, airflow, standin):
 def test_a_failure_says_why(airflow, standin):
     run = airflow.trigger("build_model_pipeline_on_databricks", {"symbol": "NOWHERE"})
     assert run.ended() == "failed"
-    assert run.task("prices")["try_number"] == 1  # there would be no such file the next time either
-    assert "prices: SourceError: " in run.log("prices")
-    assert "NOWHERE.csv" in run.log("prices")
+    assert run.task("data")["try_number"] == 1  # there would be no such file the next time either
+    assert "data: SourceError: " in run.log("data")
+    assert "NOWHERE.csv" in run.log("data")
     assert len(submitted(standin, run.run_id)) == 1
 
 
 def test_a_task_that_is_stopped_cancels_its_run(airflow, standin):
-    standin.fault("pending", run_name="prices STOPPED*")
+    standin.fault("pending", run_name="data STOPPED*")
     run = airflow.trigger("search_model_pipeline_on_databricks", {"symbol": "STOPPED"})
     (sent,) = eventually(lambda: [one for one in standin.runs() if run.run_id in one["run_name"]])
-    run.in_state("prices", "running")
-    run.set_state("prices", "failed")
+    run.in_state("data", "running")
+    run.set_state("data", "failed")
     assert standin.ended(sent["run_id"])["state"]["result_state"] == "CANCELED"
     assert run.ended() == "failed"
 
 
 def test_a_worker_that_is_killed_finds_its_run_again(airflow, standin):
-    standin.fault("pending", run_name="prices ACME*", seconds=20)
+    standin.fault("pending", run_name="data ACME*", seconds=20)
     run = airflow.trigger("build_model_pipeline_on_databricks", {"symbol": "ACME", **MODEL})
-    eventually(lambda: "in run state" in run.log("prices"))  # by then it has noted which run is its own
-    os.kill(run.task("prices")["pid"], signal.SIGKILL)
-    prices = run.in_state("prices", "success")
-    assert prices["try_number"] > 1
-    assert run.facts("prices")["table"]["rows"] == 400
-    assert steps_of(standin, run.run_id).count("prices") == 1
+    eventually(lambda: "in run state" in run.log("data"))  # by then it has noted which run is its own
+    os.kill(run.task("data")["pid"], signal.SIGKILL)
+    data = run.in_state("data", "success")
+    assert data["try_number"] > 1
+    assert run.facts("data")["table"]["rows"] == 400
+    assert steps_of(standin, run.run_id).count("data") == 1
     run.set_state("training_set", "failed")

@@ -17,12 +17,15 @@ from dagster_pipes import encode_param
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.jobs import SubmitTask
 
-from mlops_dagster import steps
+from mlops_dagster import session as here
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.volumes import VolumeCopies
 from mlops_dagster.stack.databricks.wheel import build_wheel
-from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.store import Store, store_of
+from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, from_pieces
 from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.servers import eventually
@@ -32,9 +35,9 @@ from mlops_dagster_tests.standin.submitting import CLUSTER
 pytestmark = pytest.mark.slow  # each process takes seconds, most of it for imports and for Pipes' own pauses
 
 CONTEXT = {
-    "asset_keys": ["prices"],
-    "code_version_by_asset_key": {"prices": None},
-    "provenance_by_asset_key": {"prices": None},
+    "asset_keys": ["prices/data"],
+    "code_version_by_asset_key": {"prices/data": None},
+    "provenance_by_asset_key": {"prices/data": None},
     "partition_key": "ACME",
     "partition_key_range": None,
     "partition_time_window": None,
@@ -56,7 +59,7 @@ class Session:
 
     def request(self, step: str, **given: Any) -> dict[str, Any]:
         return {
-            "step": step,
+            "step": f"stock_price/{step}",
             "symbol": "ACME",
             "given": {},
             "environment": self.environment,
@@ -107,17 +110,29 @@ class Session:
 def session(home: Path, price_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.delenv("MLOPS_HOME")
     prices = {"source": "files", "path": str(price_file.parent / "{symbol}.csv")}
-    environment = {"MLOPS_HOME": str(home), "MLOPS_DEPLOYMENT": "local", "MLOPS_PRICES": json.dumps(prices)}
+    environment = {"MLOPS_HOME": str(home), "MLOPS_DEPLOYMENT": "local", "MLOPS_DATA": json.dumps({"prices": prices})}
     return Session(tmp_path / "session", environment)
+
+
+LOOK = """
+import sys
+from mlops_dagster.task import main
+main(sys.argv[1:])
+print(sorted(name for name in sys.modules if name in ("dagster", "dagster_databricks", "typer")))
+"""
 
 
 @pytest.mark.parametrize("by", ["arguments", "environment"])
 def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
-    done = session.run(session.request("prices"), by=by, stdio=by == "environment")
+    """It imports neither Dagster nor anything else that a cluster needn't have."""
+    command, environment = session.command(session.request("data"), by=by, stdio=by == "environment")
+    command[1:3] = ["-c", LOOK]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=session.folder, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("[]")
     report = from_pieces(session.payloads())
-    table = Store(home / "store").current("prices", "ACME")
-    assert (report.step, report.symbol, report.table) == ("prices", "ACME", table)
+    table = store_of(Deployment(home=home), find_model("stock_price")).current("data", "ACME")
+    assert (report.step, report.symbol, report.table) == ("data", "ACME", table)
     assert session.messages()[0]["method"] == "opened"
     assert session.messages()[-1] == {"__dagster_pipes_version": "0.1", "method": "closed", "params": {}}
     assert not list((session.folder / "messages").glob("*.part"))
@@ -128,9 +143,10 @@ def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
 @pytest.fixture
 def tables(home: Path, price_file: Path) -> None:
     """What a model is trained on, made here."""
-    store = Store(home / "store")
-    steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
-    steps.training_set("ACME", {}, store=store)
+    deployment = Deployment(home=home, data={"prices": {"path": str(price_file)}})
+    with here.Session(deployment, find_model("stock_price"), Origin("shell", "here")) as opened:
+        for step in ("data", "training_set"):
+            opened.run(step, "ACME", {})
 
 
 @pytest.mark.usefixtures("tables")
@@ -144,14 +160,14 @@ def test_a_model_with_its_plots_from_the_extras(session: Session, home: Path) ->
     (run,) = mlflow_runs(home)
     assert (run.info.run_id, run.info.status) == (report.mlflow_run_id, "FINISHED")
     assert "of dagster" in run.data.tags.values()
-    assert "rmse" in session.said("log", "message")
+    assert "root_mean_squared_error" in session.said("log", "message")
 
 
 def test_a_failure_brings_its_traceback_and_fails_the_process(session: Session) -> None:
     done = session.run(session.request("training_set"))
     assert done.returncode != 0
     assert "TableNotFound" in done.stderr
-    with pytest.raises(RemoteFailure, match="there is no table 'prices' of 'ACME'") as caught:
+    with pytest.raises(RemoteFailure, match="there is no table 'data' of 'ACME'") as caught:
         from_pieces(session.payloads())
     assert (caught.value.type, caught.value.exit_status) == ("TableNotFound", 1)
     assert "in training_set" in caught.value.traceback
@@ -168,7 +184,7 @@ def test_a_bad_parameter_is_refused_before_any_work(session: Session, home: Path
 
 
 def test_other_versions_stop_it_before_any_work(session: Session, home: Path) -> None:
-    done = session.run(session.request("prices", expected={**versions(), "scikit-learn": "0.1"}))
+    done = session.run(session.request("data", expected={**versions(), "scikit-learn": "0.1"}))
     assert done.returncode != 0
     said = rf"scikit-learn is {version('scikit-learn')} there and 0\.1 here.*Nothing was done"
     with pytest.raises(RemoteFailure, match=said) as caught:
@@ -179,7 +195,7 @@ def test_other_versions_stop_it_before_any_work(session: Session, home: Path) ->
 
 def test_secrets_are_not_for_here(session: Session) -> None:
     wanted = [{"name": "MLFLOW_TRACKING_TOKEN", "scope": "mlops", "key": "token"}]
-    done = session.run(session.request("prices", secrets=wanted))
+    done = session.run(session.request("data", secrets=wanted))
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match="secrets of the workspace can be read on Databricks only") as caught:
         from_pieces(session.payloads())
@@ -187,14 +203,14 @@ def test_secrets_are_not_for_here(session: Session) -> None:
 
 
 def test_what_isnt_given_is_named(session: Session) -> None:
-    done = session.run({"step": "prices"})
+    done = session.run({"step": "stock_price/data"})
     assert done.returncode != 0
     with pytest.raises(RemoteFailure, match="--symbol, --origin isn't given"):
         from_pieces(session.payloads())
 
 
 def test_without_pipes_it_says_what_to_call() -> None:
-    command = [sys.executable, "-m", "mlops_dagster.task", "--step", "prices"]
+    command = [sys.executable, "-m", "mlops_dagster.task", "--step", "stock_price/data"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "Without Dagster, call `mlops`" in done.stderr
@@ -227,11 +243,11 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
     environment = {"MLOPS_HOME": "/tmp/mlops_task", "MLOPS_DEPLOYMENT": "local", "MLOPS_INSIDE": "true"}
     session = Session(ws.root / volume.strip("/") / "session", environment)
     secrets = [{"name": "MLOPS_STORE__ROOT", "scope": "mlops", "key": "place"}]
-    request = session.request("prices", symbol="GSPC", secrets=secrets)
+    request = session.request("data", symbol="GSPC", secrets=secrets)
     parameters, _ = session.command({}, at=f"{volume}/session", **request)
     task = SubmitTask.from_dict(
         {
-            "task_key": "prices",
+            "task_key": "data",
             "existing_cluster_id": CLUSTER,
             "libraries": [{"whl": f"{volume}/wheels/{built.name}"}],
             "python_wheel_task": {
@@ -246,27 +262,14 @@ def test_on_a_workspace_with_the_wheel_alone(ws: Workspace, client: WorkspaceCli
     )
     runs.wait_for(client, run_id, poll=0.5, deadline=240, log=print)
     report = from_pieces(session.payloads())
-    outside = Store(f"{volume}/store", volumes=VolumeCopies(lambda: client, tmp_path / "copies"))
-    assert report.table == outside.read("prices", "GSPC")[1]
-    assert report.table.uri == f"{volume}/store/prices/GSPC"
+    outside = Store(f"{volume}/store/prices", volumes=VolumeCopies(lambda: client, tmp_path / "copies"))
+    assert report.table == outside.read("data", "GSPC")[1]
+    assert report.table.uri == f"{volume}/store/prices/data/GSPC"
 
 
 def test_a_process_that_dies_leaves_an_incomplete_report(session: Session) -> None:
-    command, environment = session.command(session.request("prices"))
+    command, environment = session.command(session.request("data"))
     with subprocess.Popen(command, env=environment, cwd=session.folder) as process:
         process.kill()
     with pytest.raises(IncompleteReport):
         from_pieces(session.payloads())
-
-
-def test_it_imports_no_dagster(session: Session) -> None:
-    """Neither Dagster nor anything that a cluster needn't have."""
-    command, environment = session.command(session.request("prices"))
-    look = (
-        "import sys\nfrom mlops_dagster.task import main\nmain(sys.argv[1:])\n"
-        "print(sorted(name for name in sys.modules if name in ('dagster', 'dagster_databricks', 'typer')))"
-    )
-    command[1:3] = ["-c", look]
-    done = subprocess.run(command, env=environment, cwd=session.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("[]")

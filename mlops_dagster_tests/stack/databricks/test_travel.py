@@ -17,7 +17,6 @@ from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 
 FULL: dict[str, Any] = {
-    "symbols": ["GSPC", "^N225"],
     "store": {
         "root": "s3://bucket/mlops",
         "storage_options": {"aws_region": "eu-west-1", "aws_endpoint_url": "https://s3.x"},
@@ -28,8 +27,8 @@ FULL: dict[str, Any] = {
         "env": {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"},
         "extra_tags": {"team": "research", "quoted": 'a "b" {c}'},
     },
-    "prices": {"source": "files", "path": "/Volumes/main/mlops/prices/{symbol}.csv"},
-    "spark": {"train": True, "slots": 4},
+    "data": {"prices": {"source": "files", "path": "/Volumes/main/mlops/prices/{symbol}.csv"}},
+    "spark": {"search": True, "slots": 4},
     "compute": "databricks_pipes",
     "dagster_url": "https://dagster.example.com",
     "databricks": {
@@ -73,7 +72,7 @@ def test_the_stack_is_the_same_there(tmp_path: Path) -> None:
     environment = remote_environment(here)
     found = there(environment, tmp_path / "there")
     sent = here.model_dump(mode="json")
-    for part in ("symbols", "store", "tracking", "prices", "compute", "dagster_url"):
+    for part in ("store", "tracking", "data", "compute", "dagster_url"):
         assert found[part] == sent[part]
     assert found["spark"] == {**sent["spark"], "master": "active"}
     assert (found["home"], found["inside"], found["databricks"]) == ("/tmp/mlops_dagster", True, None)
@@ -104,8 +103,10 @@ def with_secret(here: Deployment, where: str, name: str, value: str) -> Deployme
     part: Any = here
     *path, last = where.split(".")
     for step in path:
-        part = getattr(part, step)
-    if isinstance(getattr(part, last), dict):
+        part = part[step] if isinstance(part, dict) else getattr(part, step)
+    if isinstance(part, dict):
+        part[last] = value
+    elif isinstance(getattr(part, last), dict):
         getattr(part, last)[name] = value
     else:
         setattr(part, last, value)
@@ -151,7 +152,7 @@ def test_no_secret_travels(tmp_path: Path, where: str, name: str, value: str) ->
     ("where", "value", "variable"),
     [
         ("tracking.mlflow_tracking_uri", f"postgresql://me:{HIDDEN}@db/mlflow", "MLOPS_TRACKING__MLFLOW_TRACKING_URI"),
-        ("prices.path", f"https://x.com/{{symbol}}.csv?sig={HIDDEN}", "MLOPS_PRICES__PATH"),
+        ("data.prices.path", f"https://x.com/{{symbol}}.csv?sig={HIDDEN}", "MLOPS_DATA__PRICES__PATH"),
         ("store.root", f"s3://me:{HIDDEN}@bucket/mlops", "MLOPS_STORE__ROOT"),
     ],
 )
@@ -169,8 +170,9 @@ def test_a_place_with_a_secret_needs_one_of_the_workspace(
     assert left_behind(here) == []
     # There, the secret's variable fills the gap.
     found = there({**sent, variable: value}, tmp_path / "there")
-    section, name = where.split(".")
-    assert found[section][name] == value
+    for name in where.split("."):
+        found = found[name]
+    assert found == value
 
 
 def test_a_reference_is_no_secret(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ JUNK = {
     ".venv/lib/other/__init__.py": "hidden",
     "data/.env": "hidden",
     "data/secret.json": "hidden",
-    "ml/test_of_mine.py": "hidden",
+    "modeling/test_of_mine.py": "hidden",
     "tests/__init__.py": "hidden",
     "tests/test_it.py": "hidden",
     "mlruns/0/meta.yaml": "hidden",
@@ -81,7 +81,7 @@ def test_the_same_code_gives_the_same_bytes(built: Path, tmp_path: Path) -> None
 
 def test_other_code_has_another_name(built: Path, tmp_path: Path) -> None:
     package = unpacked(built, tmp_path)
-    (package / "ml" / "model.py").open("a").write("\n# changed\n")
+    (package / "errors.py").open("a").write("\n# changed\n")
     assert build_wheel(tmp_path, package).name != built.name
 
 
@@ -120,7 +120,7 @@ def isolated(folder: Path, code: str) -> str:
 @pytest.mark.slow
 def test_pip_installs_it_and_it_stands_alone(installed: Path) -> None:
     code = """
-import importlib.metadata, mlops_dagster, mlops_dagster.pipelines, mlops_dagster.grids
+import importlib.metadata, mlops_dagster, mlops_dagster.spec.parameters, mlops_dagster.spec.grids
 found = importlib.metadata.distribution("mlops_dagster")
 commands = sorted(point.name for point in found.entry_points if point.group == "console_scripts")
 print(mlops_dagster.__file__, found.version, found.requires, *commands)
