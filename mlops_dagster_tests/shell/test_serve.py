@@ -49,7 +49,7 @@ def test_a_champion_predicts_and_is_served(mlops, home, tmp_path, price_file, mo
     done = mlops("report", "--html", "state.html")
     assert done.stdout.strip() == f"Written: {(tmp_path / 'state.html').as_uri()}"
     page = (tmp_path / "state.html").read_text()
-    assert f"{newest['value']:#,.6g}" in page
+    assert f"{newest['value']:,.5g}" in page
     assert "There was no champion before." in page  # champion and builds
     assert "Nothing yet. Search: mlops search-model" in page
     assert page.count("data:image/png;base64,") >= 2
