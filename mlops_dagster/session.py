@@ -222,6 +222,8 @@ class Session:
 
     def on_spark(self, step: str, given: Mapping[str, object]) -> bool:
         """Whether a step's trees and candidates are fitted on the deployment's Spark."""
+        if step == TRAINED_MODEL:
+            return self.deployment.spark.train
         said = given.get("engine") or (SPARK if self.deployment.spark.search else HERE)
         return step == GRID_SEARCH_RESULTS and said == SPARK
 

@@ -50,9 +50,9 @@ VALUES = (
     {"start": 1, "stop": 3},
     {"start": 1, "stop": 3, "step": 1, "x": 1},
 )
-# What no schema can say: which end is the larger, and what lies between them. And an empty grid is let through, since
-# that is how Airflow's form shows none.
-BEYOND = ("ends before it starts", "grid.max_features=1.5", "at least one of")
+# What no schema can say: which end is the larger, and what lies between them; which scores there are. And an empty grid
+# is let through, since that is how Airflow's form shows none.
+BEYOND = ("ends before it starts", "grid.max_features=1.5", "at least one of", "there is no such score")
 
 
 def test_airflow_has_a_copy():
@@ -71,7 +71,7 @@ def _agree(schema, check, given):
         assert Draft202012Validator(schema).is_valid(parameters) == (not refused or beyond), (parameters, refused)
 
 
-@pytest.mark.parametrize("name", (*SHIPPED, *DECLARED))
+@pytest.mark.parametrize("name", [*SHIPPED, *DECLARED])
 def test_a_schema_refuses_what_the_check_refuses(name):
     model = find_model(name, ROOT / "examples" / "defs" if name in DECLARED else None)
     made = manifest([model])["steps"]

@@ -61,6 +61,9 @@ def show_search(declaration: Declaration, reports: dict[str, Reports]) -> None:
         table.add_row("candidates", f"{report['candidates']:,}{failed}")
         table.add_row("fitted", "on Spark" if report["engine"] == names.SPARK else "on this machine")
         table.add_row("shared", report["shared"])
+        if (work := report["work"])["trees_asked"]:
+            cached = f"{work['trees_reused']:,} from the cache"
+            table.add_row("trees", f"{work['trees_grown']:,} grown, {cached}, {work['trees_asked']:,} asked for")
         table.add_row("MLflow run", report["mlflow_run_id"])
         out.print(table)
     for partition, made in [*reports.items()][:1]:

@@ -55,7 +55,7 @@ class SparkSettings(BaseModel):
     search: bool = Field(
         default=False, description="Whether the searches of declared models run on Spark, unless a run says otherwise"
     )
-    train: bool = Field(default=False, description="Whether build_model_pipeline grows its forest on Spark, too")
+    train: bool = Field(default=False, description="Whether a build grows its forest on Spark, too")
 
     @field_validator("master")
     @classmethod

@@ -127,7 +127,7 @@ def _predictions(kept: Kept) -> Iterator[Row]:
     apart = None if kept.model.partitions is None else kept.model.partitions.name
     which = [name for name in (*kept.model.key, kept.model.time) if name not in (None, apart) and name in newest]
     of = ", ".join(f"{name} {_written(newest[str(name)])}" for name in dict.fromkeys(which)) or "a row"
-    ahead = f" + {names.rows_ahead(newest['horizon'])}" if "horizon" in newest else ""
+    ahead = f" + {names.rows_ahead(int(newest['horizon']))}" if "horizon" in newest else ""
     interval = "lower" in newest and newest["lower"] == newest["lower"]
     yield (
         f"{newest['made_at']:%Y-%m-%d %H:%M}",

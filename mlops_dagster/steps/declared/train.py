@@ -37,8 +37,14 @@ def trained_model(
     tracker: Tracker,
     origin: Origin,
     inputs: Pins | None = None,
+    engine: Any = None,
 ) -> StepReport:
     """Fit the estimator to the training rows, evaluate it on the test rows, and track it in MLflow.
+
+    Parameters
+    ----------
+    engine : Engine, optional
+        Grows the trees of a forest elsewhere; the model is the same.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def trained_model(
     with tracker.run(run_name(declaration, partition), origin=origin, tags=tags) as run:
         run.log_params({**said_of(data), **parameters})
         run.log_input(table, table_summary(frame)["columns"])
-        model = fit(estimator, data)
+        model = fit(estimator, data, engine)
         digest = model_digest(model)
         evaluation = evaluate(model, data, declaration, metrics, baseline)
         importance = importance_of(model, data, metrics[0])
@@ -136,8 +142,8 @@ def trained_model(
     )
 
 
-def fit(estimator: Any, data: TrainingSet) -> Any:
-    """Fit an estimator to the training rows.
+def fit(estimator: Any, data: TrainingSet, engine: Any = None) -> Any:
+    """Fit an estimator to the training rows; a forest's trees grow on the engine, if there is one.
 
     Raises
     ------
@@ -145,6 +151,10 @@ def fit(estimator: Any, data: TrainingSet) -> Any:
         If it refuses them.
     """
     try:
+        if engine is not None:
+            from mlops_dagster.search import grow_forest
+
+            return grow_forest(estimator, data.X_train, data.y_train, engine=engine)
         return estimator.fit(data.X_train, data.y_train)
     except MlopsError:
         raise
