@@ -3,7 +3,7 @@
 import dagster as dg
 
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.declared import definitions_of_models
+from mlops_dagster.declared import definitions_of_models, refuse_unknown_names
 from mlops_dagster.process_settings import collect_rarely, wait_quietly
 from mlops_dagster.run_workers import in_process_executor
 from mlops_dagster.sensors.failures import run_failed
@@ -15,6 +15,7 @@ from mlops_dagster.stack.deployment_files import load_deployment
 def definitions_of(deployment: Deployment) -> dg.Definitions:
     """Wire everything for one deployment; nothing is connected yet."""
     models = [find_model(name) for name in model_names()]
+    refuse_unknown_names(models, deployment)
     return dg.Definitions.merge(
         dg.Definitions(
             sensors=[run_failed(deployment, [OfModel(one) for one in models])],

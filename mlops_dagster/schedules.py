@@ -1,35 +1,154 @@
-"""The schedules of models."""
+"""The schedules of a model: its predictions, and its searches, when the declaration or the deployment says."""
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Sequence
 
 import dagster as dg
 
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.spec.steps import ALL, PREDICT
+from mlops_dagster.jobs import without_data
+from mlops_dagster.known_partitions import known_partitions
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.model import Schedule
+from mlops_dagster.spec.parameters import Pipeline
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.store import store_of
-from mlops_dagster.steps import champion_of
+
+SESSION, SEARCH = "session", "scheduled_search"
+"""Tags: the day of an exchange that a run predicts after; and runs of which the queue lets one go at a time."""
+
+_FIRST, _LAST = {"dagster/priority": "1"}, {"dagster/priority": "-1"}  # predictions don't wait for searches
+_CLOSED_AT_MOST = dt.timedelta(days=30)  # no exchange is, for longer
+_STATUS = {"running": dg.DefaultScheduleStatus.RUNNING, "stopped": dg.DefaultScheduleStatus.STOPPED}
 
 
-def prediction_schedule(deployment: Deployment, model: OfModel) -> dg.ScheduleDefinition | None:
-    """Make the schedule of a declared model's predictions, if it says when."""
-    declaration = None if model.dataset else model.declaration
-    if declaration is None or declaration.predictions is None or declaration.predictions.schedule is None:
-        return None
+def schedules_of(model: OfModel, deployment: Deployment) -> list[dg.ScheduleDefinition]:
+    """Make the schedules that a model declares, changed as the deployment says."""
+    declaration = model.declaration
+    if model.dataset:
+        return []
+    found = []
+    for step, said, make in (
+        (names.PREDICTIONS, declaration.predictions, _predictions),
+        (names.GRID_SEARCH_RESULTS, declaration.search, _search),
+    ):
+        pipeline = model.pipeline(step)
+        if said is not None and said.schedule is not None and pipeline is not None:
+            found.append(make(model, pipeline, deployment, said.schedule))
+    return found
+
+
+def _predictions(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedule) -> dg.ScheduleDefinition:
+    name, calendar = model.named("predictions"), model.declaration.calendar
+    when = deployment.schedule(name, said)
+    once = f", once for each day on which {calendar} was open, after it has closed" if calendar else ""
 
     @dg.schedule(
-        name=declaration.named("predictions"),
-        job_name=declaration.named(PREDICT),
-        cron_schedule=declaration.predictions.schedule.cron,
-        execution_timezone=declaration.predictions.schedule.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Predicts with the champion of {declaration.name}, as its declaration says.",
+        name=name,
+        job_name=job.name,
+        cron_schedule=when.cron,
+        execution_timezone=when.timezone,
+        default_status=_STATUS[when.default or "running"],
+        description=f"Predicts with each champion of {model.group}{once}. What came through the inbox is left to the "
+        "inbox.",
     )
     def predictions(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        partitions, store = model.partitions, store_of(deployment, declaration)
-        known = partitions.get_partition_keys(dynamic_partitions_store=context.instance) if partitions else [None]
-        able = [key for key in known if champion_of(key or ALL, store) is not None]
-        if not able:
-            return dg.SkipReason(f"There is no champion to predict with; run {model.pipelines[0].name}.")
-        due = context.scheduled_execution_time.isoformat()
-        return [dg.RunRequest(run_key=f"{key or ALL}/{due}", partition_key=key) for key in able]
+        known = known_partitions(model, deployment, context.instance)
+        ours = [one for one in known if not one.from_inbox]
+        build = f"Build a model with {model.pipelines[0].name}."
+        without = [one.key or model.group for one in ours if not one.has_champion]
+        if not ours:
+            return dg.SkipReason(
+                "There is nothing to predict for" + (": all came through the inbox." if known else ".")
+            )
+        if len(without) == len(ours):
+            some = "champion" if model.partitions is None else f"champion of {_some(without)}"
+            return dg.SkipReason(f"There is no {some} to predict with. {build}")
+        if without:
+            context.log.warning(f"No prediction without a champion: {_some(without)}. {build}")
+        due = context.scheduled_execution_time
+        session = last_session(calendar, due) if calendar else None
+        done = _done(context.instance, name, session) if session else set()
+        to_do = [one.key for one in ours if one.has_champion and (one.key or names.ALL) not in done]
+        if session and calendar and not to_do:
+            return dg.SkipReason(_nothing_new(calendar, when.timezone, session, due))
+        return [
+            dg.RunRequest(
+                run_key=f"{key or names.ALL}/{session or due.isoformat()}",
+                partition_key=key,
+                tags={**_FIRST, **({SESSION: str(session)} if session else {})},
+            )
+            for key in to_do
+        ]
 
     return predictions
+
+
+def _search(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedule) -> dg.ScheduleDefinition:
+    name = model.named("search")
+    when = deployment.schedule(name, said)
+
+    @dg.schedule(
+        name=name,
+        job_name=job.name,
+        cron_schedule=when.cron,
+        execution_timezone=when.timezone,
+        default_status=_STATUS[when.default or "stopped"],
+        description=f"Searches the first preset of {model.group}, of one partition after the other. Turn on the sensor "
+        f"{model.named('best_parameters_to_model')}, too, to build what was found.",
+    )
+    def search(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        known = known_partitions(model, deployment, context.instance)
+        if not known:
+            return dg.SkipReason("There are no partitions.")
+        return [
+            dg.RunRequest(
+                run_key=f"{one.key or names.ALL}/{context.scheduled_execution_time.isoformat()}",
+                partition_key=one.key,
+                # Where the declaration looks for rows there are none of what came as a file, or others.
+                asset_selection=without_data(job, model) if one.from_inbox else None,
+                tags={**_LAST, SEARCH: model.group},
+            )
+            for one in known
+        ]
+
+    return search
+
+
+def last_session(exchange: str, now: dt.datetime) -> dt.date:
+    """Return the last day on which an exchange was open and by now has closed.
+
+    Raises
+    ------
+    LookupError
+        If its calendar has no such day.
+    """
+    import exchange_calendars
+
+    today = now.astimezone(dt.timezone.utc).date()
+    first, last = today - _CLOSED_AT_MOST, today + dt.timedelta(days=2)
+    # Half days close early: each day has a time of its own.
+    closes = exchange_calendars.get_calendar(exchange, start=str(first), end=str(last)).closes
+    closed = closes[closes <= now]
+    if closed.empty:
+        raise LookupError(f"The calendar of {exchange} has no day from {first} to {today}.")
+    day: dt.date = closed.index[-1].date()
+    return day
+
+
+def _done(instance: dg.DagsterInstance, schedule: str, session: dt.date) -> set[str]:
+    """Return the partitions that a schedule has asked for already, for a day of the exchange."""
+    filters = dg.RunsFilter(tags={SESSION: str(session), "dagster/schedule_name": schedule})
+    return {run.tags.get("dagster/partition", names.ALL) for run in instance.get_runs(filters)}
+
+
+def _nothing_new(calendar: str, timezone: str, session: dt.date, due: dt.datetime) -> str:
+    here = due.astimezone(zoneinfo.ZoneInfo(timezone))
+    return (
+        f"{calendar} was closed on {here:%A %Y-%m-%d}, or is still open at {here:%H:%M}. Its last finished day, "
+        f"{session:%A %Y-%m-%d}, has been predicted after already."
+    )
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")

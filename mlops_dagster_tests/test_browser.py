@@ -7,9 +7,10 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
-from mlops_dagster import pipelines
 from mlops_dagster.modeling.drawing import WIDTH
 from mlops_dagster.shell.report_page import report_page
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import steps_of
 from mlops_dagster.steps.state import Section
 from mlops_dagster_tests.contracts.browser import PATIENCE, browsing, find_chromium
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
@@ -29,8 +30,7 @@ PARTITIONS = (
 )
 A_SEARCH = """
 ops:
-  training_set: {config: {recipe: honest}}
-  grid_search_results: {config: {folds: 2, grid: {max_depth: [2], n_estimators: [2, 3]}}}
+  stock_price__grid_search_results: {config: {folds: 2, grid: {max_depth: [2], n_estimators: [2, 3]}}}
 """
 
 
@@ -113,37 +113,37 @@ def launch(page, ui, job, preset, config=None, replace=None):
 
 def test_lineage_shows_every_asset_and_an_asset_is_materialised_from_it(page, ui):
     open_lineage(page, ui)
-    for step in pipelines.STEPS:  # a long name is shortened to what its box has room for
+    for step in steps_of(find_model("stock_price")):  # a long name is shortened to what its box has room for
         page.get_by_text(step, exact=True).last.wait_for(state="attached")
-    page.get_by_text("prices", exact=True).last.click()
+    page.get_by_text("data", exact=True).last.click()
     page.get_by_text("Daily prices of one symbol").first.wait_for()  # the sidebar says what it is
     page.get_by_role("button", name="Materialize selected").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("2 partitions").or_(dialog.get_by_role("button", name="All", exact=True)).first.click()
     dialog.get_by_role("button", name=re.compile("Launch (backfill|2 runs)")).click()
-    eventually(lambda: ui.ask(PARTITIONS, key={"path": ["prices"]})["partitionStats"]["numMaterialized"] == 2)
-    page.goto(f"{ui.url}/assets/prices?view=checks")
-    page.get_by_text("prices_keep_the_contract").first.wait_for()
-    page.goto(f"{ui.url}/assets/prices?view=partitions")
+    eventually(lambda: ui.ask(PARTITIONS, key={"path": ["prices", "data"]})["partitionStats"]["numMaterialized"] == 2)
+    page.goto(f"{ui.url}/assets/prices/data?view=checks")
+    page.get_by_text("data_keep_the_contract").first.wait_for()
+    page.goto(f"{ui.url}/assets/prices/data?view=partitions")
     page.get_by_text("Materialized (2)").wait_for()
 
 
 def test_a_launch_with_run_config_leaves_metrics_checks_and_a_forecast(page, ui):
     launch(page, ui, "build_model_pipeline", "n_estimators", replace=("n_estimators: 200", "n_estimators: 7"))
-    page.goto(f"{ui.url}/assets/trained_model?view=partitions&partition=GSPC")
-    page.get_by_text("skill_vs_persistence", exact=True).first.wait_for()
+    page.goto(f"{ui.url}/assets/stock_price/trained_model?view=partitions&partition=GSPC")
+    page.get_by_text("root_mean_squared_error", exact=True).first.wait_for()
     page.get_by_text(re.compile(r'"?n_estimators"?: 7\b')).first.wait_for()
     inline = page.get_by_role("img", name=re.compile("^forecast"))
     assert eventually(lambda: inline.evaluate("image => image.naturalWidth")) == WIDTH * 72
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_role("dialog").get_by_role("img", name="forecast")
     assert eventually(lambda: picture.evaluate("image => image.naturalWidth")) == WIDTH * 72
-    page.goto(f"{ui.url}/assets/training_set?view=checks")
+    page.goto(f"{ui.url}/assets/stock_price/training_set?view=checks")
     page.get_by_text("training_set_leaks_nothing").first.click()
     page.get_by_text("Every training row's truth is known before the first test row.").first.wait_for()
-    page.goto(f"{ui.url}/assets/training_set")
+    page.goto(f"{ui.url}/assets/stock_price/training_set")
     page.get_by_text("Standard deviation of the last 20 daily returns").wait_for()
-    page.get_by_role("link", name="Open its step: steps/build_model.py").wait_for()
+    page.get_by_role("link", name="Open its step: steps/declared/data.py").wait_for()
 
 
 def test_a_sensor_that_is_turned_on_fires(page, ui):

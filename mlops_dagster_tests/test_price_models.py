@@ -1,11 +1,10 @@
-"""Daily prices as two declarations: what they make is what the pipelines of prices make, to the last bit."""
+"""Daily prices as two declarations: the article's numbers, the honest model's, and what a shared dataset means."""
 
 import re
 import shutil
 from pathlib import Path
 
 import dagster as dg
-import pandas as pd
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
@@ -13,127 +12,105 @@ import mlops_dagster
 import mlops_dagster.examples
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.errors import ParameterError
+from mlops_dagster.modeling.estimators import make_estimator, narrowed_parameters
 from mlops_dagster.session import Session
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.reading import read_declaration
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.file_finding import SourceError
-from mlops_dagster.stack.tracking import Origin
+from mlops_dagster_tests.conftest import ARTICLE_PRECISION
+from mlops_dagster_tests.contracts.stock import TEST, Stock
 from mlops_dagster_tests.test_build_model import failure
 
 DEFS = Path(*mlops_dagster.examples.__path__) / "prices" / "defs"
-TEST = Origin("test", "run-1", None)
-# Of the old pipelines: the recipe, what its names are called now, and a grid small enough.
-RECIPES = {"stock_price": "honest", "article": "article"}
-TABLES = {"data": "prices", "grid_search_results": "grid_search_results"}
-METRICS = {
-    "root_mean_squared_error": "rmse",
-    "mean_absolute_error": "mae",
-    "r2": "r2",
-    "root_mean_squared_error_baseline": "rmse_persistence",
-    "r2_baseline": "r2_persistence",
-    "train_rows": "train_rows",
-    "test_rows": "test_rows",
-}
+MODELS = ("stock_price", "article")
 GRID = {"grid": {"max_features": [2, 1.0], "n_estimators": [5, 10]}}
 UNIT = "[index points or currency]"
-TIMES = ["mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"]
-
-
-class Both:
-    """The same steps by the pipelines of prices, and by a declaration."""
-
-    def __init__(self, home, model):
-        deployment, self.recipe = Deployment(home=home), RECIPES[model]
-        self.new = Session(deployment, TEST, model=find_model(model, DEFS))
-        self.old = Session(deployment, TEST)
-
-    def run(self, step, given, then=None):
-        then = then or step
-        return self.new.run(step, "GSPC", given), self.old.run(TABLES.get(step, then), "GSPC", given)
-
-    def tables(self, step):
-        return self.new.store.read(step, "GSPC")[0], self.old.store.read(TABLES.get(step, step), "GSPC")[0]
+# As the pipelines that knew daily prices and nothing else made them, until declarations took their place.
+NUMBERS = {
+    "stock_price": {
+        "trees": {"n_estimators": 10},
+        "metrics": {
+            "root_mean_squared_error": 17.362364609241908,
+            "mean_absolute_error": 11.827558886289479,
+            "r2": 0.998213841870035,
+            "root_mean_squared_error_baseline": 17.401525228290044,
+            "r2_baseline": 0.9982057754640971,
+            "train_rows": 3355,
+            "test_rows": 1654,
+        },
+        "outcome": "first",
+        "best": {"max_features": 2, "n_estimators": 5},
+        "scores": [-0.013637674312873979, -0.013648340445659659, -0.01377916024185865, -0.01371876741378845],
+        "predictions": {
+            "2018-12-27": (2491.488694587197, 2432.6718110324077, 2549.57523561127),
+            "2018-12-28": (2494.5461106412404, 2430.0835959624965, 2549.961969268887),
+            "2018-12-31": (2507.9660015769073, 2449.7211523826504, 2565.310761034765),
+        },
+    },
+    "article": {
+        "trees": {},
+        "metrics": {
+            "root_mean_squared_error": 74.47148052856647,
+            "mean_absolute_error": 52.59896120023115,
+            "r2": 0.9780878033262401,
+            "root_mean_squared_error_baseline": 92.25397004427192,
+            "r2_baseline": 0.9663739332557624,
+            "train_rows": 3336,
+            "test_rows": 1644,
+        },
+        "outcome": "leaks",
+        "best": {"max_features": 1.0, "n_estimators": 10},
+        "scores": [-85.96917651946053, -80.94748192303497, -83.2998678669967, -79.37250877420011],
+        "predictions": {
+            "2018-10-17": (2786.852292549998, 2640.870117, 2923.429932),
+            "2018-12-04": (2694.9816407599988, 2662.939941, 2853.580078),
+        },
+    },
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "trees"), [("stock_price", {"n_estimators": 10}), ("article", {})])
-def test_a_declaration_makes_what_the_pipelines_make(home, model, trees):
-    both = Both(home, model)
-    both.new.run("data", "GSPC", {})
-    both.old.run("prices", "GSPC", {})
-    pd.testing.assert_frame_equal(*both.tables("data"), check_exact=True)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_numbers_are_those_of_before(home, model):
+    said, stock = NUMBERS[model], Stock(home, model=model, symbol="GSPC")
+    same = {"rel": ARTICLE_PRECISION, "abs": 1e-12}
+    stock.prepare()
+    trained = stock.run("trained_model", said["trees"])
+    assert {name: trained.metrics[name] for name in said["metrics"]} == pytest.approx(said["metrics"], **same)
+    assert stock.run("champion_model").facts["outcome"] == said["outcome"]
+    assert stock.run("champion_model", {"allow_leaks": True}).facts["champion"] == "1"
+    searched = stock.run("grid_search_results", GRID)
+    assert searched.facts["best_parameters"] == said["best"]
+    assert list(stock.read("grid_search_results")["mean_test_score"]) == pytest.approx(said["scores"], **same)
 
-    both.new.run("training_set", "GSPC", {})
-    both.old.run("training_set", "GSPC", {"recipe": both.recipe})
-    new, old = both.tables("training_set")
-    new = new.rename(columns={"current": "price"}).replace({"split": {"unknown": "forecast"}})
-    pd.testing.assert_frame_equal(new[list(old)], old, check_exact=True)
-
-    trained, before = both.run("trained_model", trees)
-    assert trained.facts["model_digest"] == before.facts["model_digest"]
-    assert {ours: trained.metrics[ours] for ours in METRICS} == {
-        ours: before.metrics[theirs] for ours, theirs in METRICS.items()
-    }
-    if model == "article":
-        assert trained.metrics["root_mean_squared_error"] == before.metrics["rmse"]
-    new, old = both.tables("trained_model")
-    called = {"truth_time": "TargetDate", "current": "price", "prediction": "forecast"}
-    pd.testing.assert_frame_equal(new.rename(columns=called)[list(old)], old, check_exact=True)
-
-    decided, before = both.run("champion_model", {})
-    assert decided.facts["promoted"] == before.facts["promoted"] == (model == "stock_price")
-    assert decided.facts["outcome"] == before.facts["outcome"] == {"article": "leaks", "stock_price": "first"}[model]
-    leaky, before = both.run("champion_model", {"allow_leaks": True})
-    assert leaky.facts["promoted"] == before.facts["promoted"] == (model == "article")
-
-    searched, before = both.run("grid_search_results", GRID)
-    assert searched.facts["best_parameters"] == before.facts["best_parameters"]
-    new, old = (frame.drop(columns=TIMES) for frame in both.tables("grid_search_results"))
-    pd.testing.assert_frame_equal(new[list(old)], old, check_exact=True)
-
-    # The champion's forecasts, those of two days that were missed among them; then dividends are paid.
-    both.new.run("predictions", "GSPC", {"interval": 0.8, "catch_up": 2})
-    both.old.run("price_forecast", "GSPC", {"interval": 0.8, "catch_up": 2})
-    new, old = both.new.store.read("predictions", "GSPC")[0], both.old.store.read("price_forecast", "GSPC")[0]
-    called = {"current": "price", "value": "forecast"}
-    kept = ["Date", "horizon", "price", "forecast", "lower", "upper", "interval", "model_digest"]
-    assert (len(new) > new["horizon"].iloc[0]) == (model == "stock_price")  # the article has learned from all
-    pd.testing.assert_frame_equal(new.rename(columns=called)[kept], old[kept], check_exact=True)
-    for store, name in ((both.new.store, "data"), (both.old.store, "prices")):
-        frame, table = store.read(name, "GSPC")
-        paid = frame.assign(AdjClose=frame["AdjClose"].where(frame.index == len(frame) - 1, frame["AdjClose"] * 0.97))
-        store.write(name, "GSPC", paid, metadata=table.metadata)
-    both.new.run("prediction_quality", "GSPC", {})
-    both.old.run("forecast_quality", "GSPC", {})
-    new, old = both.new.store.read("prediction_quality", "GSPC")[0], both.old.store.read("forecast_quality", "GSPC")[0]
-    kept = ["Date", "price", "truth", "forecast", "error"]
+    # The champion's predictions, those of two days that were missed among them; then dividends are paid.
+    stock.run("predictions", {"interval": 0.8, "catch_up": 2})
+    made = stock.read("predictions").set_index("Date")
+    assert (len(made) > made["horizon"].iloc[0]) == (model == "stock_price")  # the article has learned from all
+    for day, numbers in said["predictions"].items():
+        assert tuple(made.loc[day, ["value", "lower", "upper"]]) == pytest.approx(numbers, **same)
+    frame, table = stock.store.read("data", "GSPC")
+    paid = frame.assign(AdjClose=frame["AdjClose"].where(frame.index == len(frame) - 1, frame["AdjClose"] * 0.97))
+    stock.store.write("data", "GSPC", paid, metadata=table.metadata)
+    stock.run("prediction_quality")
+    scored = stock.read("prediction_quality")
     if model == "stock_price":
-        pd.testing.assert_frame_equal(new.rename(columns=called)[kept], old[kept], check_exact=True)
-        assert new["inside"].tolist() == old["inside"].tolist()
+        # What was predicted stays beside the truth on its own scale: an adjustment is no error.
+        truth = frame.set_index("Date")["AdjClose"].loc[["2018-12-28", "2018-12-31"]]
+        assert list(scored["truth"]) == pytest.approx(list(truth), rel=1e-12)
 
 
-def test_presets_and_defaults_are_those_of_the_pipelines():
-    from mlops_dagster import grids, pipelines
-    from mlops_dagster.modeling.estimators import make_estimator, narrowed_parameters
-    from mlops_dagster.modeling.search import grid_of
-    from mlops_dagster.spec.steps import parameters_of
-
-    for model, recipe in RECIPES.items():
+def test_a_share_of_features_is_told_from_a_number_of_them():
+    for model in MODELS:
         declaration = find_model(model, DEFS)
-        assert {name: one.default for name, one in declaration.parameters.items()} == pipelines.RECIPE_DEFAULTS[recipe]
-        for said, known in zip(parameters_of(declaration), pipelines.FOREST, strict=True):
-            assert (said.name, said.kind, said.description) == (known.name, known.kind, known.description)
-            assert (said.minimum, said.maximum) == (known.minimum, known.maximum)
         (features,) = (one for one in narrowed_parameters(declaration) if one.name == "max_features")
         assert features.whole_above == 1
         assert isinstance(make_estimator(declaration, {"max_features": 1}).max_features, float)
-        for preset in grids.PRESET_GRIDS:
-            assert grid_of(declaration, preset) == grids.resolve_grid(recipe, {"preset": preset})
 
 
 def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
-    session = Session(Deployment(home=home), TEST, model=find_model("stock_price", DEFS))
+    session = Session(Deployment(home=home), find_model("stock_price", DEFS), TEST)
     price_rows.loc[7, "High"] = 1.0
     price_rows.loc[[20, 21], "Date"] = price_rows.loc[[21, 20], "Date"].to_numpy()
     price_rows.head(200).to_csv(tmp_path / "ACME.csv", index=False)
@@ -150,7 +127,7 @@ def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
         session.run("data", "GSPC", {"source": "web"})
     # Where a deployment says that the prices are, unless the run says it.
     mine = Deployment(home=home, data={"prices": {"path": str(tmp_path / "none_of_{symbol}.csv")}})
-    session = Session(mine, TEST, model=session.model)
+    session = Session(mine, session.model, TEST)
     with pytest.raises(SourceError, match=r"none_of_GSPC\.csv"):
         session.run("data", "GSPC", {})
     assert session.run("data", "GSPC", {"source": "bundled"}).facts["origin"] == "bundled file GSPC.csv"
@@ -163,7 +140,7 @@ def test_one_path_for_several_symbols_is_refused_before_any_work(mlops, tmp_path
     cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
     assert " ".join(done.stderr.split()) == f"ParameterError path='all.csv' (str): {cure}"
     backfill = dg.DagsterRun(
-        "stock_price_build_model_pipeline",
+        "build_model_pipeline",
         tags={"dagster/backfill": "one"},
         run_config={"ops": {"prices__data": {"config": {"path": "all.csv"}}}},
     )
@@ -203,9 +180,9 @@ def test_two_models_share_one_asset(home, monkeypatch):
     (shared,) = (asset for asset in defs.assets if dg.AssetKey(["prices", "data"]) in asset.keys)
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("prices_symbol", ["GSPC"])
-        for model in RECIPES:
+        for model in MODELS:
             config = {"ops": {f"{model}__trained_model": {"config": {"n_estimators": 5}}}}
-            job = defs.resolve_job_def(f"{model}_build_model_pipeline")
+            job = defs.resolve_job_def(find_model(model).named("build_model_pipeline"))
             done = job.execute_in_process(config, instance=instance, partition_key="GSPC", raise_on_error=False)
             assert done.success, failure(done)
         made = instance.fetch_materializations(shared.key, limit=10).records
@@ -226,7 +203,7 @@ def test_two_models_share_one_asset(home, monkeypatch):
 
 def test_the_components_of_a_project_are_one_code_location(home):
     with create_defs_folder_sandbox(project_name="ours") as sandbox:
-        for model in ("prices", *RECIPES):
+        for model in ("prices", *MODELS):
             shutil.copytree(DEFS / model, sandbox.defs_folder_path / model)
         with sandbox.build_all_defs() as defs:
             keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 import sqlite3
 import tempfile
@@ -20,45 +19,42 @@ from typer.testing import CliRunner
 from mlops_dagster import steps
 from mlops_dagster.cli import app
 from mlops_dagster.errors import ParameterError
+from mlops_dagster.spec.steps import steps_of
 from mlops_dagster.stack.registry import CHALLENGER, CHAMPION, ModelRefused
-from mlops_dagster.stack.store import Store, TableNotFound
-from mlops_dagster.stack.tracking import MlflowTracker, Origin
+from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster_tests.contracts.rivals import both_at_once
+from mlops_dagster_tests.contracts.stock import Stock
 
-TEST = Origin("test", "run-1", None)
 SMALL = {"max_depth": 3, "n_estimators": 4, "min_samples_leaf": 20}
-LENIENT = {"beat_persistence": False}
+LENIENT = {"beat_baseline": False}
+REGISTERED = "mlops_dagster.stock_price.ACME"
 
 
 @pytest.fixture
-def store(home, price_file):
-    store = Store(home / "store")
-    steps.prices("ACME", {"source": "files", "path": str(price_file)}, store=store)
-    steps.training_set("ACME", {}, store=store)
-    return store
+def stock(home, price_file):
+    stock = Stock(home, price_file)
+    stock.prepare()
+    return stock
 
 
 @pytest.fixture
-def tracker(home):
-    return MlflowTracker("steps", f"sqlite:///{home}/mlflow/mlflow.db", state_dir=home / "open_runs")
+def store(stock):
+    return stock.store
 
 
 @pytest.fixture
-def train(store, tracker):
-    def train(**parameters):
-        given = {**SMALL, **parameters}
-        report = steps.trained_model("ACME", given, store=store, tracker=tracker, origin=TEST)
-        return report.facts["model_version"]
-
-    return train
+def tracker(stock):
+    return stock.tracker
 
 
 @pytest.fixture
-def judge(store, tracker):
-    def judge(**rules):
-        return steps.champion_model("ACME", {**LENIENT, **rules}, store=store, tracker=tracker, origin=TEST).facts
+def train(stock):
+    return lambda **parameters: stock.run("trained_model", {**SMALL, **parameters}).facts["model_version"]
 
-    return judge
+
+@pytest.fixture
+def judge(stock):
+    return lambda **rules: stock.run("champion_model", {**LENIENT, **rules}).facts
 
 
 @pytest.fixture
@@ -68,13 +64,13 @@ def better_and_worse(train, store):
     for seed in range(3):
         version = train(random_state=seed)
         errors[version] = store.current("trained_model", "ACME").metadata["metrics"]
-    ranked = sorted(errors, key=lambda version: yaml.safe_load(errors[version])["rmse"])
+    ranked = sorted(errors, key=lambda version: yaml.safe_load(errors[version])["root_mean_squared_error"])
     return ranked[0], ranked[-1]
 
 
 def files_of(tracker, version):
     client = MlflowClient(tracker.tracking_uri)
-    return Path(urlparse(client.get_model_version_download_uri("mlops_dagster.ACME", version)).path)
+    return Path(urlparse(client.get_model_version_download_uri(REGISTERED, version)).path)
 
 
 def holder(tracker, alias):
@@ -95,7 +91,6 @@ def test_a_training_registers_its_own_version_as_challenger(train, tracker):
     assert holder(tracker, CHALLENGER) == "2"
     assert tracker.registry.holder("ACME", CHAMPION) is None
     first = tracker.registry.get("ACME", "1")
-    assert first.tags["recipe"] == "honest"
     assert first.model_digest != tracker.registry.get("ACME", "2").model_digest
 
 
@@ -103,15 +98,18 @@ def test_people_find_their_way_in_mlflow(train, store, tracker):
     train()
     client, experiment = tracker.connect()
     assert client.get_experiment(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
-    version = client.get_model_version("mlops_dagster.ACME", "1")
-    assert re.search(r"\| skill_vs_persistence \| [+-]\d+\.\d\d % \| squared error below", version.description)
+    version = client.get_model_version(REGISTERED, "1")
+    assert "root_mean_squared_error" in version.description
     (learned_from,) = client.get_run(version.run_id).inputs.dataset_inputs
     table = store.current("training_set", "ACME")
-    assert (learned_from.dataset.name, learned_from.dataset.digest) == ("training_set ACME", table.digest[:36])
+    assert (learned_from.dataset.name, learned_from.dataset.digest) == (
+        "training_set stock_price ACME",
+        table.digest[:36],
+    )
     assert tracker.version_url("ACME", "1") is None  # a database has no pages
     tracker.ui_url = "http://127.0.0.1:5000"
     assert tracker.version_url("ACME", "1") == (
-        "http://127.0.0.1:5000/#/models/mlops_dagster.ACME/versions/1?workflowType=machine_learning"
+        "http://127.0.0.1:5000/#/models/mlops_dagster.stock_price.ACME/versions/1?workflowType=machine_learning"
     )
 
 
@@ -142,49 +140,48 @@ def test_only_a_better_one_takes_the_place(better_and_worse, judge, store, track
     rows, _ = store.read("champion_model", "ACME")
     assert list(rows["promoted"]) == [True, False, True, False]
     last = rows.iloc[-1]
-    assert last["challenger_error"] > last["champion_error"] > 0
+    assert last["challenger_score"] > last["champion_score"] > 0
     assert last["rows"] > 100
 
 
-def test_the_articles_recipe_leaks_and_is_kept_out_unless_allowed(train, judge, store):
-    steps.training_set("ACME", {"recipe": "article"}, store=store)
-    train()
-    assert judge()["outcome"] == "leaks"
-    assert judge()["champion"] is None
-    assert judge(allow_leaks=True)["champion"] == "1"
+def test_the_article_leaks_and_is_kept_out_unless_allowed(home, price_file):
+    article = Stock(home, price_file, model="article")
+    article.prepare()
+    article.run("trained_model", SMALL)
+    assert article.run("champion_model", LENIENT).facts["outcome"] == "leaks"
+    assert article.run("champion_model", {**LENIENT, "allow_leaks": True}).facts["champion"] == "1"
 
 
-def test_models_of_other_horizons_are_not_compared(train, judge, store):
+def test_models_of_other_horizons_are_not_compared(train, judge, stock):
     train()
     judge()
-    steps.training_set("ACME", {"horizon": 5}, store=store)
+    stock.run("training_set", {"horizon": 5})
     train()
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("not_comparable", "1")
-    assert "forecasts 5 days ahead, champion version 1 forecasts 1 day ahead." in facts["reason"]
+    assert "5 rows ahead" in facts["reason"]
 
 
-def test_models_of_other_recipes_are_compared_on_days_new_to_both(train, judge, store):
+def test_models_of_other_splits_are_compared_on_days_new_to_both(train, judge, stock):
     train()
     judge()
-    steps.training_set("ACME", {"recipe": "honest", "test_size": 0.5}, store=store)
+    stock.run("training_set", {"test_size": 0.5})
     train()
     judge(margin=0.0)
-    rows, _ = store.read("champion_model", "ACME")
     # The champion's training rows are two thirds of all, so of the challenger's half only the last third is left.
-    assert 0.3 * 400 < rows["rows"].iloc[-1] < 0.34 * 400
+    assert 0.3 * 400 < stock.read("champion_model")["rows"].iloc[-1] < 0.34 * 400
 
 
-@pytest.mark.parametrize("given", [{"margin": -0.1}, {"margin": "1 %"}, {"beat_persistence": 1}, {"magin": 0.1}])
-def test_a_bad_rule_is_refused_before_any_work(store, tracker, given):
+@pytest.mark.parametrize("given", [{"margin": -0.1}, {"margin": "1 %"}, {"beat_baseline": 1}, {"magin": 0.1}])
+def test_a_bad_rule_is_refused_before_any_work(stock, store, given):
     with pytest.raises(ParameterError, match=next(iter(given))):
-        steps.champion_model("ACME", given, store=store, tracker=tracker, origin=TEST)
+        stock.run("champion_model", given)
     assert store.current("champion_model", "ACME") is None
 
 
-def test_without_a_model_nothing_is_decided(store, tracker):
+def test_without_a_model_nothing_is_decided(stock):
     with pytest.raises(TableNotFound, match="trained_model"):
-        steps.champion_model("ACME", {}, store=store, tracker=tracker, origin=TEST)
+        stock.run("champion_model")
 
 
 # --------------------------------------------------------------------------------------------------- who may be loaded
@@ -267,7 +264,7 @@ def test_types_that_arent_trusted_are_refused_before_the_file_is_opened(train, t
     model.note = threading.Event
     skops.io.dump(model, folder / "model.skops")
     sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
-    MlflowClient(tracker.tracking_uri).set_model_version_tag("mlops_dagster.ACME", "1", "model_file_sha256", sha256)
+    MlflowClient(tracker.tracking_uri).set_model_version_tag(REGISTERED, "1", "model_file_sha256", sha256)
     monkeypatch.setattr(skops.io, "loads", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(ModelRefused, match=r"aren't trusted: threading\.Event"):
         tracker.registry.load("ACME", "1")
@@ -276,7 +273,7 @@ def test_types_that_arent_trusted_are_refused_before_the_file_is_opened(train, t
 def test_a_version_that_nobody_registered_properly_is_refused(train, tracker):
     train()
     client = MlflowClient(tracker.tracking_uri)
-    client.delete_model_version_tag("mlops_dagster.ACME", "1", "model_file_sha256")
+    client.delete_model_version_tag(REGISTERED, "1", "model_file_sha256")
     with pytest.raises(ModelRefused, match="has no model_file_sha256: a step didn't register it"):
         tracker.registry.load("ACME", "1")
     with pytest.raises(ModelRefused, match="no version 7"):
@@ -291,7 +288,7 @@ def test_a_champion_that_no_longer_loads_makes_way(train, judge, tracker, how):
     if how == "damaged":
         damage(files_of(tracker, "1"))
     else:
-        MlflowClient(tracker.tracking_uri).delete_model_version("mlops_dagster.ACME", "1")
+        MlflowClient(tracker.tracking_uri).delete_model_version(REGISTERED, "1")
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("champion_unusable", "2")
     assert holder(tracker, CHAMPION) == "2"
@@ -302,7 +299,7 @@ def test_a_home_without_models_is_named(home, command):
     said = CliRunner().invoke(app, [command, "--symbol", "ACME", "--json"])
     assert said.exit_code == 2
     message = json.loads(said.stdout)["message"]
-    assert f"symbol='ACME' (str): no model of it was built in the home {home} (store {home}/store" in message
+    assert f"model='stock_price of ACME' (str): no model of it was built in the home {home} (store" in message
     assert "mlops build-model --symbol ACME. Or set MLOPS_HOME" in message
 
 
@@ -317,43 +314,47 @@ def begin_anew(request, tracker, home):
         if request.param == "another MLflow":
             tracker.tracking_uri = f"sqlite:///{home}/another/mlflow.db"
         else:
-            MlflowClient(tracker.tracking_uri).delete_registered_model("mlops_dagster.ACME")
+            MlflowClient(tracker.tracking_uri).delete_registered_model(REGISTERED)
 
     return begin_anew
 
 
-def test_a_number_that_was_the_champions_makes_no_champion(train, judge, store, tracker, begin_anew):
+def test_a_number_that_was_the_champions_makes_no_champion(train, judge, store, tracker, begin_anew, stock):
     train()
     champion = judge()["champion"]
     begin_anew()
     assert train(n_estimators=6) == champion == "1"
 
-    facts = judge(beat_persistence=True)
-    assert (facts["outcome"], facts["promoted"]) == ("not_better_than_persistence", False)
-    assert "Champion version 1 can't be used: mlops_dagster.ACME version 1 at " in facts["reason"]
+    facts = judge(beat_baseline=True)
+    assert (facts["outcome"], facts["promoted"]) == ("not_better_than_baseline", False)
+    assert "Champion version 1 can't be used: mlops_dagster.stock_price.ACME version 1 at " in facts["reason"]
     assert "is another model" in facts["reason"]
     assert tracker.registry.holder("ACME", CHAMPION) is None
     with pytest.raises(ModelRefused, match=r"another model .* deleted, or is in another MLflow.*mlops build-model"):
-        steps.load_champion("ACME", steps.Inputs("ACME", store), tracker.registry)
+        steps.load_champion(
+            "ACME", steps.Inputs("ACME", store, known=steps_of(stock.model)), tracker.registry, stock.model
+        )
     with pytest.raises(ParameterError, match="no champion before 1"):
-        steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+        stock.roll_back()
 
-    before = steps.champion_model("ACME", LENIENT, store=store, tracker=tracker, origin=TEST)
+    before = stock.run("champion_model", LENIENT)
     assert (before.facts["outcome"], before.facts["champion"]) == ("champion_unusable", "1")
     assert holder(tracker, CHAMPION) == "1"
     with pytest.raises(ModelRefused, match="another model"):
-        steps.rollback("ACME", "1", store=store, tracker=tracker, origin=TEST)
+        stock.roll_back("1")
     # The same forest, trained once more, is the champion of before; nobody has rolled it back.
     assert train() == "2"
     assert judge()["outcome"] in ("better", "not_better")
 
 
-def test_a_model_that_was_rolled_back_is_the_same_under_another_number(better_and_worse, judge, train, store, tracker):
+def test_a_model_that_was_rolled_back_is_the_same_under_another_number(
+    better_and_worse, judge, train, store, tracker, stock
+):
     better, worse = better_and_worse
     for version in (worse, better):
         make_newest(store, tracker, version)
         judge()
-    steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+    stock.roll_back()
     train(random_state=int(better) - 1)
     assert judge()["outcome"] == "rolled_back_before"
 
@@ -371,13 +372,13 @@ def test_an_alias_that_was_moved_by_hand_is_moved_back(train, judge, tracker):
     assert holder(tracker, CHAMPION) == "1"
 
 
-def test_of_two_promotions_at_once_one_decides_again(better_and_worse, store, tracker):
+def test_of_two_promotions_at_once_one_decides_again(better_and_worse, store, tracker, stock):
     """Both read the same history; the second to write has to look at what the first has left."""
     _, worse = better_and_worse
     make_newest(store, tracker, worse)
 
     def promote(slow_store):
-        return steps.champion_model("ACME", LENIENT, store=slow_store, tracker=tracker, origin=TEST)
+        return stock.call("champion_model", LENIENT, store=slow_store)
 
     reports = both_at_once(store.root, "champion_model", promote)
     assert sorted(report.facts["outcome"] for report in reports) == ["already_champion", "first"]
@@ -385,40 +386,42 @@ def test_of_two_promotions_at_once_one_decides_again(better_and_worse, store, tr
     assert list(rows["promoted"]) == [True, False]
 
 
-def test_rollback_brings_the_champion_before_back_and_the_gate_leaves_it_there(better_and_worse, judge, store, tracker):
+def test_rollback_brings_the_champion_before_back_and_the_gate_leaves_it_there(
+    better_and_worse, judge, store, tracker, stock
+):
     better, worse = better_and_worse
     for version in (worse, better):
         make_newest(store, tracker, version)
         judge()
-    report = steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+    report = stock.roll_back()
     assert report.facts["champion"] == worse
     assert holder(tracker, CHAMPION) == worse
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("rolled_back_before", worse)
     assert steps.champion_of("ACME", store).version == worse
     # And back again, by name.
-    assert steps.rollback("ACME", better, store=store, tracker=tracker, origin=TEST).facts["champion"] == better
+    assert stock.roll_back(better).facts["champion"] == better
 
 
-def test_rollback_refuses_what_was_never_champion(train, judge, store, tracker):
+def test_rollback_refuses_what_was_never_champion(train, judge, stock):
     with pytest.raises(ParameterError, match="no champion before"):
-        steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+        stock.roll_back()
     train()
     judge()
     train()
     with pytest.raises(ParameterError, match="no champion before 1"):
-        steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+        stock.roll_back()
     with pytest.raises(ParameterError, match="champion before: none"):
-        steps.rollback("ACME", "2", store=store, tracker=tracker, origin=TEST)
+        stock.roll_back("2")
 
 
-def test_rollback_to_a_damaged_model_changes_nothing(better_and_worse, judge, store, tracker):
+def test_rollback_to_a_damaged_model_changes_nothing(better_and_worse, judge, store, tracker, stock):
     better, worse = better_and_worse
     for version in (worse, better):
         make_newest(store, tracker, version)
         judge()
     damage(files_of(tracker, worse))
     with pytest.raises(ModelRefused, match="SHA-256"):
-        steps.rollback("ACME", store=store, tracker=tracker, origin=TEST)
+        stock.roll_back()
     assert steps.champion_of("ACME", store).version == better
     assert holder(tracker, CHAMPION) == better

@@ -14,46 +14,34 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from mlops_dagster import pipelines
 from mlops_dagster.assets.of_model import search_parameters
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.instance import add_symbols
 from mlops_dagster.modeling.search_results import TIMES
 from mlops_dagster.search import Progress
-from mlops_dagster.sensors.searches import best_parameters_to_model
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
-from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.store import Store, store_of
 from mlops_dagster.steps import SEARCH_CACHE
 from mlops_dagster.steps.progress import ProgressLines
 from mlops_dagster_tests.conftest import embedded_plot, mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
 
-KEY = dg.AssetKey(["grid_search_results"])
+KEY = dg.AssetKey(["stock_price", "grid_search_results"])
 GRID = {"max_depth": [2, 4, 6], "max_features": [2, 0.5]}
 SMALL = {"grid": GRID, "ranges": {"n_estimators": {"start": 2, "stop": 6, "step": 2}}}
 
 
-def launch(
-    defs,
-    instance,
-    search=SMALL,
-    recipe="honest",
-    symbol="ACME",
-    prices=None,
-    tags=None,
-    pipeline=pipelines.SEARCH_MODEL,
-):
-    return defs.resolve_job_def(pipeline.name).execute_in_process(
+def launch(defs, instance, search=SMALL, prices=None, tags=None, job="search_model_pipeline"):
+    return defs.resolve_job_def(job).execute_in_process(
         run_config={
             "ops": {
-                "prices": {"config": prices or {}},
-                "training_set": {"config": {"recipe": recipe}},
-                pipeline.steps[-1].name: {"config": search},
+                "prices__data": {"config": prices or {}},
+                "stock_price__grid_search_results": {"config": search},
             }
         },
-        partition_key=symbol,
+        partition_key="ACME",
         instance=instance,
         raise_on_error=False,
         tags=tags,
@@ -75,7 +63,7 @@ def test_a_search_leaves_a_table_metadata_and_an_mlflow_run(defs, instance, home
     metadata = metadata_of(instance)
     assert metadata["candidates"].value == metadata["dagster/row_count"].value == 18
     assert set(metadata["best_parameters"].value) == {"max_depth", "max_features", "n_estimators"}
-    assert metadata["forest"].value.keys() == pipelines.RECIPE_DEFAULTS["honest"].keys()
+    assert metadata["forest"].value.keys() == find_model("stock_price").parameters.keys()
     assert metadata["trees_asked"].value == 3 * 6 * (2 + 4 + 6)
     best = {one.data["column"]: one.data for one in metadata["best_candidates"].records}  # side by side
     assert best["score"]["1."] == pytest.approx(metadata["best_score"].value, rel=1e-5)
@@ -99,10 +87,11 @@ def test_the_cluster_pipeline_makes_the_same_table_on_spark(defs, instance, home
     assert launch(defs, instance).success
     shutil.rmtree(load_deployment().state_dir / SEARCH_CACHE)  # so that Spark has everything to grow
     monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[2]")
-    assert launch(definitions_of(load_deployment()), instance, pipeline=pipelines.CLUSTER_SEARCH_MODEL).success
-    store = Store(home / "store")
-    here, _ = store.read("grid_search_results", "ACME")
-    there, table = store.read("spark_grid_search_results", "ACME")
+    assert launch(definitions_of(load_deployment()), instance, job="cluster_search_model_pipeline").success
+    store = store_of(load_deployment(), find_model("stock_price"))
+    here, _ = store.read("grid_search_results", "ACME", version=0)
+    there, table = store.read("grid_search_results", "ACME")
+    assert table.metadata["engine"] == "spark"
     work = json.loads(table.metadata["work"])
     assert (work["trees_grown"] > 0, work["trees_reused"]) == (True, 0)
     pd.testing.assert_frame_equal(here.drop(columns=[*TIMES]), there.drop(columns=[*TIMES]), rtol=1e-12)
@@ -127,7 +116,7 @@ def test_the_same_search_again_is_the_same_data_and_grows_nothing(defs, instance
     assert version() == first
     work = metadata_of(instance)["work"].value
     assert (work["trees_grown"], work["trees_reused"] > 0) == (0, True)
-    launch(defs, instance, search={**SMALL, "random_state": 1})
+    launch(defs, instance, search={**SMALL, "folds": 2})
     assert version() != first
 
 
@@ -148,13 +137,12 @@ def test_the_same_search_again_is_the_same_data_and_grows_nothing(defs, instance
             "8,000,000 candidates; at most 100,000",
         ),
         ({"folds": 1}, "folds=1 (int)"),
-        ({"cv": "shuffled", "gap": 5}, "gap=5 (int)"),
-        ({"cv": "random"}, "cv='random' (str): give one of chronological, shuffled."),
+        ({"scoring": "rmse"}, "scoring='rmse'"),
     ],
 )
 def test_a_bad_grid_fails_the_first_step_before_any_work(defs, instance, home, search, said):
     step, message = failure(launch(defs, instance, search=search))
-    assert step == "prices"
+    assert step == "prices__data"
     assert said in message
     assert not (home / "store").exists()
 
@@ -168,7 +156,6 @@ def test_a_bad_grid_fails_the_first_step_before_any_work(defs, instance, home, s
         {"grid": {"max_deph": [5]}},
         {"ranges": {"max_depth": {"start": 1, "stop": 2}}},
         {"preset": "huge"},
-        {"scoring": "rmse"},
         {"candidates": "five"},
     ],
 )
@@ -181,7 +168,7 @@ def test_one_file_for_a_backfill_is_refused(defs, instance, price_file):
     path = {"path": str(price_file)}
     assert launch(defs, instance, prices=path).success
     step, message = failure(launch(defs, instance, prices=path, tags={"dagster/backfill": "abc"}))
-    assert step == "prices"
+    assert step == "prices__data"
     assert "write {symbol}" in message
 
 
@@ -226,63 +213,6 @@ def test_progress_is_a_line_now_and_then(monkeypatch):
     ]
 
 
-# ------------------------------------------------------------------------------------------ from search to model
-
-
-def tick(instance, cursor=None):
-    with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
-        return best_parameters_to_model(context)
-
-
-def test_a_finished_search_is_handed_to_build_model_once(defs, instance):
-    launch(defs, instance)  # long ago
-    turned_on = tick(instance)
-    assert turned_on.run_requests == []
-    assert tick(instance, turned_on.cursor).run_requests == []
-
-    searched = launch(defs, instance, recipe="article")
-    found = tick(instance, turned_on.cursor)
-    (request,) = found.run_requests
-    assert request.partition_key == "ACME"
-    assert request.run_key == f"grid_search_results/ACME/{searched.run_id}"
-    forest = metadata_of(instance)["forest"].value
-    assert request.run_config["ops"]["trained_model"]["config"] == forest
-    split = request.run_config["ops"]["training_set"]["config"]
-    assert split == {"recipe": "article", "horizon": 4, "test_size": 0.33}
-    event = instance.get_latest_materialization_event(dg.AssetKey(["grid_search_results"]))
-    instance.report_runless_asset_event(event.asset_materialization)  # as a search in the shell does
-    assert tick(instance, found.cursor).run_requests == []
-
-    built = defs.resolve_job_def("build_model_pipeline").execute_in_process(
-        run_config=request.run_config, partition_key="ACME", instance=instance, raise_on_error=False
-    )
-    assert built.success
-    event = instance.get_latest_materialization_event(dg.AssetKey(["trained_model"]))
-    assert event.asset_materialization.metadata["parameters"].value == forest
-
-
-def test_the_build_gets_the_searchs_own_prices(defs, instance, price_file):
-    turned_on = tick(instance)
-    launch(defs, instance, prices={"path": str(price_file)})
-    (request,) = tick(instance, turned_on.cursor).run_requests
-    assert request.run_config["ops"]["prices"] == {"config": {"path": str(price_file)}}
-
-
-def test_several_searches_at_once_are_all_handed_on(defs, instance, price_file):
-    turned_on = tick(instance)
-    (price_file.parent / "OTHER.csv").write_bytes(price_file.read_bytes())
-    add_symbols(instance, ["OTHER"])
-    for symbol in ("ACME", "OTHER", "ACME"):
-        launch(defs, instance, symbol=symbol)
-    requests = tick(instance, turned_on.cursor).run_requests
-    assert [request.partition_key for request in requests] == ["ACME", "OTHER", "ACME"]
-    assert len({request.run_key for request in requests}) == 3
-
-
-def test_the_sensor_is_off_by_default():
-    assert best_parameters_to_model.default_status == dg.DefaultSensorStatus.STOPPED
-
-
 # ------------------------------------------------------------------------------------------- under a real daemon
 
 
@@ -298,7 +228,9 @@ def dev(tmp_path_factory):
 
 class SearchDev(DagsterDev):
     def search(self, config, symbol="GSPC"):
-        return self.launch("search_model_pipeline", {"grid_search_results": {"config": config}}, symbol=symbol)
+        return self.launch(
+            "search_model_pipeline", {"stock_price__grid_search_results": {"config": config}}, symbol=symbol
+        )
 
     def runs_of(self, job):
         query = (
@@ -309,40 +241,10 @@ class SearchDev(DagsterDev):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("dagster dev")
-def test_the_daemon_builds_what_was_searched(dev):
-    selector = {
-        "repositoryLocationName": "mlops_dagster",
-        "repositoryName": "__repository__",
-        "sensorName": "best_parameters_to_model",
-    }
-    started = dev.ask("mutation($s: SensorSelector!) {startSensor(sensorSelector: $s) {__typename}}", s=selector)
-    assert started["__typename"] == "Sensor", started
-
-    def cursor():
-        query = (
-            "query($s: SensorSelector!) {sensorOrError(sensorSelector: $s) "
-            "{... on Sensor {sensorState {typeSpecificData {... on SensorData {lastCursor}}}}}}"
-        )
-        return dev.ask(query, s=selector)["sensorState"]["typeSpecificData"]["lastCursor"]
-
-    eventually(cursor)
-    grid = {"grid": {"max_depth": [2, 3], "n_estimators": [3, 5], "min_samples_leaf": [100]}}
-    run_id = dev.search(grid)
-    assert dev.ended(run_id) == "SUCCESS"
-    (build,) = eventually(lambda: dev.runs_of("build_model_pipeline"))
-    assert {"key": "search_run_id", "value": run_id} in build["tags"]
-    assert dev.ended(build["runId"]) == "SUCCESS"
-    store = Store(dev.home / "store")
-    searched, built = store.current("grid_search_results", "GSPC"), store.current("trained_model", "GSPC")
-    assert json.loads(built.metadata["parameters"]) == json.loads(searched.metadata["forest"])
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("dagster dev")
 def test_a_search_that_is_terminated_stops_and_changes_no_table(dev):
     def mlflow(run_id):
         client = MlflowClient(f"sqlite:///{dev.home}/mlflow/mlflow.db")
-        experiment = client.get_experiment_by_name("mlops_dagster")
+        experiment = client.get_experiment_by_name("mlops_dagster-stock_price")
         return client.search_runs([experiment.experiment_id], f"tags.orchestrator_run_id = '{run_id}'")
 
     # Ten thousand trees a fold: long enough to be stopped in the middle.
@@ -353,5 +255,5 @@ def test_a_search_that_is_terminated_stops_and_changes_no_table(dev):
     dev.terminate(run_id)
     assert dev.ended(run_id) == "CANCELED"
     eventually(lambda: [run.info.status for run in mlflow(run_id)] == ["KILLED"])
-    assert Store(dev.home / "store").current("grid_search_results", "IXIC") is None
+    assert Store(dev.home / "store" / "stock_price").current("grid_search_results", "IXIC") is None
     eventually(lambda: not psutil.pid_exists(pid))

@@ -12,7 +12,7 @@ from mlops_dagster.spec.model import Column, Declaration
 from mlops_dagster.spec.steps import DATA, rows_ahead
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
-from mlops_dagster.steps.summary import summary
+from mlops_dagster.steps.report import OF_BASELINE
 
 # What a column holds, its unit in brackets; those of the data and the features say it themselves.
 _COLUMNS: Mapping[str, str] = {
@@ -73,7 +73,7 @@ def to_result(report: StepReport, model: Declaration) -> dg.MaterializeResult[No
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
     # Dagster plots, and at the end, behind a click, everything to the last digit.
     metadata: dict[str, Any] = {}
-    if said := summary(report.metrics):
+    if said := _beside_baseline(report.metrics):
         metadata["summary"] = dg.MetadataValue.md(said)
     metadata |= {name: _to_metadata(value) for name, value in report.facts.items() if _is_markdown(value)}
     metadata |= _pictures(report)
@@ -105,6 +105,21 @@ def to_result(report: StepReport, model: Declaration) -> dg.MaterializeResult[No
     }
     metadata["report"] = dg.MetadataValue.json({**report.as_dict(), "last_rows": report.last_rows})
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
+
+
+def _beside_baseline(metrics: Mapping[str, float]) -> str:
+    """Return the metrics that the baseline has, too, beside it, as a table in markdown; nothing if there are none.
+
+    Examples
+    --------
+    >>> print(_beside_baseline({"roc_auc": 0.9218, "roc_auc_baseline": 0.5}))
+    | | model | baseline |
+    |-|-:|-:|
+    | roc_auc | 0.9218 | 0.5 |
+    """
+    both = [name for name in metrics if f"{name}{OF_BASELINE}" in metrics]
+    lines = [f"| {name} | {metrics[name]:,.5g} | {metrics[name + OF_BASELINE]:,.5g} |" for name in both]
+    return "\n".join(["| | model | baseline |", "|-|-:|-:|", *lines]) if both else ""
 
 
 def _columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:

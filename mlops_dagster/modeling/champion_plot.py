@@ -33,7 +33,7 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
     """
     champion = history["champion"].iloc[-1]
     changes = int(history["promoted"].sum())
-    drawn, measured, reference_name, unit = _measured(history.tail(_SHOWN))
+    drawn, measured, unit = _measured(history.tail(_SHOWN))
     decisions, promotions = f"{len(history)} decision{'s'[: len(history) > 1]}", f"{changes} changed the champion"
     figure = new_figure(
         f"{symbol}: {'no champion yet' if pd.isna(champion) else f'version {champion} is the champion'}",
@@ -46,10 +46,10 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
     back = (drawn["outcome"] == "rolled_back").to_numpy()
     size = 7 if len(drawn) <= 30 else 4
 
-    challenger, before, reference = measured
+    challenger, before, baseline = measured
     # Steps, and no line from one decision to the next: between them nothing was measured.
     half = 0.5 if len(drawn) > 8 else 0.25
-    axes.hlines(reference, at - half, at + half, color=FAINT, linewidth=1.6, label=reference_name)
+    axes.hlines(baseline, at - half, at + half, color=FAINT, linewidth=1.6, label="baseline")
     unseen = np.isnan(challenger) & ~back
     kinds: tuple[tuple[dict[str, Any], Any, Any, str], ...] = (
         ({"marker": "D", "color": BAR}, ~np.isnan(before), before, "champion before"),
@@ -68,7 +68,7 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
         low = axes.get_xaxis_transform()  # along the bottom, whatever the errors are
         bottom: dict[str, Any] = {"linestyle": "none", "transform": low, "label": "new model, not comparable"}
         axes.plot(at[unseen], np.full(unseen.sum(), 0.06), marker="x", color=INK, markersize=size, **bottom)
-    if np.isnan([*challenger, *reference]).all():
+    if np.isnan([*challenger, *baseline]).all():
         axes.set_yticks([])
     for place in at[promoted & ~back]:
         axes.axvline(place, color=FORECAST, linewidth=0.8, zorder=0)
@@ -82,17 +82,12 @@ def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
     return figure
 
 
-def _measured(drawn: pd.DataFrame) -> tuple[pd.DataFrame, list[np.ndarray[Any, Any]], str, str]:
-    """Return the rows that can be drawn on one scale; challenger, champion and reference of them; and what they are."""
-    if "metric" in drawn:
-        metric = next(iter(drawn["metric"].dropna().iloc[::-1]), None)
-        drawn = drawn[drawn["metric"].isna() | (drawn["metric"] == metric)]
-        names, root, words = ("challenger_score", "champion_score", "baseline_score"), False, ("baseline", metric or "")
-    else:  # prices' are mean squared errors
-        names, root = ("challenger_error", "champion_error", "persistence_error"), True
-        words = "price stays as it is", "rmse (points or currency)"
-    values = [drawn[name].to_numpy(dtype="float64") for name in names]
-    return drawn, [np.sqrt(one) if root else one for one in values], *words
+def _measured(drawn: pd.DataFrame) -> tuple[pd.DataFrame, list[np.ndarray[Any, Any]], str]:
+    """Return the rows that can be drawn on one scale; challenger, champion and baseline of them; and the metric."""
+    metric = next(iter(drawn["metric"].dropna().iloc[::-1]), None)
+    drawn = drawn[drawn["metric"].isna() | (drawn["metric"] == metric)]
+    names = ("challenger_score", "champion_score", "baseline_score")
+    return drawn, [drawn[name].to_numpy(dtype="float64") for name in names], metric or ""
 
 
 def _name_champions(axes: Axes, at: np.ndarray[Any, Any], drawn: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The sensor that keeps a declared model's partitions there: those that its data have."""
+"""The sensor that keeps a model's partitions there: those that its data have, and those of the deployment."""
 
 import dagster as dg
 
@@ -10,8 +10,7 @@ def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefini
     """Make the sensor of a model, if its partitions are neither none nor listed."""
     declaration, partitions = model.declaration, model.partitions
     if (
-        declaration is None
-        or declaration.partitions is None
+        declaration.partitions is None
         or declaration.data_owner != model.name
         or not isinstance(partitions, dg.DynamicPartitionsDefinition)
     ):
@@ -20,8 +19,8 @@ def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefini
 
     @dg.sensor(
         name=f"{model.name}_partitions",
-        description=f"Adds each {name} that the data of {model.name} have as a partition. None is ever removed: "
-        "what was made of it stays.",
+        description=f"Adds each {name} that the data of {model.name} have, or the deployment lists, as a partition. "
+        "None is ever removed: what was made of it stays.",
         minimum_interval_seconds=59,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -30,7 +29,9 @@ def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefini
 
         given = deployment.data_parameters(declaration)
         known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        missing = [key for key in partitions_of(declaration, given=given) or [] if key not in known]
+        listed = deployment.partitions.get(declaration.data_owner, [])
+        wanted = [*(partitions_of(declaration, given=given) or []), *listed]
+        missing = [key for key in dict.fromkeys(wanted) if key not in known]
         if not missing:
             return dg.SkipReason(f"Each {name} of the data is there: {len(known)}.")
         return dg.SensorResult(dynamic_partitions_requests=[partitions.build_add_request(missing)])

@@ -209,14 +209,14 @@ def _errors(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Tell of each line whether it is an error of its own, or the reason that follows it.
 
     >>> log = [
-    ...     "ERROR - prices - STEP_FAILURE - Execution of step failed.",
+    ...     "ERROR - data - STEP_FAILURE - Execution of step failed.",
     ...     "",
     ...     "Failure: path='GSPC.csv': there is no such file.",
     ...     "Stack Trace:",
-    ...     "ERROR - training_set - Dependencies for step training_set failed: ['prices']. Not executing.",
+    ...     "ERROR - training_set - Dependencies for step training_set failed: ['data']. Not executing.",
     ... ]
     >>> [line.partition(":")[0] for line, shown in _errors(log) if shown]
-    ['ERROR - prices - STEP_FAILURE - Execution of step failed.', 'Failure']
+    ['ERROR - data - STEP_FAILURE - Execution of step failed.', 'Failure']
     """
     reason = False
     for line in lines:

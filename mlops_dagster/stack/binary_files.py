@@ -87,7 +87,7 @@ def parse_parquet(content: bytes, name: str, limits: LimitSettings) -> pd.DataFr
         # Not pandas.read_parquet: see `Store.read`.
         file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, read_dictionary=texts)
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-        # Lists have no number of rows to go by, and no price is one.
+        # Lists have no number of rows to go by, and no cell is one.
         flat = [one.path for one in columns if not one.max_repetition_level]
         # What is read is what each column says, whatever the footer says of all.
         parts = [[group.column(number) for number in range(group.num_columns)] for group in groups]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -21,9 +21,10 @@ from pydantic_settings import (
 
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.spec.contradictions import refuse_one_path
-from mlops_dagster.spec.model import Dataset, Declaration
+from mlops_dagster.spec.model import Dataset, Declaration, Schedule
+from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.spec.steps import WHERE, data_step
-from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
+from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleChange
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
 from mlops_dagster.stack.deployment_reading import variable_of
 from mlops_dagster.stack.limits import LimitSettings
@@ -86,6 +87,11 @@ class Deployment(BaseSettings):
     file_says: ClassVar[Mapping[str, Any]] = {}
 
     home: Path = Field(default=Path(".mlops"), description="The folder of all local state; relative paths lie below it")
+    partitions: dict[str, list[str]] = Field(
+        default={},
+        description="By the name of a model or dataset with open partitions: those that are always there besides the "
+        "declared ones, as {prices: [ACME]}",
+    )
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     data: dict[str, dict[str, Any]] = Field(
@@ -105,10 +111,17 @@ class Deployment(BaseSettings):
         default=False, description="Set on the cluster: this process is the one that runs the steps, wherever it is"
     )
     dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
-    schedules: ScheduleSettings = ScheduleSettings()
+    schedules: dict[str, ScheduleChange] = Field(
+        default={}, description="By the name of a schedule, as Dagster shows it: what is changed of how it is declared"
+    )
     inbox: InboxSettings = InboxSettings()
     retrain: RetrainSettings = RetrainSettings()
     notify: NotifySettings = NotifySettings()
+
+    @field_validator("partitions")
+    @classmethod
+    def _partitions_of_all_tools(cls, partitions: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {owner: [check_partition(key) for key in keys] for owner, keys in partitions.items()}
 
     @classmethod
     def settings_customise_sources(
@@ -148,6 +161,11 @@ class Deployment(BaseSettings):
     def dagster_run_url(self, run_id: str) -> str:
         """Return the address of a Dagster run's page."""
         return f"{self.dagster_url.rstrip('/')}/runs/{run_id}"
+
+    def schedule(self, name: str, said: Schedule) -> Schedule:
+        """Return a schedule as it is declared, changed as this deployment says."""
+        change = self.schedules.get(name)
+        return said if change is None else said.model_copy(update=change.model_dump(exclude_none=True))
 
     def tracker_settings(self, model: Declaration | None = None) -> dict[str, Any]:
         """Return what a tracker takes; a declared model has an experiment and registered models of its own."""

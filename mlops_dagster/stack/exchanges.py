@@ -74,7 +74,7 @@ def _sessions(exchange: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.Date
         sessions: pd.DatetimeIndex = found.sessions
     except InvalidCalendarName:
         cure = "give an exchange's code such as XNYS, XLON or XTKS; exchange_calendars lists them all."
-        raise refuse("schedules.exchange", exchange, cure) from None
+        raise refuse("calendar", exchange, cure) from None
     except ValueError:
         return None
     return sessions

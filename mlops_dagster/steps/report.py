@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.tracking import Tracker
 
 
+OF_BASELINE = "_baseline"
+"""How the name of a metric ends that is the baseline's."""
+INLINE = 1000
+"""From so many characters on Dagster's page hides markdown behind a click."""
+
+
 @dataclass(frozen=True)
 class StepReport:
     """What a step did, for people and for the tool that called it.

@@ -14,7 +14,7 @@ from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster.steps.champion import champion_in
 from mlops_dagster.steps.declared.findings import questions_of
 from mlops_dagster.steps.kept import Kept, latest_searches
-from mlops_dagster.steps.summary import INLINE, OF_BASELINE
+from mlops_dagster.steps.report import INLINE, OF_BASELINE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,11 +19,12 @@ def decisions(outcomes):
         errors = (90.0 + number % 7, 95.0 if number > 1 else np.nan, 93.0) if outcome in "bn" else (np.nan,) * 3
         rows.append(
             {
+                "metric": "mean_squared_error",
                 "decided_at": pd.Timestamp("2024-01-01") + pd.Timedelta(days=number),
                 "champion": champion,
                 "promoted": outcome in "br",
                 "outcome": {"b": "better", "n": "not_better", "x": "not_comparable", "r": "rolled_back"}[outcome],
-                **dict(zip(("challenger_error", "champion_error", "persistence_error"), errors, strict=True)),
+                **dict(zip(("challenger_score", "champion_score", "baseline_score"), errors, strict=True)),
             }
         )
     return pd.DataFrame(rows)
@@ -50,7 +51,7 @@ def test_it_says_who_is_champion_and_how_it_came_to_be():
     assert title == ["ACME: version 5 is the champion", "5 decisions, 3 changed the champion"]
     assert versions == ["v1", "v3", "v5"]
     assert legend == [
-        "price stays as it is",
+        "baseline",
         "champion before",
         "new model, promoted",
         "new model, kept out",
@@ -62,7 +63,7 @@ def test_it_says_who_is_champion_and_how_it_came_to_be():
 def test_what_never_happened_is_not_in_the_legend():
     title, legend, _ = texts(champion_plot("ACME", decisions("b")))
     assert title[1] == "1 decision, 1 changed the champion"
-    assert legend == ["price stays as it is", "new model, promoted"]
+    assert legend == ["baseline", "new model, promoted"]
 
 
 def test_without_a_champion_it_says_so():

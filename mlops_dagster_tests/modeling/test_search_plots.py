@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlops_dagster.grids import ARTICLE
 from mlops_dagster.modeling.search_plots import heat_map, learning_curve, parallel_coordinates, search_pngs
+from mlops_dagster.spec.project import find_model
+
+ARTICLE = find_model("article").search.presets["article"]
 
 
 def results(grid, score=lambda params, number: -float(number)):

@@ -13,11 +13,15 @@ import pandas as pd
 import pytest
 
 from mlops_dagster.errors import ParameterError
-from mlops_dagster.ml.prices import PRICE_COLUMNS, PriceDataError, validate_prices
-from mlops_dagster.pipelines import BUNDLED_SYMBOLS
+from mlops_dagster.modeling.contract import check_contract
+from mlops_dagster.modeling.violations import ContractError
+from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.limits import LimitSettings
-from mlops_dagster.stack.sources import read_prices
 from mlops_dagster.stack.table_files import SourceError
+
+STOCK = find_model("stock_price")
+LOAD = load_function(STOCK, "..prices.data:load")
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 ROW = "2020-01-02,1.5,2.5,0.5,1.25,1.125,1000\n"
@@ -29,8 +33,13 @@ def csv_file(folder: Path, content: str | bytes = HEADER + ROW, name: str = "GSP
     return file
 
 
-def read(path: object, symbol: str = "GSPC") -> pd.DataFrame:
-    return read_prices(symbol, source="files", path=str(path))[0]
+def read(path: object, symbol: str = "GSPC", **given: object) -> pd.DataFrame:
+    frame: pd.DataFrame = LOAD(symbol, source="files", path=str(path), **given)
+    return frame
+
+
+def checked(frame: pd.DataFrame) -> pd.DataFrame:
+    return check_contract(STOCK, frame, source="test")
 
 
 def problem(path: object, symbol: str = "GSPC") -> str:
@@ -42,27 +51,25 @@ def problem(path: object, symbol: str = "GSPC") -> str:
 # ------------------------------------------------------------------------------------------------------------- bundled
 
 
-@pytest.mark.parametrize("symbol", BUNDLED_SYMBOLS)
+@pytest.mark.parametrize("symbol", ["GSPC", "IXIC"])
 def test_the_bundled_prices_are_valid(symbol: str) -> None:
-    raw, origin = read_prices(symbol)
-    prices = validate_prices(raw, source=origin)
-    assert origin == f"bundled file {symbol}.csv"
-    assert tuple(prices.columns) == tuple(PRICE_COLUMNS)
+    raw = LOAD(symbol)
+    prices = checked(raw)
+    assert raw.attrs["origin"] == f"bundled file {symbol}.csv"
+    assert list(prices.columns) == ["Date", "Open", "High", "Low", "Close", "AdjClose", "Volume"]
     assert len(prices) == 5031
     assert [str(prices["Date"].iloc[row].date()) for row in (0, -1)] == ["1999-01-04", "2018-12-31"]
 
 
 def test_a_symbol_that_is_not_bundled_is_named_with_those_that_are() -> None:
     with pytest.raises(SourceError, match=r"symbol='AAPL': .* only of GSPC, IXIC\. Use source 'files'") as caught:
-        read_prices("AAPL")
+        LOAD("AAPL")
     assert caught.value.exit_status == 2  # orchestrators don't try again
 
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"symbol": "../GSPC"}, "symbol='../GSPC'"),
-        ({"source": "csv"}, "source='csv'"),
         ({"source": "files"}, "path=None .*source 'files' needs the path"),
         ({"path": "a.csv"}, "path='a.csv' .*belongs to source 'files', but the source is 'bundled'"),
         ({"start": "2020-01-01"}, "start=.*belongs to source 'yahoo', but the source is 'bundled'"),
@@ -74,7 +81,7 @@ def test_a_symbol_that_is_not_bundled_is_named_with_those_that_are() -> None:
 )
 def test_bad_parameters_are_refused(parameters: Mapping[str, str], words: str) -> None:
     with pytest.raises(ParameterError, match=words):
-        read_prices(**{"symbol": "GSPC", **parameters})
+        LOAD("GSPC", **parameters)
 
 
 # -------------------------------------------------------------------------------------------------- files: what is read
@@ -83,12 +90,12 @@ def test_bad_parameters_are_refused(parameters: Mapping[str, str], words: str) -
 def test_csv_cells_are_kept_as_text_until_they_are_validated(tmp_path: Path) -> None:
     file = csv_file(tmp_path, f"{HEADER}{ROW}2020-01-03,abc, ,null,NaN,1.1,\n")
     frame = read(file)
-    assert list(frame.columns) == ["Date", "Open", "High", "Low", "Close", "Adj Close", "Volume"]
+    assert list(frame.columns) == ["Date", "Open", "High", "Low", "Close", "AdjClose", "Volume"]
     assert frame.loc[0].tolist() == ["2020-01-02", "1.5", "2.5", "0.5", "1.25", "1.125", "1000"]
     assert frame.loc[1, ["Date", "Open", "Low", "Close"]].tolist() == ["2020-01-03", "abc", "null", "NaN"]
     assert frame.loc[1, ["High", "Volume"]].isna().all()
-    with pytest.raises(PriceDataError, match=r"Open = .*abc.* on 2020-01-03"):
-        validate_prices(frame, source="test")
+    with pytest.raises(ContractError, match=r"Open=.*abc.*row 2"):
+        checked(frame)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +115,8 @@ def test_csv_as_other_programs_write_it(tmp_path: Path, content: str) -> None:
 
 
 def test_a_header_alone_is_left_to_the_validation(tmp_path: Path) -> None:
-    with pytest.raises(PriceDataError, match="there are no rows"):
-        validate_prices(read(csv_file(tmp_path, HEADER)), source="test")
+    with pytest.raises(ContractError, match="fewer than 250 rows"):
+        checked(read(csv_file(tmp_path, HEADER)))
 
 
 @pytest.mark.parametrize("as_index", [False, True])
@@ -118,21 +125,20 @@ def test_parquet_is_read_with_its_types(tmp_path: Path, price_rows: pd.DataFrame
     prices = price_rows.assign(Date=pd.to_datetime(price_rows["Date"]))
     (prices.set_index("Date") if as_index else prices).to_parquet(tmp_path / name)
     frame = read(tmp_path / name)
-    pd.testing.assert_frame_equal(frame, prices)
-    assert len(validate_prices(frame, source="test")) == len(prices)
+    pd.testing.assert_frame_equal(frame, prices.rename(columns={"Adj Close": "AdjClose"}))
 
 
 def test_the_symbol_and_the_home_directory_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     csv_file(tmp_path, name="^GSPC.csv")
-    frame, origin = read_prices("^GSPC", source="files", path="~/{symbol}.csv")
-    assert (len(frame), origin) == (1, str(tmp_path / "^GSPC.csv"))
+    frame = read("~/{symbol}.csv", "^GSPC")
+    assert (len(frame), frame.attrs["origin"]) == (1, str(tmp_path / "^GSPC.csv"))
 
 
 def test_a_relative_path_is_one_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     csv_file(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert read_prices("GSPC", source="files", path="{symbol}.csv")[1] == str(tmp_path / "GSPC.csv")
+    assert read("{symbol}.csv").attrs["origin"] == str(tmp_path / "GSPC.csv")
     assert f"path='{tmp_path}/IXIC.csv'" in problem("{symbol}.csv", "IXIC")
 
 
@@ -141,7 +147,8 @@ def test_the_files_of_a_glob_are_joined_in_the_order_of_their_names(tmp_path: Pa
         csv_file(tmp_path, HEADER + ROW.replace("2020", str(year)), f"GSPC_{year}.csv")
     csv_file(tmp_path, name="IXIC_2018.csv")
     (tmp_path / "GSPC_directory.csv").mkdir()
-    frame, origin = read_prices("GSPC", source="files", path=f"{tmp_path}/{{symbol}}_*.csv")
+    frame = read(f"{tmp_path}/{{symbol}}_*.csv")
+    origin = frame.attrs["origin"]
     assert frame["Date"].tolist() == ["2018-01-02", "2019-01-02", "2020-01-02"]
     assert frame.index.tolist() == [0, 1, 2]
     assert origin == f"3 files, {tmp_path}/GSPC_2018.csv to GSPC_2020.csv"
@@ -155,7 +162,7 @@ def test_a_glob_may_cross_directories(tmp_path: Path) -> None:
     assert len(read(f"{tmp_path}/**/GSPC.csv")) == len(read(f"{tmp_path}/20*/**")) == 2
     (tmp_path / "2018" / "empty").mkdir()
     with pytest.raises(SourceError, match="more than 3 folders to look into"):
-        read_prices("GSPC", source="files", path=f"{tmp_path}/**/no.csv", limits=LimitSettings(rows=3))
+        read(f"{tmp_path}/**/no.csv", limits=LimitSettings(rows=3))
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
@@ -247,11 +254,12 @@ def test_a_file_that_may_not_be_read(forbidden: str) -> None:
     code = f"""
 import os
 import pandas
-from mlops_dagster.stack.sources import SourceError, read_prices
+from mlops_dagster.stack.limits import LimitSettings
+from mlops_dagster.stack.table_files import SourceError, read_files
 if os.getuid() == 0:  # to whom nothing is forbidden
     os.setuid(65534)
 try:
-    read_prices("GSPC", source="files", path={str(file)!r})
+    read_files({str(file)!r}, None, LimitSettings())
 except SourceError as error:
     print(error)
 """
@@ -325,10 +333,8 @@ TWO_HEADS = "Price,Close,High,Low,Open,Volume,Adj Close\nTicker,A,A,A,A,A,A\nDat
     [TWO_HEADS, "Ticker,A,A,A,A,A,A\nPrice,Close,High,Low,Open,Volume,Adj Close\nDate,,,,,,\n2020-01-02,2,3,1,2,9,2\n"],
 )
 def test_the_two_heads_of_yfinance_are_one(tmp_path: Path, content: str) -> None:
-    with pytest.raises(PriceDataError) as refused:
-        validate_prices(read(csv_file(tmp_path, content)), source="test")
-    (violation,) = refused.value.violations
-    assert violation.problem == "there are 1 rows"
+    frame = read(csv_file(tmp_path, content))
+    assert frame.iloc[0].tolist() == ["2020-01-02", "2", "3", "1", "2", "2", "9"]
 
 
 LIMITS = LimitSettings(rows=3, columns=7, mebibytes=1)
@@ -355,7 +361,7 @@ def test_what_is_larger_than_daily_prices_are_is_refused(
 ) -> None:
     file = csv_file(tmp_path, content, name)
     with pytest.raises(SourceError, match=r"\(MLOPS_LIMITS__") as refused:
-        read_prices("GSPC", source="files", path=str(file), limits=LIMITS)
+        read(str(file), limits=LIMITS)
     assert said in str(refused.value)
 
 
@@ -363,11 +369,11 @@ def test_the_limits_hold_for_all_files_of_a_glob_together(tmp_path: Path) -> Non
     for name in "abcd":
         csv_file(tmp_path, HEADER + ROW, f"{name}.csv")
     with pytest.raises(SourceError, match="more than 3 files"):
-        read_prices("GSPC", source="files", path=f"{tmp_path}/*.csv", limits=LIMITS)
+        read(f"{tmp_path}/*.csv", limits=LIMITS)
     csv_file(tmp_path, HEADER + ROW * 2, "c.csv")
     (tmp_path / "d.csv").unlink()
     with pytest.raises(SourceError, match="more than 3 rows"):
-        read_prices("GSPC", source="files", path=f"{tmp_path}/*.csv", limits=LIMITS)
+        read(f"{tmp_path}/*.csv", limits=LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -383,10 +389,10 @@ def test_parquet_is_held_to_its_own_footer(tmp_path: Path, frame: pd.DataFrame, 
     """Nothing is decoded before; a megabyte can hold forty million zeros."""
     frame.to_parquet(tmp_path / "GSPC.parquet", compression="zstd")
     if said is None:
-        assert len(read_prices("GSPC", source="files", path=f"{tmp_path}/GSPC.parquet", limits=LIMITS)[0]) == len(frame)
+        assert len(read(f"{tmp_path}/GSPC.parquet", limits=LIMITS)) == len(frame)
         return
     with pytest.raises(SourceError, match=said):
-        read_prices("GSPC", source="files", path=f"{tmp_path}/GSPC.parquet", limits=LIMITS)
+        read(f"{tmp_path}/GSPC.parquet", limits=LIMITS)
 
 
 def test_a_parquet_footer_that_lies_of_its_rows_is_no_way_around(tmp_path: Path) -> None:
@@ -399,7 +405,7 @@ def test_a_parquet_footer_that_lies_of_its_rows_is_no_way_around(tmp_path: Path)
     forged = first + b"\x06" + b"\xa0\x1f".join(between) + b"\x06" + last
     file.write_bytes(data + forged + len(forged).to_bytes(4, "little") + b"PAR1")
     with pytest.raises(SourceError, match="has 2,000 rows"):
-        read_prices("GSPC", source="files", path=str(file), limits=LIMITS)
+        read(str(file), limits=LIMITS)
 
 
 def test_a_name_that_is_not_utf8_is_refused_or_escaped(tmp_path: Path) -> None:
@@ -407,7 +413,7 @@ def test_a_name_that_is_not_utf8_is_refused_or_escaped(tmp_path: Path) -> None:
     Path(odd).write_text(HEADER + ROW)
     with pytest.raises(ParameterError, match="bytes that aren't UTF-8; rename the file"):
         read(odd)
-    origin = read_prices("GSPC", source="files", path=f"{tmp_path}/K*.csv")[1]
+    origin = read(f"{tmp_path}/K*.csv").attrs["origin"]
     assert origin == f"{tmp_path}/K\\udcfcrse.csv"
     assert "has K\\udcfcrse.csv." in problem(tmp_path / "none.csv")
 
@@ -449,6 +455,6 @@ def test_a_parquet_file_that_is_none_or_damaged(tmp_path: Path) -> None:
 
 def test_loading_the_module_is_cheap() -> None:
     heavy = "pandas", "numpy", "pyarrow", "deltalake", "yfinance"
-    code = "import sys, mlops_dagster.stack.sources, mlops_dagster.stack.store; print([*sys.modules])"
+    code = "import sys, mlops_dagster.stack.table_files, mlops_dagster.stack.store; print([*sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert [name for name in heavy if f"'{name}'" in loaded] == []

@@ -10,12 +10,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mlops_dagster.ml.prices import validate_prices
-from mlops_dagster.stack.sources import SourceError, read_prices
+from mlops_dagster.modeling.contract import check_contract
+from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.stack.file_finding import SourceError
 from mlops_dagster_tests.contracts.servers import free_port
 from mlops_dagster_tests.stack.yahoo_server import RedirectedSession, YahooServer, today, yahoo_server
 
 yfinance = pytest.importorskip("yfinance")
+STOCK = find_model("stock_price")
+LOAD = load_function(STOCK, "..prices.data:load")
+
+
+def read_prices(symbol: str, **given: object) -> tuple[pd.DataFrame, str]:
+    frame = LOAD(symbol, **given)
+    return frame, frame.attrs["origin"]
 
 
 def redirect(port: int) -> None:
@@ -35,7 +44,7 @@ def yahoo(tmp_path: Path) -> Iterator[YahooServer]:
 
 def test_all_days_that_are_over(yahoo: YahooServer) -> None:
     raw, origin = read_prices("GSPC", source="yahoo")
-    prices = validate_prices(raw, source=origin)
+    prices = check_contract(STOCK, raw, source=origin)
     assert origin == "Yahoo Finance, ^GSPC"
     assert prices["Date"].tolist() == yahoo.days[:-1].tolist()  # today isn't over
     assert prices.iloc[0].tolist()[1:] == [100.0, 102.0, 99.0, 101.0, 50.5, 1000.0]
@@ -45,8 +54,8 @@ def test_all_days_that_are_over(yahoo: YahooServer) -> None:
 
 def test_the_close_is_not_adjusted_and_the_adjusted_is_there(yahoo: YahooServer) -> None:
     raw, _ = read_prices("GSPC", source="yahoo")
-    assert list(raw.columns) == ["Date", "Open", "High", "Low", "Close", "Adj Close", "Volume"]
-    assert raw["Close"].iloc[0] == 2 * raw["Adj Close"].iloc[0]
+    assert list(raw.columns) == ["Date", "Open", "High", "Low", "Close", "AdjClose", "Volume"]
+    assert raw["Close"].iloc[0] == 2 * raw["AdjClose"].iloc[0]
 
 
 def test_start_is_included_and_end_is_not(yahoo: YahooServer) -> None:
@@ -69,7 +78,7 @@ def test_days_are_those_of_the_exchange(yahoo: YahooServer, symbol: str) -> None
     raw, origin = read_prices(symbol, source="yahoo")
     assert origin == f"Yahoo Finance, {symbol}"
     assert raw["Date"].tolist() == yahoo.days.tolist()
-    validate_prices(raw, source=origin)
+    check_contract(STOCK, raw, source=origin)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +122,11 @@ def test_without_yfinance_the_cure_is_named() -> None:
     code = """
 import sys
 sys.modules["yfinance"] = None  # what makes an import fail
-from mlops_dagster.stack.sources import SourceError, read_prices
+from mlops_dagster.spec.functions import load_function
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.stack.file_finding import SourceError
 try:
-    read_prices("GSPC", source="yahoo")
+    load_function(find_model("stock_price"), "..prices.data:load")("GSPC", source="yahoo")
 except SourceError as error:
     print(error)
 """

@@ -84,9 +84,7 @@ def left_behind(deployment: Deployment) -> list[str]:
 def _settings(deployment: Deployment) -> dict[str, Any]:
     """Return what is sent, secrets included."""
     whole = ("store", "tracking", "data", "limits", "spark", "dagster_url")
-    sent: dict[str, Any] = deployment.model_dump(
-        mode="json", include={**dict.fromkeys(whole, True), "schedules": {"exchange"}}, exclude_none=True
-    )
+    sent: dict[str, Any] = deployment.model_dump(mode="json", include=dict.fromkeys(whole, True), exclude_none=True)
     if "master" not in deployment.spark.model_fields_set:
         del sent["spark"]["master"]
     if not deployment.data:
