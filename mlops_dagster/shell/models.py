@@ -160,7 +160,9 @@ def partitions_to_run(
         from mlops_dagster.stack.table_sources import partitions_of
 
         option = names.partition_option(declaration)
-        there = partitions_of(declaration, given=load_deployment(deployment).data_parameters(declaration)) or []
+        settings = load_deployment(deployment)
+        there = partitions_of(declaration, given=settings.data_parameters(declaration)) or []
+        there = list(dict.fromkeys([*there, *settings.partitions.get(declaration.data_owner, [])]))
         if everything and not chosen:
             return there
         or_all = "" if everything is None else ", or --all"
