@@ -182,7 +182,7 @@ def next_predictions(
     table, _ = table_to_predict(declaration, tables.symbol, tables, None, None)
     _, asked = rows_to_predict(declaration, table, learned)
     made, _ = _predicted(declaration.predictions, model, learned, asked, wanted)
-    return [{name: _as_json(value) for name, value in row.items()} for row in made.to_dict("records")]
+    return [{str(name): _as_json(value) for name, value in row.items()} for row in made.to_dict("records")]
 
 
 def _as_json(value: Any) -> Any:
