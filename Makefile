@@ -44,14 +44,14 @@ $(VENV)/.ready: requirements.lock setup.cfg
 	@$(BIN)/python -m compileall -q mlops_dagster mlops_dagster_tests
 	@touch $@
 
-demo: setup  ## On the bundled prices and with Dagster: build models, forecast with them, search a small grid; show it
+demo: setup  ## On the bundled prices and with Dagster: build models, predict with them, search a small grid; show it
 	@$(BIN)/mlops init
-	@echo 'ops: {price_forecast: {config: {catch_up: 60}}}' > "$$MLOPS_HOME/demo-forecast.yaml"
-	@for run in build_model_pipeline:GSPC build_model_pipeline:IXIC forecast_pipeline:GSPC forecast_pipeline:IXIC \
+	@echo 'ops: {stock_price__predictions: {config: {catch_up: 60}}}' > "$$MLOPS_HOME/demo-predict.yaml"
+	@for run in build_model_pipeline:GSPC build_model_pipeline:IXIC predict_pipeline:GSPC predict_pipeline:IXIC \
 			search_model_pipeline:GSPC; do \
 		job=$${run%:*}; symbol=$${run#*:}; echo "$$job, $$symbol ..."; \
 		log="$$MLOPS_HOME/demo-$$job-$$symbol.log"; set --; \
-		if [ $$job = forecast_pipeline ]; then set -- -c "$$MLOPS_HOME/demo-forecast.yaml"; fi; \
+		if [ $$job = predict_pipeline ]; then set -- -c "$$MLOPS_HOME/demo-predict.yaml"; fi; \
 		$(BIN)/mlops launch $$job --symbol $$symbol "$$@" > "$$log" 2>&1 || { tail -40 "$$log"; exit 1; }; \
 	done
 	@$(BIN)/mlops report

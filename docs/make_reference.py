@@ -3,7 +3,7 @@
     make reference                                    # write it
     .venv/bin/python docs/make_reference.py --check   # say whether it is up to date, and what differs
 
-The columns of the tables are those of tables: each step runs once, on the bundled prices, in a folder of its own.
+Of pipelines, steps and tables it shows one model, `stock_price`; each of its steps runs once, in a folder of its own.
 """
 
 import argparse
@@ -27,13 +27,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mlops_dagster import pipelines
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.cli import app
-from mlops_dagster.compute.report import describe_columns
+from mlops_dagster.compute.report import columns_of
 from mlops_dagster.definitions import definitions_of
-from mlops_dagster.jobs import JOBS
+from mlops_dagster.jobs import jobs_of
 from mlops_dagster.session import Session
 from mlops_dagster.spec.model import Data, Declaration
+from mlops_dagster.spec.parameters import Parameter, Step
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import parameters_of, pipelines_of, steps_of
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import Origin
@@ -48,15 +51,14 @@ What there is, in the code's own words: [pipelines](#pipelines) and their steps,
 [Dagster](#dagster) shows and does, what a [declaration](#declaration) can say, the [settings of a
 deployment](#settings), the [commands](#commands).
 """
+MODEL = find_model("stock_price")
 # Enough to make every table, in seconds; what is in them doesn't matter here.
 SMALL: dict[str, dict[str, typing.Any]] = {
-    "training_set": {"recipe": "honest"},
     "trained_model": {"n_estimators": 5},
-    "champion_model": {"beat_persistence": False},
+    "champion_model": {"beat_baseline": False},
     "grid_search_results": {"grid": {"n_estimators": [2, 4], "max_depth": [2]}},
-    "price_forecast": {"catch_up": 5},
+    "predictions": {"catch_up": 5},
 }
-SAME_TABLE = {"spark_grid_search_results": "grid_search_results"}  # and Spark takes its time to start
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
@@ -85,16 +87,20 @@ def code(text: object) -> str:
 
 def pipelines_part() -> Iterator[str]:
     yield "## Pipelines"
+    yield ""
+    yield "Those of the model `stock_price`. Every model has them, as far as its [declaration](#declaration) says; its"
+    yield "name stands before theirs (`churn_build_model_pipeline`)."
     yield from table(
         ("pipeline", "what it does", "its steps"),
         (
             (code(one.name), one.description, " → ".join(f"[`{step.name}`](#{step.name})" for step in one.steps))
-            for one in pipelines.PIPELINES
+            for one in pipelines_of(MODEL)
         ),
     )
-    yield "Every tool calls the same steps with the same parameters: `ops: <step>: config:` in Dagster's launchpad,"
-    yield "`--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on Databricks."
-    for step in pipelines.STEPS.values():
+    yield "Every tool calls the same steps with the same parameters: `ops: <model>__<step>: config:` in Dagster's"
+    yield "launchpad, `--max-depth` for `max_depth` in the shell, a key of `conf` in Airflow, a job parameter on"
+    yield "Databricks."
+    for step in steps_of(MODEL).values():
         yield ""
         yield f"### {step.name}"
         yield ""
@@ -103,7 +109,7 @@ def pipelines_part() -> Iterator[str]:
             yield from table(
                 ("parameter", "what may be given", "not given", "what it is"),
                 (
-                    (code(one.name), _domain(one), _default(one), _DEFAULT.sub("", one.description).strip())
+                    (code(one.name), _domain(one), _default(one, step), _DEFAULT.sub("", one.description).strip())
                     for one in step.parameters
                 ),
             )
@@ -115,17 +121,14 @@ def pipelines_part() -> Iterator[str]:
 _DEFAULT = re.compile(r"\s*Default: (.+?)\.(?=\s|$)")
 
 
-def _domain(one: pipelines.Parameter) -> str:
+def _domain(one: Parameter) -> str:
     return ", ".join(map(code, one.choices)) if one.choices else one.domain
 
 
-def _default(one: pipelines.Parameter) -> str:
-    by_recipe = pipelines.defaults_of(one.name)
-    if not by_recipe:
-        return said[1] if (said := _DEFAULT.search(one.description)) else ""
-    if len(set(by_recipe.values())) == 1:
-        return _value(next(iter(by_recipe.values())))
-    return ", ".join(f"{_value(value)} ({recipe})" for recipe, value in by_recipe.items())
+def _default(one: Parameter, step: Step) -> str:
+    if (value := step.defaults.get(one.name)) is not None:
+        return _value(value)
+    return said[1] if (said := _DEFAULT.search(one.description)) else ""
 
 
 def _value(value: object) -> str:
@@ -138,47 +141,19 @@ def _value(value: object) -> str:
 def tables_part() -> Iterator[str]:
     yield "## Tables"
     yield ""
-    yield "Each step leaves one Delta table per symbol, at `<store.root>/<table>/<symbol>`. All versions stay readable."
-    made = _make_tables()
-    for name, columns in made.items():
-        yield ""
-        yield f"### Table {name}"
-        yield from table(
-            ("column", "type", "what it holds"), ((code(column), *said) for column, said in columns.items())
-        )
-    for name, other in SAME_TABLE.items():
-        yield f"`{name}` has the columns of [`{other}`](#table-{other})."
-        yield ""
-
-
-def _make_tables() -> dict[str, dict[str, tuple[str, str]]]:
-    session = Session(load_deployment(), Origin("shell", "reference", None))
-    made = {}
-    for step in pipelines.STEPS.values():
-        if step.name in SAME_TABLE:
-            continue
-        columns = session.run(step.name, "GSPC", SMALL.get(step.name, {})).columns
-        made[step.name] = {name: (dtype, describe_columns(step.name).get(name, "")) for name, dtype in columns.items()}
-        if step is pipelines.TRAINING_SET:
-            made[step.name] = _with_other_recipes(made[step.name], session.store)
-    return made
-
-
-def _with_other_recipes(columns: dict[str, tuple[str, str]], store: typing.Any) -> dict[str, tuple[str, str]]:
-    """Add the features that only other recipes have, and say which recipe has which."""
-    from mlops_dagster.ml.recipes import RECIPES, make_training_set
-
-    prices, _ = store.read("prices", "GSPC")
-    whole, names = dict(columns), {}
-    for recipe in RECIPES:
-        frame = make_training_set(prices, recipe=recipe).frame
-        for name, dtype in frame.dtypes.items():
-            whole.setdefault(str(name), (str(dtype), describe_columns("training_set").get(str(name), "")))
-            names.setdefault(str(name), []).append(recipe)
-    return {
-        name: (dtype, said if len(names[name]) == len(RECIPES) else f"{said} (recipe {', '.join(names[name])})")
-        for name, (dtype, said) in whole.items()
-    }
+    yield "Each step leaves one Delta table for each partition (`all` if there are none), at"
+    yield "`<store.root>/<model>/<table>/<partition>`; data that models share are below the dataset's name. All"
+    yield "versions stay readable."
+    with Session(load_deployment(), MODEL, Origin("shell", "reference", None)) as session:
+        for name in steps_of(MODEL):
+            made = session.run(name, "GSPC", SMALL.get(name, {})).columns
+            said = columns_of(MODEL, made)
+            yield ""
+            yield f"### Table {name}"
+            yield from table(
+                ("column", "type", "what it holds"),
+                ((code(column), dtype, said.get(column, "")) for column, dtype in made.items()),
+            )
 
 
 # ------------------------------------------------------------------------------------------------------------ Dagster
@@ -190,7 +165,7 @@ def dagster_part() -> Iterator[str]:
     graph = repository.asset_graph
     yield "## Dagster"
     yield ""
-    yield "Partitions are symbols. What is said here of a default status holds for `deployments/local.yaml`."
+    yield "Of the models that come with the package; default states are those of `deployments/local.yaml`."
     yield ""
     yield "### Assets"
     yield from table(
@@ -221,7 +196,7 @@ def dagster_part() -> Iterator[str]:
     yield "### Jobs"
     yield ""
     yield "Each is the pipeline of its name. This is what the launchpad opens with:"
-    for job in JOBS:
+    for job in jobs_of(OfModel(MODEL)):
         said = {name: {"config": _without_none(op["config"])} for name, op in _launchpad(job)["ops"].items()}
         shown = yaml.safe_dump({"ops": said}, sort_keys=False)
         yield from ("", f"`{job.name}`:", "", "```yaml", *shown.splitlines(), "```")
@@ -355,6 +330,8 @@ def _field_default(field: FieldInfo) -> str:
 def commands_part() -> Iterator[str]:
     yield "## Commands"
     yield ""
+    yield "A command about a model has its name first, as in `mlops build-model churn`; without one it means"
+    yield "`stock_price`, as here."
     yield "Exit status: 0 done, 1 the work failed, 2 refused before any work, 130 or 143 stopped."
     root = typer.main.get_command(app)
     for path, command in _commands(root, "mlops"):
@@ -375,13 +352,16 @@ def commands_part() -> Iterator[str]:
 
 def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     yield path, command
-    for name, one in getattr(command, "commands", {}).items():
-        yield from _commands(one, f"{path} {name}")
+    if isinstance(command, click.Group):
+        for name in command.commands:
+            # What is of a model is that of the model meant.
+            _, one, _ = command.resolve_command(click.Context(command), [name])
+            assert one is not None
+            yield from _commands(one, f"{path} {name}")
 
 
 def _is_a_steps(one: click.Parameter) -> bool:
-    parameter = pipelines.PARAMETERS.get(one.name or "")
-    return parameter is not None and parameter.description in (getattr(one, "help", None) or "")
+    return any(parameter.description in (getattr(one, "help", None) or "") for parameter in parameters_of(MODEL))
 
 
 def _names(one: click.Parameter) -> str:

@@ -61,7 +61,7 @@ def test_paths_are_handed_on_whole(checkout, tmp_path):
     _, calls = make(checkout, "demo")
     assert all(call[-3:-1] == ours for call in calls)
     assert [call[1] for call in calls] == ["init", *["launch"] * 5, "report"]
-    assert [call[call.index("-c") + 1] for call in calls if "-c" in call] == [f"{home}/demo-forecast.yaml"] * 2
+    assert [call[call.index("-c") + 1] for call in calls if "-c" in call] == [f"{home}/demo-predict.yaml"] * 2
     assert Path(home, "demo-search_model_pipeline-GSPC.log").exists()
 
     _, [standin] = make(checkout, "databricks-standin", "STANDIN=--engine none")

@@ -69,7 +69,7 @@ _WIDE = 40  # characters of a cell
 def to_result(report: StepReport, model: Declaration) -> dg.MaterializeResult[None]:
     """Turn a report into the result of an asset."""
     owner = model.data_owner if report.step == DATA else model.name
-    columns = _columns_of(model, report.columns)
+    columns = columns_of(model, report.columns)
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
     # Dagster plots, and at the end, behind a click, everything to the last digit.
     metadata: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _beside_baseline(metrics: Mapping[str, float]) -> str:
     return "\n".join(["| | model | baseline |", "|-|-:|-:|", *lines]) if both else ""
 
 
-def _columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
+def columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
     """Return what the columns of a model's tables hold, in the words of its contract where it has some."""
     ahead = f", {rows_ahead(model.target.horizon)} ahead" if model.target.horizon else ""
     target = f"`{model.target.column}`{ahead}"
