@@ -25,11 +25,11 @@ from mlops_dagster.search.cache import open_cache
 from mlops_dagster.search.data import NotForTreesError, SearchData
 from mlops_dagster.search.engine import Engine, JoblibEngine, LocalEngine, Progress
 from mlops_dagster.search.forest import grow_forest
-from mlops_dagster.search.gather import Gathering, StopSharingError, Work
+from mlops_dagster.search.gather import Belongs, Gathering, StopSharingError, Unit, Work
 from mlops_dagster.search.growing import FORESTS
-from mlops_dagster.search.plan import Group, SearchPlan, make_plan, measure
+from mlops_dagster.search.plan import SearchPlan, make_plan, measure
 from mlops_dagster.search.schedule import cut, entry_key, schedule
-from mlops_dagster.search.units import GrowUnit, PlainUnit
+from mlops_dagster.search.units import PlainUnit
 
 
 class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
@@ -178,7 +178,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             return self._fit_plainly(X, y, params, why)
 
         read = _Read(self, X, y, params)
-        if self.cache is not None and not read.plan.groups:
+        if self.cache is not None and not (read.plan.groups or read.plan.shared_fits):
             why = "; ".join(read.plan.not_shared)
             warnings.warn(f"the cache keeps trees that are shared, and here are none: {why}.", stacklevel=3)
         self._checked_cv_orig, self.n_splits_ = read.cv, read.plan.folds
@@ -208,6 +208,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             "trees_grown": work.trees_grown,
             "trees_reused": reused,
             "refit_trees_grown": refit_trees,
+            "shared_fits": work.shared_fits,
             "plain_fits": work.plain_fits,
             "units": work.units_done,
             "not_shared": numbers_of_plan["not_shared"],
@@ -238,6 +239,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             "folds": self.n_splits_,
             "fits": fits,
             **dict.fromkeys(("trees_asked", "trees_needed", "trees_grown", "trees_reused", "refit_trees_grown"), 0),
+            "shared_fits": 0,
             "plain_fits": fits,
             "units": fits,
             "not_shared": {why: candidates},
@@ -264,7 +266,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
         plan, data, engine, cache = read.plan, read.data, read.engine, read.cache
         digests = _digests(data, {group.fold for group in plan.groups}) if cache is not None else {}
         forest_class = type(data.forest)
-        units: list[tuple[GrowUnit, tuple[Group, str]]] = []
+        units: list[tuple[Any, Belongs]] = []
         for group in plan.groups:
             digest = digests.get(group.fold)
             key = "" if digest is None else entry_key(digest, forest_class, group.key, group.seed)
@@ -274,9 +276,12 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             for segment in scheduled.ready:
                 gathering.take(group, segment)
             units += [(unit, (group, key)) for unit in scheduled.units]
-        to_grow = sum(unit.trees for unit, _ in units)
+        to_grow: int = sum(unit.trees for unit, _ in units)
         if engine.cuts_groups:
             units = [(block, units[number][1]) for number, block in cut([unit for unit, _ in units], engine.slots)]
+        shared = gathering.serve(plan.shared_fits)
+        to_grow += sum(unit.trees for unit, _ in shared)
+        units += shared
         for fold in set(range(plan.folds)) - {unit.fold for unit, _ in units}:
             data.release(fold)
         # Largest first. Plain fits are the largest there are, or fail at once, which is best known early.
@@ -293,10 +298,8 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]
             self._run_units(read, gathering, [(unit, None) for unit in left])
 
     @staticmethod
-    def _run_units(
-        read: _Read, gathering: Gathering, pairs: Sequence[tuple[GrowUnit | PlainUnit, tuple[Group, str] | None]]
-    ) -> None:
-        """Run units, each with the group that it belongs to, if any."""
+    def _run_units(read: _Read, gathering: Gathering, pairs: Sequence[tuple[Unit, Belongs]]) -> None:
+        """Run units, each with what it belongs to, if anything."""
         units = [unit for unit, _ in pairs]
         gathering.work.expect(sum(unit.trees for unit in units), len(units))
         gathering.expect(units, [group for _, group in pairs])
@@ -402,8 +405,9 @@ class _Read:
         in_pipeline = isinstance(estimator, Pipeline)
         self.plan = make_plan(
             self.candidates,
-            self.data.forest if type(self.data.forest) in FORESTS else None,
+            self.data.forest if ends_in_forest(estimator) else None,
             [len(train) for train, _ in self.data.splits],
+            estimator=estimator,
             prefix=f"{estimator.steps[-1][0]}__" if in_pipeline else "",
             n_features=None if in_pipeline else _n_features(X),
             unshareable=_why_nothing_is_shared(estimator, self.data),
@@ -427,19 +431,16 @@ def _has_callbacks(*estimators: Any) -> bool:
     return any(getattr(estimator, "_skl_callbacks", None) for estimator in estimators)
 
 
-def _last(estimator: Any) -> Any:
-    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) and estimator.steps else estimator
-
-
 def ends_in_forest(estimator: Any) -> bool:
     """Whether it is a forest that can share its trees, or a pipeline with one as its last step."""
-    return type(_last(estimator)) in FORESTS
+    return type(estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator) in FORESTS
 
 
 def _why_nothing_is_shared(estimator: Any, data: SearchData) -> str:
     """Return why no candidate can share a tree; empty if some may."""
     if not ends_in_forest(estimator):
-        return f"{type(_last(estimator)).__name__} is no forest"
+        unknown = sorted(name for name in data.fit_params if not name.endswith("sample_weight"))
+        return f"the fit parameters {unknown} may change what a fit does" if unknown else ""
     if data.y is None:
         return "there is no target"
     if others := set(data.fit_params) - {data.weight_name}:
