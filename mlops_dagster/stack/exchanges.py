@@ -64,7 +64,7 @@ def next_times(times: pd.Series[Any], count: int, calendar: str | None = None) -
     if recent.hasnans or not recent.is_unique or len(recent) < 3:
         return unknown
     if not isinstance(recent, pd.DatetimeIndex):
-        apart = pd.Series(recent).diff().dropna().unique() if recent.dtype.kind in "iuf" else []
+        apart: Any = pd.Series(recent).diff().dropna().unique() if recent.dtype.kind in "iuf" else []
         if len(apart) != 1:
             return unknown
         found = pd.RangeIndex(1, count + 1) * apart[0] + recent[-1]
@@ -94,8 +94,12 @@ def next_times(times: pd.Series[Any], count: int, calendar: str | None = None) -
 
 def next_trading_days(days: pd.Series[pd.Timestamp], count: int, exchange: str) -> tuple[pd.DatetimeIndex, str]:
     """Return the trading days after the last day of some prices, and how they were counted."""
-    found: Any = next_times(days, count, exchange)
-    return found
+    import pandas as pd
+
+    found, how = next_times(days, count, exchange)
+    if found is None:
+        found = pd.bdate_range(days.iloc[-1] + pd.Timedelta(days=1), periods=count)
+    return pd.DatetimeIndex(found), how
 
 
 def _sessions(exchange: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DatetimeIndex | None:

@@ -92,7 +92,7 @@ def predictions(
     counted = None
     if learned.horizon is not None and learned.time is not None:
         then, counted = truth_times(declaration, table, learned)
-        made = made.assign(**{name: then.loc[asked.index, name].to_numpy() for name in then})
+        made[[*then]] = then.loc[asked.index].reset_index(drop=True)
     made = made.assign(
         model_version=champion.version,
         model_digest=champion.model_digest,
