@@ -151,5 +151,5 @@ attributes:
   gate: {mode: enabled, beat_baseline: true}               # which new model becomes the champion
   predictions:
     output: [class, probabilities]
-    # schedule: "0 6 * * *"                # cron, in UTC
+    # schedule: "0 6 * * *"                # cron, in UTC; or {cron: ..., timezone: Europe/London}
 """

@@ -85,8 +85,9 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
     """
     declaration = model.declaration
     assert declaration is not None
+    deployment.data_parameters(declaration)
     assets = assets_of(model)
-    schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model)
+    schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model, deployment)
     sensors = [sensor] if sensor else []
     if not model.dataset:
         sensors.append(mlflow_runs(model))

@@ -79,8 +79,8 @@ def prediction_schedule(deployment: Deployment, model: OfModel) -> dg.ScheduleDe
     @dg.schedule(
         name=f"{declaration.name}_predictions",
         job_name=job,
-        cron_schedule=declaration.predictions.schedule,
-        execution_timezone="UTC",
+        cron_schedule=declaration.predictions.schedule.cron,
+        execution_timezone=declaration.predictions.schedule.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Predicts with the champion of {declaration.name}, as its declaration says.",
     )

@@ -73,6 +73,8 @@ class Session:
         self.deployment = deployment
         self.origin = origin
         self.model, self.read_asset = model, read_asset
+        if model is not None:
+            deployment.data_parameters(model)  # what is wrong there is refused before anything is opened
         self.store = store or store_of(deployment, model)
         self.tracker = tracker or MlflowTracker(**deployment.tracker_settings(model))
         self._opened = ExitStack()
@@ -219,6 +221,8 @@ class Session:
             from mlops_dagster.steps.declared import step_function
 
             function = partial(step_function(self.model, step), self.model)
+            if step == DATA:
+                given = self.deployment.data_parameters(self.model, given)
         elif step in pipelines.STEPS:
             function = getattr(steps, step)
             if step == pipelines.PRICES.name:

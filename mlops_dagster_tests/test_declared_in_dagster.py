@@ -113,6 +113,26 @@ def run(defs, job, config=None, **how):
     return defs.resolve_job_def(job).execute_in_process({"ops": ops}, raise_on_error=False, **how)
 
 
+def test_the_deployments_parameters_hold_until_a_run_says_others(home, project, monkeypatch):
+    parameters = "parameters: {rows: {default: 300, minimum: 1, maximum: 300}}"
+    said = CHURN.replace("files: {path: customers.csv}", f"function: .data:load\n    {parameters}")
+    (project / "defs" / "churn" / "defs.yaml").write_text(said)
+    code = "import pandas as pd\nfrom pathlib import Path\n\n\ndef load(rows):\n"
+    code += "    return pd.read_csv(Path(__file__).parent / 'customers.csv').head(rows)\n"
+    (project / "defs" / "churn" / "data.py").write_text(code)
+    monkeypatch.setenv("MLOPS_DATA__CHURN__ROWS", "200")
+    (asset,) = (one for one in mlops_dagster.model_definitions("churn").assets if one.key.path == ["churn", "data"])
+    resources = mlops_dagster.model_definitions("churn").resources
+    for given, rows in ({}, 200), ({"rows": 300}, 300):
+        config = {"ops": {"churn__data": {"config": given}}}
+        done = dg.materialize([asset], resources=resources, run_config=config)
+        (made,) = done.asset_materializations_for_node("churn__data")
+        assert made.metadata["dagster/row_count"].value == rows
+    monkeypatch.setenv("MLOPS_DATA__CHURN__ROWS", "301")
+    with pytest.raises(ParameterError, match=r"data\.churn\.rows=301 \(int\): give an integer from 1 to 300"):
+        mlops_dagster.model_definitions("churn")
+
+
 def test_models_stand_beside_each_other_and_beside_what_is_others(declared):
     keys = {key.to_user_string() for asset in declared.assets for key in asset.keys}
     assert keys == {"data", "report"} | {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}

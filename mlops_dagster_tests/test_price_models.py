@@ -1,5 +1,6 @@
 """Daily prices as two declarations: what they make is what the pipelines of prices make, to the last bit."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 import mlops_dagster
 import mlops_dagster.examples
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.session import Session
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.reading import read_declaration
 from mlops_dagster.stack.deployment import Deployment
+from mlops_dagster.stack.file_finding import SourceError
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster_tests.test_build_model import failure
 
@@ -145,6 +148,27 @@ def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
         session.run("data", "GSPC", {"source": "bundled", "path": "x.csv"})
     with pytest.raises(ParameterError, match=r"source='web'.*bundled, files, yahoo"):
         session.run("data", "GSPC", {"source": "web"})
+    # Where a deployment says that the prices are, unless the run says it.
+    mine = Deployment(home=home, data={"prices": {"path": str(tmp_path / "none_of_{symbol}.csv")}})
+    session = Session(mine, TEST, model=session.model)
+    with pytest.raises(SourceError, match=r"none_of_GSPC\.csv"):
+        session.run("data", "GSPC", {})
+    assert session.run("data", "GSPC", {"source": "bundled"}).facts["origin"] == "bundled file GSPC.csv"
+
+
+def test_one_path_for_several_symbols_is_refused_before_any_work(mlops, tmp_path):
+    shutil.copytree(DEFS, tmp_path / "defs")
+    done = mlops("build-model", "stock_price", "--partition", "GSPC", "--partition", "IXIC", "--path", "all.csv")
+    assert done.returncode == 2
+    cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
+    assert " ".join(done.stderr.split()) == f"ParameterError path='all.csv' (str): {cure}"
+    backfill = dg.DagsterRun(
+        "stock_price_build_model_pipeline",
+        tags={"dagster/backfill": "one"},
+        run_config={"ops": {"prices__data": {"config": {"path": "all.csv"}}}},
+    )
+    with pytest.raises(dg.Failure, match=re.escape(cure)):
+        OfModel(find_model("stock_price", DEFS)).refuse_bad_run(backfill, "GSPC")
 
 
 def test_a_dataset_is_no_model():

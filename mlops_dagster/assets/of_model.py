@@ -14,6 +14,7 @@ from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.resources import key_of
 from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.contradictions import refuse_one_path, same_rows
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.parameters import Parameter, Pipeline, Step
 from mlops_dagster.spec.parameters import explain as describe
@@ -206,13 +207,13 @@ class OfModel:
             resolve(self.declaration, step, checked)
 
     def _check_path(self, run: dg.DagsterRun, given: Mapping[str, Mapping[str, Any]]) -> None:
-        name = "symbol" if self.declaration is None else getattr(self.declaration.partitions, "name", None)
         path = next((config["path"] for config in given.values() if config.get("path") is not None), None)
-        # Rows of one table that has a column for the partition are told apart by their values.
-        by_column = self.declaration is not None and name in self.declaration.contract
-        if path is not None and "dagster/backfill" in run.tags and "{" + str(name) + "}" not in path and not by_column:
-            cure = f"a backfill would give every {name} the same rows; write {{{name}}} where the {name} stands."
-            raise refuse("path", path, cure)
+        if path is None or "dagster/backfill" not in run.tags:
+            return
+        if self.declaration is not None:
+            refuse_one_path(self.declaration, {"path": path})
+        elif "{symbol}" not in path:
+            raise refuse("path", path, same_rows("symbol"))
 
     def _config_without(self, error: ParameterError, given: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
         """Return the run's config without the parameter that was refused, for the launchpad: its default then holds."""

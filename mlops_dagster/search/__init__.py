@@ -2,7 +2,7 @@
 
 from mlops_dagster.search.cache import SearchCache
 from mlops_dagster.search.engine import Engine, LocalEngine, Progress
-from mlops_dagster.search.evaluate import ends_in_forest
+from mlops_dagster.search.families import can_share
 from mlops_dagster.search.forest import grow_forest
 from mlops_dagster.search.plan import SearchPlan
 from mlops_dagster.search.search import (
@@ -23,7 +23,7 @@ __all__ = [
     "SharedHalvingGridSearchCV",
     "SharedHalvingRandomSearchCV",
     "SharedRandomizedSearchCV",
-    "ends_in_forest",
+    "can_share",
     "grow_forest",
     "shared_validation_curve",
 ]

@@ -18,11 +18,10 @@ from mlops_dagster.search.cache import MemoryCache, open_cache
 from mlops_dagster.search.data import NotForTreesError, SearchData
 from mlops_dagster.search.engine import Engine, JoblibEngine, LocalEngine, Progress
 from mlops_dagster.search.forest import grow_forest
-from mlops_dagster.search.gather import Gathering, StopSharingError, Work
+from mlops_dagster.search.gather import Belongs, Gathering, StopSharingError, Unit, Work
 from mlops_dagster.search.growing import FORESTS
-from mlops_dagster.search.plan import Group, SearchPlan, make_plan, measure
+from mlops_dagster.search.plan import SearchPlan, make_plan, measure
 from mlops_dagster.search.schedule import cut, entry_key, schedule
-from mlops_dagster.search.units import GrowUnit, PlainUnit
 
 _OF_ONE_FIT = {"train", "test", "parameters", "split_progress", "candidate_progress", "caller", "callback_ctx"}
 
@@ -125,7 +124,11 @@ class Evaluation:
         if self._callbacks:
             self._work.plain_fits += len(calls)
             return list(Parallel(**self._how)(calls))
-        if self._cache is not None and not plan.groups and not isinstance(self._cache, MemoryCache):
+        if (
+            self._cache is not None
+            and not (plan.groups or plan.shared_fits)
+            and not isinstance(self._cache, MemoryCache)
+        ):
             why = "; ".join(plan.not_shared)
             warnings.warn(f"the cache keeps trees that are shared, and here are none: {why}.", stacklevel=2)
         gathering = Gathering(data, candidates, cache=self._cache, work=self._work)
@@ -152,6 +155,7 @@ class Evaluation:
             "trees_grown": work.trees_grown,
             "trees_reused": self._reused,
             "refit_trees_grown": self._refit_trees,
+            "shared_fits": work.shared_fits,
             "plain_fits": work.plain_fits,
             "units": work.units_done,
             "not_shared": plan["not_shared"],
@@ -173,7 +177,7 @@ class Evaluation:
         data, cache = gathering.data, self._cache
         digests = _digests(data, {group.fold for group in plan.groups}) if cache is not None else {}
         forest_class = type(data.forest)
-        units: list[tuple[GrowUnit, tuple[Group, str]]] = []
+        units: list[tuple[Any, Belongs]] = []
         for group in plan.groups:
             digest = digests.get(group.fold)
             key = "" if digest is None else entry_key(digest, forest_class, group.key, group.seed)
@@ -183,9 +187,12 @@ class Evaluation:
             for segment in scheduled.ready:
                 gathering.take(group, segment)
             units += [(unit, (group, key)) for unit in scheduled.units]
-        self._reused += max(plan.trees_needed - plan.trees_plain - sum(unit.trees for unit, _ in units), 0)
+        to_grow: int = sum(unit.trees for unit, _ in units)
         if engine.cuts_groups:
             units = [(block, units[number][1]) for number, block in cut([unit for unit, _ in units], engine.slots)]
+        shared = gathering.serve(plan.shared_fits)
+        self._reused += max(plan.trees_needed - plan.trees_plain - to_grow - sum(unit.trees for unit, _ in shared), 0)
+        units += shared
         for fold in set(range(plan.folds)) - {unit.fold for unit, _ in units}:
             data.release(fold)
         # Largest first. Plain fits are the largest there are, or fail at once, which is best known early.
@@ -245,12 +252,8 @@ def _in_order(
     return candidates, splits, cells
 
 
-def _run_units(
-    engine: Engine,
-    gathering: Gathering,
-    pairs: Sequence[tuple[GrowUnit | PlainUnit, tuple[Group, str] | None]],
-) -> None:
-    """Run units, each with the group that it belongs to, if any."""
+def _run_units(engine: Engine, gathering: Gathering, pairs: Sequence[tuple[Unit, Belongs]]) -> None:
+    """Run units, each with what it belongs to, if anything."""
     units = [unit for unit, _ in pairs]
     gathering.work.expect(sum(unit.trees for unit in units), len(units))
     gathering.expect(units, [group for _, group in pairs])
@@ -261,27 +264,25 @@ def _plan(candidates: Sequence[Mapping[str, Any]], data: SearchData, unshareable
     in_pipeline = isinstance(data.estimator, Pipeline)
     return make_plan(
         candidates,
-        data.forest if type(data.forest) in FORESTS else None,
+        data.forest if ends_in_forest(data.estimator) else None,
         [len(train) for train, _ in data.splits],
+        estimator=data.estimator,
         prefix=f"{data.estimator.steps[-1][0]}__" if in_pipeline else "",
         n_features=None if in_pipeline else _n_features(data.X),
         unshareable=unshareable or _why_nothing_is_shared(data.estimator, data),
     )
 
 
-def _last(estimator: Any) -> Any:
-    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) and estimator.steps else estimator
-
-
 def ends_in_forest(estimator: Any) -> bool:
     """Whether it is a forest that can share its trees, or a pipeline with one as its last step."""
-    return type(_last(estimator)) in FORESTS
+    return type(estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator) in FORESTS
 
 
 def _why_nothing_is_shared(estimator: Any, data: SearchData) -> str:
     """Return why no candidate can share a tree; empty if some may."""
     if not ends_in_forest(estimator):
-        return f"{type(_last(estimator)).__name__} is no forest"
+        unknown = sorted(name for name in data.fit_params if not name.endswith("sample_weight"))
+        return f"the fit parameters {unknown} may change what a fit does" if unknown else ""
     if data.y is None:
         return "there is no target"
     if others := set(data.fit_params) - {data.weight_name}:

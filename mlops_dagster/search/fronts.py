@@ -80,9 +80,9 @@ def why_random(estimator: Any, *, but: str = "") -> str:
         Parameters that begin with it are read elsewhere.
     """
     for name, value in estimator.get_params(deep=True).items():
-        if f"__{name}".endswith("__random_state") and not isinstance(value, numbers.Integral):
-            if not but or not name.startswith(but):
-                return f"{name} isn't an integer, so that every fit would transform the rows otherwise"
+        elsewhere = but and name.startswith(but)
+        if f"__{name}".endswith("__random_state") and not elsewhere and not isinstance(value, numbers.Integral):
+            return f"{name} isn't an integer, so that every fit would transform the rows otherwise"
     return ""
 
 
@@ -132,9 +132,7 @@ class _Memory:
             self._so_far = None if key is None or self._so_far is None else (*self._so_far, key)
             if self._so_far is None:
                 return function(transformer, X, y, *args, **others)
-            made, fitted = self._transformers.once(
-                self._so_far, lambda: function(transformer, X, y, *args, **others)
-            )
+            made, fitted = self._transformers.once(self._so_far, lambda: function(transformer, X, y, *args, **others))
             return own(made), fitted  # whoever comes next may work in place
 
         return once

@@ -3,9 +3,10 @@
 import dagster as dg
 
 from mlops_dagster.assets.of_model import OfModel
+from mlops_dagster.stack.deployment import Deployment
 
 
-def partitions_sensor(model: OfModel) -> dg.SensorDefinition | None:
+def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefinition | None:
     """Make the sensor of a model, if its partitions are neither none nor listed."""
     declaration, partitions = model.declaration, model.partitions
     if (
@@ -27,8 +28,9 @@ def partitions_sensor(model: OfModel) -> dg.SensorDefinition | None:
     def keep_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from mlops_dagster.stack.table_sources import partitions_of
 
+        given = deployment.data_parameters(declaration)
         known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        missing = [key for key in partitions_of(declaration) or [] if key not in known]
+        missing = [key for key in partitions_of(declaration, given=given) or [] if key not in known]
         if not missing:
             return dg.SkipReason(f"Each {name} of the data is there: {len(known)}.")
         return dg.SensorResult(dynamic_partitions_requests=[partitions.build_add_request(missing)])

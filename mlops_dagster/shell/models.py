@@ -94,7 +94,7 @@ def _running(
                 from mlops_dagster.steps.declared.checking import check_run
 
                 by_step = check_run(declaration, pipeline, with_grid(given))
-                which = partitions_to_run(declaration, partition, all_partitions)
+                which = partitions_to_run(declaration, partition, all_partitions, deployment)
                 from mlops_dagster.stack.deployment_files import load_deployment
 
                 settings = load_deployment(deployment)
@@ -107,13 +107,17 @@ def _running(
     return of
 
 
-def partitions_to_run(declaration: Declaration, chosen: list[str], everything: bool | None = None) -> list[str]:
+def partitions_to_run(
+    declaration: Declaration, chosen: list[str], everything: bool | None = None, deployment: str | None = None
+) -> list[str]:
     """Return for which partitions a command runs: those that were chosen, or all; ``all`` if the model has none.
 
     Parameters
     ----------
     everything : bool, optional
         What the option ``--all`` says. Not given: the command has none.
+    deployment : str, optional
+        Its name: it may say where the rows are.
 
     Raises
     ------
@@ -125,9 +129,10 @@ def partitions_to_run(declaration: Declaration, chosen: list[str], everything: b
             raise refuse("partition", chosen[0], f"{declaration.name} has one model for all rows; leave it out.")
         return [names.ALL]
     if everything or not chosen:
+        from mlops_dagster.stack.deployment_files import load_deployment
         from mlops_dagster.stack.table_sources import partitions_of
 
-        there = partitions_of(declaration) or []
+        there = partitions_of(declaration, given=load_deployment(deployment).data_parameters(declaration)) or []
         if everything and not chosen:
             return there
         or_all = "" if everything is None else ", or --all"
@@ -203,7 +208,7 @@ def _promote(declaration: Declaration) -> Callable[..., None]:
     ) -> None:
         with handle_errors(as_json):
             names.resolve(declaration, step.name, given)
-            which = partitions_to_run(declaration, partition, all_partitions)
+            which = partitions_to_run(declaration, partition, all_partitions, deployment)
             _decide(declaration, which, lambda session, one: session.run(step.name, one, given), deployment, as_json)
 
     promote.__doc__ = f"Let the newest model of {declaration.name} become the champion if the gate lets it."
@@ -221,7 +226,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         with handle_errors(as_json):
-            which = partitions_to_run(declaration, partition)
+            which = partitions_to_run(declaration, partition, deployment=deployment)
             from mlops_dagster import steps
 
             def roll_back(session: Session, one: str) -> StepReport:
@@ -268,7 +273,7 @@ def _served(declaration: Declaration) -> Callable[..., None]:
         deployment: DeploymentName = None,
     ) -> None:
         with handle_errors(as_json=False):
-            which = partitions_to_run(declaration, partition)
+            which = partitions_to_run(declaration, partition, deployment=deployment)
             if len(which) > 1:
                 raise refuse("partition", which, "one champion is served at a port; give one.")
             serve_champion(which[0], declaration, partial(of_declared, declaration), port, host, deployment)

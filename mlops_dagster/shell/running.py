@@ -16,6 +16,8 @@ from mlops_dagster.shell.calling import shell_origin
 from mlops_dagster.shell.options import with_grid
 from mlops_dagster.shell.output import EachSymbol, progress
 from mlops_dagster.shell.telling import tell_dagster
+from mlops_dagster.spec.contradictions import refuse_one_path, same_rows
+from mlops_dagster.spec.steps import DATA
 
 if TYPE_CHECKING:
     from mlops_dagster.search import Progress as SearchProgress
@@ -76,6 +78,8 @@ def run_pipeline(
     import scipy.special  # noqa: F401
 
     each = EachSymbol(symbols)
+    if model is not None and len(symbols) > 1:
+        refuse_one_path(model, given.get(DATA, {}))
     with open_session(settings, model) as session:
         if model is None:
             given = {**given, pipelines.PRICES.name: price_parameters(settings, symbols, given[pipelines.PRICES.name])}
@@ -117,8 +121,7 @@ def price_parameters(settings: Any, symbols: list[str], given: dict[str, Any]) -
     where: dict[str, Any] = settings.price_parameters(given)
     pipelines.check_parameters(pipelines.PRICES.parameters, where)
     if len(symbols) > 1 and "path" in where and "{symbol}" not in where["path"]:
-        cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
-        raise refuse("path", where["path"], cure)
+        raise refuse("path", where["path"], same_rows("symbol"))
     return where
 
 

@@ -65,7 +65,7 @@ def step(
         if model is None:
             which = pipelines.check_symbol(partition)
         else:
-            (which,) = partitions_to_run(model, [] if partition is None else [partition])
+            (which,) = partitions_to_run(model, [] if partition is None else [partition], deployment=deployment)
         checked = _checked(model, name, pipeline, given)
         made = _object("inputs", inputs, "tables with version and digest")
 

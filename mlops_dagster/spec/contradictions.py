@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from mlops_dagster.errors import refuse
 from mlops_dagster.spec.model import NAME, Dataset, Declaration
 from mlops_dagster.spec.steps import kind_of, steps_of
 
@@ -118,3 +119,22 @@ def by_path(said: Dataset) -> bool:
     if data.sql is not None:
         return re.search(rf":{name}\b", data.sql.query) is not None
     return data.function is not None
+
+
+def refuse_one_path(said: Dataset, given: Mapping[str, object]) -> None:
+    """Refuse a path that would give each of several partitions the same rows.
+
+    Raises
+    ------
+    ParameterError
+        If each partition is a file of its own, and the path doesn't say where its name stands.
+    """
+    name = said.partitions.name if said.partitions else ""
+    path = given.get("path")
+    if name and by_path(said) and path is not None and "{" + name + "}" not in str(path):
+        raise refuse("path", path, same_rows(name))
+
+
+def same_rows(name: str) -> str:
+    """Say what is wrong with one path for several partitions."""
+    return f"every {name} would get the same rows; write {{{name}}} where the {name} stands in the path."

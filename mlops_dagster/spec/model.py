@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from mlops_dagster.spec.times import Cron, TimeZone, check_calendar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,7 +28,27 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, strict=True)
 
 
-# ------------------------------------------------------------------------------------------------------ parameters
+# ------------------------------------------------------------------------------------------- parameters, schedules
+
+
+class Schedule(Part):
+    """When something runs by itself."""
+
+    cron: Cron = Field(description="Minute, hour, day, month, weekday")
+    timezone: TimeZone = Field(default="UTC", description="Of whose clocks, by its IANA name")
+    default: Literal["running", "stopped"] | None = Field(
+        default=None,
+        description="Whether it is on before somebody turns it on or off in Dagster. Not given: running for "
+        "predictions, stopped for searches, which cost the most",
+    )
+
+
+MaybeSchedule = Annotated[
+    Schedule | None,
+    BeforeValidator(
+        lambda said: {"cron": said} if isinstance(said, str) else said, json_schema_input_type=str | Schedule
+    ),
+]
 
 
 class ModelParameter(Part):
@@ -285,6 +307,11 @@ class Search(Part):
         default=None, description="scikit-learn's name of the score, the larger the better. Not given: the first metric"
     )
     cv: CrossValidation = Field(description="How candidates are scored")
+    schedule: MaybeSchedule = Field(
+        default=None,
+        description="When it is made, of one partition after the other, as cron (in UTC) or in more words. Not given: "
+        "when somebody asks",
+    )
 
 
 class Baseline(Part):
@@ -363,7 +390,16 @@ class Predictions(Part):
         description="Of forecasts: how many of the last rows to predict late, when their truth is known already, as "
         "after a week without a run; not those that have a prediction, or that the champion has learned from",
     )
-    schedule: str | None = Field(default=None, description="When, as cron (UTC). Not given: when somebody asks")
+    schedule: MaybeSchedule = Field(
+        default=None,
+        description="When, as cron (in UTC) or in more words; with a `calendar` once for each of its days, when it is "
+        "over. Not given: when somebody asks",
+    )
+    on_arrival: bool = Field(
+        default=True,
+        description="Whether a file that arrives in the inbox for a partition is predicted with or, without a "
+        "champion, gets its first model",
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- the model
@@ -384,11 +420,20 @@ class Dataset(Part):
     key: list[str] = Field(default=[], description="The columns that identify a row")
     time: str | None = Field(default=None, description="The column that orders rows")
     group: str | None = Field(default=None, description="The column whose equal values belong together")
+    calendar: str | None = Field(
+        default=None,
+        description="The exchange on whose days there are rows, by its ISO 10383 code, as XNYS. Not given: on any",
+    )
     partitions: Partitions | None = Field(default=None, description="A model for each ...; not given: one for all")
 
     _name: str = PrivateAttr(default="model")
     _folder: Path = PrivateAttr(default=Path())
     _dataset: str | None = PrivateAttr(default=None)
+
+    @field_validator("calendar")
+    @classmethod
+    def _is_an_exchange(cls, calendar: str | None) -> str | None:
+        return None if calendar is None else check_calendar(calendar)
 
     @property
     def name(self) -> str:

@@ -123,7 +123,7 @@ def _with_dataset(
         cure = f"there is no {beside}; there are {', '.join(there) or 'no datasets'}."
         raise ParameterError(where + str(refuse("data.dataset", name, cure)))
     shared = read_dataset(beside)
-    for one in ("contract", "key", "time", "group", "partitions"):
+    for one in ("contract", "key", "time", "group", "calendar", "partitions"):
         if one in attributes:
             line = line_of(node, ["attributes", one])
             raise ParameterError(f"{file}:{line}: {one}: the dataset {name} says it for all models; leave it out.")

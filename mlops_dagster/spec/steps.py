@@ -14,6 +14,9 @@ ALL = "all"
 DATA, TRAINING_SET, TRAINED_MODEL, CHAMPION_MODEL = "data", "training_set", "trained_model", "champion_model"
 PREDICTIONS, PREDICTION_QUALITY, GRID_SEARCH_RESULTS = "predictions", "prediction_quality", "grid_search_results"
 
+WHERE = ("path", "source")
+"""Parameters of data that say where the rows come from: whoever gives one means none of what is said of other rows."""
+
 HERE, SPARK = "here", "spark"
 """Where a search fits its candidates."""
 

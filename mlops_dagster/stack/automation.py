@@ -5,15 +5,12 @@ Everything is checked without importing what will use it: the code location and 
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import re
-import zoneinfo
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mlops_dagster.spec.times import Calendar, Cron, TimeZone
 
 
 class _Settings(BaseModel):
@@ -23,45 +20,17 @@ class _Settings(BaseModel):
 class ScheduleSettings(_Settings):
     """When the schedules are due, and on which exchange's days."""
 
-    exchange: str = Field(
+    exchange: Calendar = Field(
         default="XNYS", description="The exchange whose days count, by its ISO 10383 code; 24/5 and 24/7 without one"
     )
-    timezone: str = Field(default="America/New_York", description="In which the two times below are, by its IANA name")
-    forecast: str = Field(
+    timezone: TimeZone = Field(
+        default="America/New_York", description="In which the two times below are, by its IANA name"
+    )
+    forecast: Cron = Field(
         default="30 18 * * *",
         description="When prices are fetched and forecast, as cron; days on which the exchange is closed are skipped",
     )
-    search: str = Field(default="0 6 * * 6", description="When hyper-parameters are searched, as cron")
-
-    @field_validator("exchange")
-    @classmethod
-    def _is_an_exchange(cls, exchange: str) -> str:
-        known = exchanges()
-        if known and exchange not in known:
-            meant = difflib.get_close_matches(exchange.upper(), known, n=3, cutoff=0.5) or ["XNYS", "XLON", "XTKS"]
-            raise ValueError(
-                f"there is no such exchange; give an ISO 10383 code such as {', '.join(meant)}, or 24/7 for prices of "
-                "every day"
-            )
-        return exchange
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_a_time_zone(cls, timezone: str) -> str:
-        try:
-            zoneinfo.ZoneInfo(timezone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            meant = difflib.get_close_matches(timezone, sorted(zoneinfo.available_timezones()), n=1)
-            cure = f"did you mean {meant[0]}?" if meant else "give an IANA name such as America/New_York or UTC"
-            raise ValueError(f"there is no such time zone; {cure}") from None
-        return timezone
-
-    @field_validator("forecast", "search")
-    @classmethod
-    def _is_cron(cls, cron: str) -> str:
-        if wrong := _wrong_cron(cron):
-            raise ValueError(f"{wrong}; give minute, hour, day, month and weekday, such as '30 18 * * 1-5'")
-        return cron
+    search: Cron = Field(default="0 6 * * 6", description="When hyper-parameters are searched, as cron")
 
 
 class InboxSettings(_Settings):
@@ -147,58 +116,3 @@ class NotifySettings(_Settings):
     def channels(self) -> list[str]:
         """The names of those that are configured."""
         return [name for name in type(self).model_fields if getattr(self, name)]
-
-
-@cache
-def exchanges() -> tuple[str, ...]:
-    """Return the codes of all exchanges whose calendars are installed; none if the package isn't.
-
-    By the names of its files, since importing it takes a second and brings pandas along.
-    """
-    found = importlib.util.find_spec("exchange_calendars")
-    if found is None or found.origin is None:
-        return ()
-    files = Path(found.origin).parent.glob("exchange_calendar_????.py")
-    return ("24/5", "24/7", *sorted(file.stem.rpartition("_")[2].upper() for file in files))
-
-
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-_CRON: tuple[tuple[str, int, int, list[str]], ...] = (
-    ("minute", 0, 59, []),
-    ("hour", 0, 23, []),
-    ("day", 1, 31, []),
-    ("month", 1, 12, _MONTHS),
-    ("weekday", 0, 7, _WEEKDAYS),
-)
-
-
-def _wrong_cron(cron: str) -> str | None:
-    """Say what is wrong with a cron expression; None if nothing is.
-
-    Examples
-    --------
-    >>> _wrong_cron("*/15 9-17 * * mon-fri") is None
-    True
-    >>> _wrong_cron("30 25 * * *")
-    "the hour '25' is not from 0 to 23"
-    """
-    fields = cron.split()
-    if len(fields) != len(_CRON):
-        return f"it has {len(fields)} parts instead of 5"
-    for field, (name, lowest, highest, words) in zip(fields, _CRON, strict=True):
-        for part in field.lower().split(","):
-            span, _, step = part.partition("/")
-            ends = [] if span == "*" else span.split("-")
-            numbers = [str(words.index(end) + (name == "month")) if end in words else end for end in ends]
-            if not all(number.isascii() and number.isdigit() for number in numbers) or len(numbers) > 2:
-                return f"the {name} {field!r} is no number, range or list"
-            if not all(lowest <= int(number) <= highest for number in numbers):
-                return f"the {name} {field!r} is not from {lowest} to {highest}"
-            if len(numbers) == 2 and int(numbers[0]) > int(numbers[1]):
-                return f"the {name} {field!r} ends before it begins"
-            if "/" in part and not (step.isascii() and step.isdigit() and int(step) > 0):
-                return f"the step of the {name} {field!r} is no number"
-    if fields[3] in ("2", "feb") and fields[2] in ("30", "31"):
-        return "February has no such day"
-    return None

@@ -4,8 +4,10 @@ Relative paths are below the *home* folder (``MLOPS_HOME``, by default ``.mlops`
 one folder holds the whole state of a local stack.
 """
 
+import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,9 +20,13 @@ from pydantic_settings import (
 )
 
 from mlops_dagster import pipelines
-from mlops_dagster.spec.model import Declaration
+from mlops_dagster.errors import ParameterError
+from mlops_dagster.spec.contradictions import refuse_one_path
+from mlops_dagster.spec.model import Dataset, Declaration
+from mlops_dagster.spec.steps import WHERE, data_step
 from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
+from mlops_dagster.stack.deployment_reading import variable_of
 from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.spark import SparkSettings
 
@@ -96,6 +102,7 @@ class Deployment(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MLOPS_", env_nested_delimiter="__", extra="forbid")
 
+    file: ClassVar[Path | None] = None
     file_says: ClassVar[Mapping[str, Any]] = {}
 
     home: Path = Field(default=Path(".mlops"), description="The folder of all local state; relative paths lie below it")
@@ -103,6 +110,11 @@ class Deployment(BaseSettings):
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()
+    data: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="By the name of a model or dataset: what its data step is given unless a run says otherwise, as "
+        "{sales: {path: /shared/sales.csv}}",
+    )
     limits: LimitSettings = LimitSettings()
     spark: SparkSettings = SparkSettings()
     compute: Literal["here", "databricks_step", "databricks_pipes"] = Field(
@@ -174,6 +186,41 @@ class Deployment(BaseSettings):
             name = model.name if model.partitions is None else f"{model.name}{between}{{symbol}}"
             settings["registered_model"] = str(self.tracking.registered_model).replace("{symbol}", name)
         return {**settings, "tracking_uri": self.tracking.mlflow_tracking_uri, "state_dir": self.state_dir}
+
+    def data_parameters(self, model: Dataset, given: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """Return what the data step of a model is given: what a run says, and of the rest what the deployment says.
+
+        A run that says where the rows come from (one of `WHERE`) replaces all that the deployment says of them: the
+        rest of it is about rows from elsewhere.
+
+        Raises
+        ------
+        ParameterError
+            If the deployment says what the step can't be given; the message has the file or the variable.
+        """
+        owner, said = model.data_owner, {}
+        known = {one.name: one for one in data_step(model).parameters}
+        for name, value in self.data.get(owner, {}).items():
+            variable = variable_of(("data", owner, name), "MLOPS_", os.environ)
+            source = f"the environment variable {variable}" if variable else f"deployment {self.file or 'settings'}"
+            if name not in known:
+                there = f"there are {', '.join(known)}" if known else "it takes none"
+                wrong = f"data.{owner}.{name}: the data of {owner} has no such parameter; {there}."
+                raise ParameterError(f"{wrong} (It is in {source}.)")
+            if value is None:
+                continue
+            text = known[name].kind == "text"
+            if isinstance(value, str) and not text and variable:
+                with suppress(ValueError, RecursionError):  # in a variable everything is a text
+                    value = json.loads(value)
+            try:
+                said[name] = known[name].check(value)
+                refuse_one_path(model, said if name == "path" else {})
+            except ParameterError as error:
+                quoted = " Quote it." if text and not isinstance(value, str) else ""
+                raise ParameterError(f"data.{owner}.{error}{quoted} (It is in {source}.)") from None
+        run = {name: value for name, value in (given or {}).items() if value is not None}
+        return run if set(WHERE) & set(run) else {**said, **run}
 
     def price_parameters(self, given: dict[str, Any]) -> dict[str, Any]:
         """Fill in where prices come from; naming a source or a path for one run replaces all of the deployment's."""

@@ -87,6 +87,8 @@ def load_deployment(name: str | None = None) -> Deployment:
     class DeploymentOfFile(Deployment):
         file_says = said
 
+    DeploymentOfFile.file = file
+
     try:
         deployment = DeploymentOfFile()
         problems += deployment_rules.problems(deployment)

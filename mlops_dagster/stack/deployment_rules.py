@@ -120,9 +120,14 @@ def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:
 
 
 def _volumes_have_three_parts(deployment: Deployment) -> Iterator[str]:
-    for name, path in (("store.root", deployment.store.root), ("prices.path", deployment.prices.path or "")):
+    prices = {"prices.path": deployment.prices.path or ""}
+    for name, path in {"store.root": deployment.store.root, **prices, **_paths_of_data(deployment)}.items():
         if wrong := below_volumes(path):
             yield say(name, path, f"{wrong}.")
+
+
+def _paths_of_data(deployment: Deployment) -> dict[str, str]:
+    return {f"data.{name}.path": str(said["path"]) for name, said in deployment.data.items() if said.get("path")}
 
 
 def _store_is_no_dbfs(deployment: Deployment) -> Iterator[str]:
@@ -251,6 +256,14 @@ def _cluster_sees_the_prices(deployment: Deployment) -> Iterator[str]:
         )
 
 
+def _cluster_sees_the_data(deployment: Deployment) -> Iterator[str]:
+    for name, path in _paths_of_data(deployment).items() if deployment.compute != "here" else ():
+        # A relative one begins in the project, which travels.
+        if path.startswith(("/", "~")) and not path.startswith(("/Volumes", "/dbfs/")):
+            why = "a file of this machine, which the cluster can't see; give one below /Volumes/catalog/schema/volume."
+            yield say(name, path, why)
+
+
 def _cluster_has_our_tracker(deployment: Deployment) -> Iterator[str]:
     if deployment.compute != "here" and deployment.tracking.client != "mlops":
         yield say(
@@ -303,6 +316,7 @@ _RULES = (
     _cluster_sees_the_tracking,
     _cluster_reaches_the_addresses,
     _cluster_sees_the_prices,
+    _cluster_sees_the_data,
     _cluster_has_our_tracker,
     _cluster_has_its_own_spark,
 )

@@ -92,8 +92,15 @@ def read_table(
     return frame, origin
 
 
-def partitions_of(declaration: Dataset, limits: LimitSettings | None = None) -> list[str] | None:
+def partitions_of(
+    declaration: Dataset, limits: LimitSettings | None = None, given: Mapping[str, Any] | None = None
+) -> list[str] | None:
     """Return the keys of a model's partitions, sorted: those declared, else those that its data has; None without any.
+
+    Parameters
+    ----------
+    given : mapping, optional
+        What the deployment says of the data: ``path``, other files.
 
     Raises
     ------
@@ -105,6 +112,9 @@ def partitions_of(declaration: Dataset, limits: LimitSettings | None = None) -> 
         return None
     if partitions.keys is not None:
         return list(partitions.keys)
+    if declaration.data.files is not None and given and given.get("path"):
+        elsewhere = declaration.data.files.model_copy(update={"path": given["path"]})
+        declaration = _of(declaration, Data(files=elsewhere))
     if declaration.data.asset is not None:
         cure = "nobody knows which there are before a run has read the asset. Give partitions.keys."
         raise SourceError(f"partitions.name={partitions.name!r}: {cure}")

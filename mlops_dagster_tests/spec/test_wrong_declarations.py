@@ -40,6 +40,7 @@ attributes:
   gate: {metric: roc_auc, slices: [plan]}
   predictions:
     output: [class, probabilities]
+    schedule: 0 6 * * *
 """
 
 # What is replaced, by what, in which line the message has to say that something is wrong, and what it has to say.
@@ -107,6 +108,10 @@ WRONG = [
     ("slices: [plan]", "slices: [plans]", 29, "did you mean plan?"),
     ("slices: [plan]", "mode: dry-run", 29, "Did you mean dry_run?"),
     ("output: [class, probabilities]", "output: [value]", 31, "value isn't for task classification"),
+    ("schedule: 0 6 * * *", "schedule: 0 25 * * *", 32, "predictions.schedule.cron='0 25 * * *' (str): the hour '25'"),
+    ("schedule: 0 6 * * *", "schedule: {cron: 0 6 * * *, timezone: Europe/Londn}", 32, "did you mean Europe/London?"),
+    ("schedule: 0 6 * * *", "schedule: {corn: 0 6 * * *}", 32, "did you mean predictions.schedule.cron?"),
+    ("group: plan", "group: plan\n  calendar: NYSE", 15, "there is no such exchange; give an ISO 10383 code"),
     ("  task: classification", "  task: classification\n  task: regression", None, "task is given twice (line 4)"),
     ("  task: classification", "  task: [classification", None, "it isn't YAML in line"),
     ("  task: classification", "  task: !!python/object/apply:os.system [id]", None, "it isn't YAML in line 3"),

@@ -1,12 +1,19 @@
+import json
 import traceback
 from pathlib import Path
 
 import pytest
 
+from mlops_dagster.errors import ParameterError
+from mlops_dagster.session import Session
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
 from mlops_dagster.stack.mlflow_connection import TrackingError, reach
 from mlops_dagster.stack.secrets import is_secret_name, looks_secret, redacted
 from mlops_dagster.stack.store import Store, StoreError
+from mlops_dagster.stack.tracking import Origin
+from mlops_dagster_tests.test_price_models import DEFS
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +140,34 @@ def test_naming_a_source_for_one_run_replaces_all_of_the_deployments():
     assert mine.price_parameters({"source": None, "path": None}) == {"source": "yahoo", "start": "2020-01-01"}
     assert mine.price_parameters({"path": "x.csv"}) == {"source": "files", "path": "x.csv"}
     assert mine.price_parameters({"end": "2021-01-01"})["source"] == "yahoo"
+
+
+def test_a_deployment_says_where_a_models_data_are(monkeypatch):
+    model = find_model("stock_price", DEFS)
+    mine = load_deployment(write("data: {prices: {source: yahoo, start: '2020-01-01'}, other: {rows: 5}}"))
+    assert mine.data_parameters(model, {"source": None}) == {"source": "yahoo", "start": "2020-01-01"}
+    assert mine.data_parameters(model, {"end": "2021-01-01"})["source"] == "yahoo"
+    assert mine.data_parameters(model, {"path": "x.csv"}) == {"path": "x.csv"}
+    assert json.loads(remote_environment(mine)["MLOPS_DATA"])["prices"]["start"] == "2020-01-01"
+    monkeypatch.setenv("MLOPS_DATA__PRICES__SOURCE", "bundled")
+    assert load_deployment("mine.yaml").data_parameters(model)["source"] == "bundled"
+    monkeypatch.setenv("MLOPS_DATA__PRICES__STRAT", "2020-01-01")
+    with pytest.raises(
+        ParameterError, match=r"^data\.prices\.strat: .*such parameter; there are source, .*_STRAT\.\)$"
+    ):
+        load_deployment().data_parameters(model)
+    monkeypatch.delenv("MLOPS_DATA__PRICES__STRAT")
+    monkeypatch.delenv("MLOPS_DATA__PRICES__SOURCE")
+    for said, wrong in {
+        "source: ftp": r"source='ftp' \(str\): give one of bundled, files, yahoo\.",
+        "start: 2020-01-01": r"start=datetime.*: give a text\. Quote it\.",
+        "path: all.csv": r"path='all.csv' \(str\): every symbol would get the same rows; write {symbol}",
+    }.items():
+        mine = load_deployment(write(f"data: {{prices: {{{said}}}}}"))
+        with pytest.raises(ParameterError, match=rf"^data\.prices\.{wrong}.*deployment mine\.yaml\.\)$"):
+            Session(mine, Origin("test", "run-1", None), model=model)
+    with pytest.raises(DeploymentError, match=r"data\.prices\.path='/home/me/{symbol}.csv': a file of this machine"):
+        load_deployment(write(PIPES % "http://127.0.0.1:8765" + "data: {prices: {path: '/home/me/{symbol}.csv'}}"))
 
 
 PIPES = """

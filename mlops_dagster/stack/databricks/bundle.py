@@ -20,7 +20,7 @@ from mlops_dagster.errors import refuse
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.databricks.api import libraries, new_cluster
 from mlops_dagster.stack.databricks.travel import remote_environment
-from mlops_dagster.stack.databricks.wheel import requirements_of
+from mlops_dagster.stack.databricks.wheel import reads_yahoo, requirements_of
 
 if TYPE_CHECKING:
     from mlops_dagster.spec.model import Declaration
@@ -99,7 +99,7 @@ def bundle_of(deployment: Deployment, models: Sequence[Declaration] = ()) -> dic
         # Its version says when it was built, so that no cluster takes an older wheel for the same.
         wheel |= {"build": "python -m pip wheel --no-deps --wheel-dir dist .", "dynamic_version": True}
         required = [*deployment.databricks.libraries]
-        required += ["yfinance"] if deployment.prices.source == "yahoo" else []
+        required += ["yfinance"] if reads_yahoo(deployment) else []
     jobs = {
         pipeline.name: job_of(pipeline, deployment, required, model)
         for model in (None, *models)

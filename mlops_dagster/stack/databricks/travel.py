@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 HOME = "/tmp/mlops_dagster"  # noqa: S108 - on the cluster's own disk, which is gone with the cluster
 _FREE_FORM = frozenset({"storage_options", "env", "extra_tags", "conf", "environment"})
 # Without these the cluster would work with another store, tracking or source than the deployment's.
-_NEEDED = ("store.root", "tracking.mlflow_tracking_uri", "prices.path")
+_NEEDED = re.compile(r"store\.root|tracking\.mlflow_tracking_uri|prices\.path|data\..*")
 
 
 class TravelError(MlopsError):
@@ -40,13 +41,13 @@ def remote_environment(deployment: Deployment) -> dict[str, str]:
     Raises
     ------
     TravelError
-        If the place of the store, of the tracking or of the prices holds a secret, and no secret of the workspace
+        If the place of the store, of the tracking or of data holds a secret, and no secret of the workspace
         stands in for it.
     """
     sent = _settings(deployment)
     for path in list(_secrets_in(sent)):
         variable = "MLOPS_" + path.upper().replace(".", "__")
-        if path in _NEEDED and variable not in _provided(deployment):
+        if _NEEDED.fullmatch(path) and variable not in _provided(deployment):
             raise TravelError(
                 f"{path} holds a secret, and secrets aren't sent to a cluster. Store the whole value as a secret of "
                 f"the workspace and name it in databricks.secrets: {{name: {variable}, scope: ..., key: ...}}."
@@ -82,12 +83,14 @@ def left_behind(deployment: Deployment) -> list[str]:
 
 def _settings(deployment: Deployment) -> dict[str, Any]:
     """Return what is sent, secrets included."""
-    whole = ("store", "tracking", "prices", "limits", "spark", "symbols", "dagster_url")
+    whole = ("store", "tracking", "prices", "data", "limits", "spark", "symbols", "dagster_url")
     sent: dict[str, Any] = deployment.model_dump(
         mode="json", include={**dict.fromkeys(whole, True), "schedules": {"exchange"}}, exclude_none=True
     )
     if "master" not in deployment.spark.model_fields_set:
         del sent["spark"]["master"]
+    if not deployment.data:
+        del sent["data"]
     return {**sent, "environment": dict(deployment.databricks.environment) if deployment.databricks else {}}
 
 

@@ -162,7 +162,7 @@ def requirements_of(deployment: Deployment) -> list[str]:
     more = {"databricks_pipes": ["dagster-pipes"], "databricks_step": ["dagster", "dagster-databricks"]}.get(
         deployment.compute, []
     )
-    if deployment.prices.source == "yahoo":
+    if reads_yahoo(deployment):
         more.append("yfinance")
     if deployment.compute == "databricks_step" and deployment.tracking.client == "dagster-mlflow":
         more.append("dagster-mlflow")
@@ -170,6 +170,11 @@ def requirements_of(deployment: Deployment) -> list[str]:
     if settings is None:
         return requirements(*more)
     return [*(requirements(*more) if settings.install_requirements else []), *settings.libraries]
+
+
+def reads_yahoo(deployment: Deployment) -> bool:
+    """Whether its steps read prices of Yahoo Finance."""
+    return "yahoo" in (deployment.prices.source, *(said.get("source") for said in deployment.data.values()))
 
 
 if __name__ == "__main__":  # a bundle of declared models has it built so, and takes whatever wheel is there
