@@ -118,7 +118,7 @@ class Evaluation:
             if self._measure and plan.groups:
                 plan.estimate = measure(plan, data, engine.slots)
             raise Planned(plan)
-        self.plan = self.plan.then(plan) if hasattr(self, "plan") else plan
+        self.plan = self.plan.then(plan) if self.planned else plan
         if self._verbose > 0:
             print(plan)
         if self._callbacks:
@@ -146,6 +146,11 @@ class Evaluation:
         return [results[candidate * len(splits) + fold] for candidate, fold in cells]
 
     # ------------------------------------------------------------------------------------------------- the work
+
+    @property
+    def planned(self) -> bool:
+        """Whether there was anything to do."""
+        return hasattr(self, "plan")
 
     def work(self) -> dict[str, Any]:
         """Return what was done, see ``work_``."""

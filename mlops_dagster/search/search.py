@@ -66,8 +66,11 @@ class _Shared(BaseSearchCV):  # type: ignore[misc]
         """
         evaluation = self.__dict__.pop("_evaluation", None) or self._evaluate()
         fit = rewired(BaseSearchCV.fit, Parallel=evaluation.parallel, clone=evaluation.clone)
-        _fit_context(prefer_skip_nested_validation=False)(fit)(self, X, y, **params)
-        self.plan_, self.work_ = evaluation.plan, evaluation.work()
+        try:
+            _fit_context(prefer_skip_nested_validation=False)(fit)(self, X, y, **params)
+        finally:
+            if evaluation.planned:
+                self.plan_, self.work_ = evaluation.plan, evaluation.work()
         return self
 
     def _evaluate(self, **how: bool) -> Evaluation:
