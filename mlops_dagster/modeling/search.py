@@ -23,7 +23,7 @@ from mlops_dagster.modeling.estimators import make_estimator, make_object, narro
 from mlops_dagster.modeling.metrics import metric_of, over_all_classes
 from mlops_dagster.modeling.search_results import Folds, SearchResults, to_search_results
 from mlops_dagster.modeling.training_set import TrainingSet
-from mlops_dagster.search import SharedGridSearchCV, ends_in_forest
+from mlops_dagster.search import SharedGridSearchCV, can_share
 from mlops_dagster.spec.functions import MODULES, calling
 from mlops_dagster.spec.model import CrossValidation, Declaration, Search
 
@@ -69,8 +69,8 @@ def make_search(
 ) -> SharedGridSearchCV:
     """Return the estimator that does a search: ``fit(training_set.X_train, training_set.y_train)``, or ``plan``.
 
-    Candidates are in the order of scikit-learn's ``ParameterGrid(grid)``. Forests, alone or as the last step of a
-    pipeline, share trees; everything else is fitted as ``GridSearchCV`` would, and ``work_["not_shared"]`` says why.
+    Candidates are in the order of scikit-learn's ``ParameterGrid(grid)``. What they can share exactly is
+    done once; everything else is fitted as ``GridSearchCV`` would, and ``work_["not_shared"]`` says why.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def make_search(
         refit=False,
         cv=cv_of(declaration, training_set, folds),
         engine=engine,
-        cache=cache if ends_in_forest(base) else None,
+        cache=cache if can_share(base) else None,
         progress=progress,
     )
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from mlops_dagster.search.scoring import (
     stand_in,
     with_sums,
 )
+from mlops_dagster.search.serving import Served, ServedCache, ServeUnit, SharedFit
 from mlops_dagster.search.units import (
     Done,
     Failed,
@@ -38,7 +41,8 @@ from mlops_dagster.search.units import (
     Segment,
 )
 
-Unit = GrowUnit | PlainUnit
+Unit = GrowUnit | ServeUnit | PlainUnit
+Belongs = tuple[Group, str] | SharedFit | None
 
 
 class StopSharingError(Exception):
@@ -51,6 +55,7 @@ class Work:
     def __init__(self, tell: Callable[[Progress], object] | None) -> None:
         self.trees_grown = 0
         self.plain_fits = 0
+        self.shared_fits = 0
         self.units_done = 0
         self.seconds = 0.0
         self.fell_back: dict[str, int] = {}
@@ -75,12 +80,8 @@ class Gathering:
 
     Parameters
     ----------
-    scorer : callable
-        scikit-learn's, or the user's.
-    error_score : "raise" or float
-        What a failure is worth.
     cache : SearchCache, optional
-        Gets every sum that units yield.
+        Gets every sum that units yield, and the scores of every candidate that a shared fit serves.
     """
 
     def __init__(
@@ -88,15 +89,14 @@ class Gathering:
         data: SearchData,
         candidates: Sequence[Mapping[str, Any]],
         *,
-        scorer: Any,
-        score_params: Mapping[str, Any],
-        error_score: Any,
         cache: SearchCache | None,
         work: Work,
     ) -> None:
-        self._data, self._candidates = data, candidates
-        self._scorer, self._score_params, self._error_score = scorer, score_params, error_score
-        self._predictions_only = sees_predictions_only(scorer)
+        self.data, self._candidates = data, candidates
+        self._scorer, self._score_params, self._error_score = (
+            data.plain[name] for name in ("scorer", "score_params", "error_score")
+        )
+        self._predictions_only = sees_predictions_only(self._scorer)
         self._cache = cache
         self.work = work
         self._folds = len(data.splits)
@@ -106,15 +106,41 @@ class Gathering:
         self._score_seconds = np.zeros((len(candidates), self._folds))
         self._units: Sequence[Unit] = []
         self._groups: dict[int, _Gathered] = {}
+        self._shared: dict[int, SharedFit] = {}
         self._left_on_fold: dict[int, int] = {}
 
-    def expect(self, units: Sequence[Unit], groups: Sequence[tuple[Group, str] | None]) -> None:
-        """Expect the results of units, each of which belongs to a group (with its cache key), or to none."""
+    @cached_property
+    def served_cache(self) -> ServedCache | None:
+        """What the cache keeps of shared fits, if there is one."""
+        if self._cache is None:
+            return None
+        served_cache = ServedCache(self._cache, self.data, self._candidates)
+        if served_cache.refusal:
+            warnings.warn(served_cache.refusal, stacklevel=2)
+        return served_cache
+
+    def serve(self, shared_fits: Sequence[SharedFit]) -> list[tuple[ServeUnit, SharedFit]]:
+        """Take what the cache has of shared fits, and return the units for the rest."""
+        units = []
+        for shared in shared_fits:
+            left = dict(shared.sizes)
+            for served in self.served_cache.read(shared) if self.served_cache is not None else ():
+                self._take_fit(served.candidate, shared.fold, served.scores)
+                del left[served.candidate]
+            if left:
+                parameters = {candidate: self._candidates[candidate] for candidate in left}
+                units.append((ServeUnit(shared.fold, left, parameters), shared))
+        return units
+
+    def expect(self, units: Sequence[Unit], groups: Sequence[Belongs]) -> None:
+        """Expect the results of units, each of which belongs to a group (with its cache key), a shared fit, or none."""
         gathered: dict[int, _Gathered] = {}
-        self._units, self._groups = units, {}
+        self._units, self._groups, self._shared = units, {}, {}
         for number, (unit, belongs) in enumerate(zip(units, groups, strict=True)):
             self._left_on_fold[unit.fold] = self._left_on_fold.get(unit.fold, 0) + 1
-            if belongs is not None and isinstance(unit, GrowUnit):
+            if isinstance(belongs, SharedFit):
+                self._shared[number] = belongs
+            elif belongs is not None and isinstance(unit, GrowUnit):
                 group, key = belongs
                 if id(group) not in gathered:
                     gathered[id(group)] = _Gathered(group, key)
@@ -164,7 +190,18 @@ class Gathering:
         elif isinstance(result, PlainFit):
             assert isinstance(unit, PlainUnit)
             with self._lock:
-                self._take_plain(unit, result)
+                self._take_fit(unit.candidate, unit.fold, result.scores)
+                self.work.plain_fits += 1
+                if result.scores["fit_error"] is None:
+                    self.work.trees_grown += unit.trees
+        elif isinstance(result, Served):
+            if self.served_cache is not None:
+                self.served_cache.write(self._shared[number], result)
+            with self._lock:
+                self._take_fit(result.candidate, unit.fold, result.scores)
+                self.work.shared_fits += result.grown > 0
+                self.work.trees_grown += result.grown
+                self.work.tell()
         elif isinstance(result, Failed):
             self._failed(number, result.error)
         elif isinstance(result, Done):
@@ -200,10 +237,10 @@ class Gathering:
 
     def _score(self, group: Group, candidate: int, total: Segment) -> dict[str, Any] | None:
         """Score one candidate; None if a plain fit shall say what is wrong with it."""
-        fold = self._data.fold(group.fold)
+        fold = self.data.fold(group.fold)
         # X and y by what they are scored as.
         rows = {"test_scores": (fold.X_test, fold.y_test)}
-        if self._data.train_scores:
+        if self.data.train_scores:
             rows["train_scores"] = (fold.X_train, fold.y_train)
         if not self._predictions_only:
             # A callable may change what it gets, and GridSearchCV gives each candidate rows of its own.
@@ -212,7 +249,7 @@ class Gathering:
         if self._predictions_only and fold.stand_in is not None:
             estimator = with_sums(fold.stand_in, total.sums, total.stop, known)
         else:
-            estimator = stand_in(self._data, fold, self._candidates[candidate], total.sums, total.stop, known)
+            estimator = stand_in(self.data, fold, self._candidates[candidate], total.sums, total.stop, known)
             fold.stand_in = estimator
         scores = {"fit_error": None, "n_test_samples": len(fold.test)}
         try:
@@ -233,7 +270,7 @@ class Gathering:
         return scores
 
     def _ask(self, estimator: Any, X: Any, y: Any, rows: Any) -> Any:
-        params = _check_method_params(self._data.X, params=self._score_params, indices=rows)
+        params = _check_method_params(self.data.X, params=self._score_params, indices=rows)
         if self._predictions_only:
             return _score(estimator, X, y, self._scorer, params, self._error_score)
         # What a callable raises may be due to the stand-in, so it isn't the candidate's score.
@@ -242,23 +279,23 @@ class Gathering:
             scorer = _MultimetricScorer(scorers=scorer._scorers, raise_exc=True)
         return _score(estimator, X, y, scorer, params, "raise")
 
-    def _take_plain(self, unit: PlainUnit, result: PlainFit) -> None:
-        scores = dict(result.scores)
+    def _take_fit(self, candidate: int, fold: int, scores: Mapping[str, Any]) -> None:
+        scores = dict(scores)
         fit_seconds, score_seconds = scores.pop("fit_time"), scores.pop("score_time")
-        self.scores[unit.candidate * self._folds + unit.fold] = scores
-        self._fit_seconds[unit.candidate, unit.fold] += fit_seconds
-        self._score_seconds[unit.candidate, unit.fold] += score_seconds
+        self.scores[candidate * self._folds + fold] = scores
+        self._fit_seconds[candidate, fold] += fit_seconds
+        self._score_seconds[candidate, fold] += score_seconds
         self.work.seconds += fit_seconds + score_seconds
-        self.work.plain_fits += 1
-        if scores["fit_error"] is None:
-            self.work.trees_grown += unit.trees
 
     def _failed(self, number: int, error: Exception) -> None:
         unit = self._units[number]
         if isinstance(unit, PlainUnit):
             raise _named(error, unit)
-        wanted = self._groups[number].group.wanted
-        candidate = min(one for numbers in wanted.values() for ones in numbers.values() for one in ones)
+        if isinstance(unit, ServeUnit):
+            candidate = unit.candidate
+        else:
+            wanted = self._groups[number].group.wanted
+            candidate = min(one for numbers in wanted.values() for ones in numbers.values() for one in ones)
         self._fall_back(f"{type(error).__name__}: {error}".splitlines()[0], unit.fold, candidate)
 
     def _fall_back(self, reason: str, fold: int, candidate: int) -> None:
@@ -268,7 +305,7 @@ class Gathering:
         if self._error_score == "raise":
             # Whoever wants errors raised wants them now: scikit-learn's own fit shall say it.
             plain = PlainUnit(fold, candidate, self._candidates[candidate])
-            for result in plain.run(self._data):
+            for result in plain.run(self.data):
                 if isinstance(result, Failed):
                     raise _named(result.error, plain)
 
@@ -278,7 +315,7 @@ class Gathering:
             self.work.tell()
             self._left_on_fold[unit.fold] -= 1
             if self._left_on_fold[unit.fold] == 0:
-                self._data.release(unit.fold)
+                self.data.release(unit.fold)
 
 
 class _Gathered:

@@ -6,13 +6,14 @@ import numbers
 import pickle
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlops_dagster.search.canonical import ForestReader
 from mlops_dagster.search.data import SearchData
 from mlops_dagster.search.growing import grow, tree_seeds
-from mlops_dagster.search.units import BATCH, predict
+from mlops_dagster.search.serving import SharedFit, read_candidate
+from mlops_dagster.search.units import BATCH, PlainUnit, predict
 
 _SAMPLE = 8  # trees
 
@@ -52,8 +53,12 @@ class Group:
 class SearchPlan:
     """What a search will do.
 
+    What is counted as trees is, where candidates share other fits than forests', what `counted` says.
+
     Parameters
     ----------
+    groups : list of Group
+        Forests that share trees.
     not_shared : dict of str to list of int
         The candidates that are fitted plainly, by reason.
     trees_asked : int
@@ -67,6 +72,10 @@ class SearchPlan:
         How many trees each candidate asks for on each fold; 0 if that isn't known, or isn't a number of trees.
     trees_plain : int
         Trees of candidates that aren't shared, part of all numbers above.
+    parameters : list of mapping
+        The candidates.
+    shared_fits : list of SharedFit
+        Other fits that serve several candidates each.
     """
 
     candidates: int
@@ -79,12 +88,37 @@ class SearchPlan:
     trees_needed: int
     trees_of: list[int]
     trees_plain: int
+    parameters: list[Mapping[str, Any]] = field(repr=False)
+    shared_fits: list[SharedFit] = field(default_factory=list)
     estimate: Estimate | None = None
+
+    @property
+    def counted(self) -> str:
+        """What the numbers of trees count: trees, stages, or fits."""
+        return next((shared.counted for shared in self.shared_fits), "trees")
 
     @property
     def fits(self) -> int:
         """How many fits scikit-learn would do."""
         return self.candidates * self.folds
+
+    def then(self, later: SearchPlan) -> SearchPlan:
+        """Return the plan of this round and a later one of the same search."""
+        reasons = {reason: list(candidates) for reason, candidates in self.not_shared.items()}
+        for reason, candidates in later.not_shared.items():
+            reasons.setdefault(reason, []).extend(self.candidates + candidate for candidate in candidates)
+        added = (
+            "candidates",
+            "groups",
+            "shared_fits",
+            "parameters",
+            *(name for name in vars(self) if name.startswith("trees_")),
+        )
+        return replace(self, **{name: getattr(self, name) + getattr(later, name) for name in added}, not_shared=reasons)
+
+    def plain_unit(self, fold: int, candidate: int) -> PlainUnit:
+        """Return the unit that fits one candidate plainly on one fold."""
+        return PlainUnit(fold, candidate, self.parameters[candidate], self.trees_of[candidate])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
@@ -92,7 +126,7 @@ class SearchPlan:
             "candidates": self.candidates,
             "folds": self.folds,
             "fits": self.fits,
-            "groups": len(self.groups),
+            "groups": len(self.groups) + len(self.shared_fits),
             "trees_asked": self.trees_asked,
             "trees_saved": {
                 "equal forests": self.trees_asked - self.trees_distinct,
@@ -110,12 +144,17 @@ class SearchPlan:
         lines = [f"{self.candidates:,} candidates on {self.folds} folds: {self.fits:,} fits"]
         if self.trees_asked:
             less = f" ({self.trees_asked / self.trees_needed:.1f} times fewer)" if self.trees_needed else ""
+            saved = {
+                "equal forests": self.trees_asked - self.trees_distinct,
+                "fewer n_estimators": self.trees_distinct - self.trees_at_most,
+                "max_depth unmet": self.trees_at_most - self.trees_needed,
+            }
+            if self.shared_fits:
+                saved = {"part of larger ones": self.trees_asked - self.trees_needed}
             lines += [
-                f"  trees asked for      {self.trees_asked:>12,}",
-                f"  - equal forests      {self.trees_asked - self.trees_distinct:>12,}",
-                f"  - fewer n_estimators {self.trees_distinct - self.trees_at_most:>12,}",
-                f"  - max_depth unmet    {self.trees_at_most - self.trees_needed:>12,}",
-                f"  trees to grow        {self.trees_needed:>12,}{less}",
+                f"  {f'{self.counted} asked for':<20} {self.trees_asked:>12,}",
+                *(f"  - {what:<18} {count:>12,}" for what, count in saved.items()),
+                f"  {f'{self.counted} to grow':<20} {self.trees_needed:>12,}{less}",
             ]
             if self.trees_at_most > self.trees_needed:
                 lines.append(f"  at most              {self.trees_at_most:>12,} if every tree meets every depth limit")
@@ -157,6 +196,7 @@ def make_plan(
     forest: Any,
     train_rows: Sequence[int],
     *,
+    estimator: Any = None,
     prefix: str = "",
     n_features: int | None = None,
     unshareable: str = "",
@@ -169,6 +209,8 @@ def make_plan(
         As ``ParameterGrid`` gives them.
     forest : estimator
         What their parameters are set on; None if there is no forest.
+    estimator : estimator, optional
+        What the candidates are set on, if it ends in no forest.
     train_rows : sequence of int
         How many training rows each fold has.
     prefix : str
@@ -179,6 +221,7 @@ def make_plan(
         Why no candidate can share anything, if none can.
     """
     reader = None if forest is None or unshareable else ForestReader(forest, n_features)
+    shared_fits: dict[tuple[int, str], SharedFit] = {}
     own = {} if forest is None else forest.get_params(deep=False)
     groups: dict[tuple[int, tuple[Hashable, ...]], Group] = {}
     reasons: dict[str, dict[int, None]] = {}
@@ -197,7 +240,7 @@ def make_plan(
         trees_of.append(int(trees) if isinstance(trees, numbers.Integral) and int(trees) > 0 else 0)
         for rows, folds in folds_of_size.items():
             if reader is None:
-                read: Any = unshareable or "not a forest"
+                read: Any = unshareable or read_candidate(estimator, candidate, rows)
             elif others:
                 read = f"{others[0]} varies, and is no parameter of the forest"
             else:
@@ -205,6 +248,14 @@ def make_plan(
             if isinstance(read, str):
                 reasons.setdefault(read, {})[number] = None
                 plain_trees += trees_of[number] * len(folds)
+                continue
+            if isinstance(read, tuple):
+                key, counted, size = read
+                trees_of[number] = size
+                asked += size * len(folds)
+                for fold in folds:
+                    shared = shared_fits.setdefault((fold, key), SharedFit(fold, key, counted))
+                    shared.sizes[number] = size
                 continue
             asked += read.n_trees * len(folds)
             for fold in folds:
@@ -216,18 +267,23 @@ def make_plan(
                     )
                 group.wanted.setdefault(read.limit, {}).setdefault(read.n_trees, []).append(number)
 
-    each = list(groups.values())
+    each, fits = list(groups.values()), list(shared_fits.values())
+    of_fits = sum(shared.largest for shared in fits)
     return SearchPlan(
         candidates=len(candidates),
         folds=len(train_rows),
         groups=each,
         not_shared={reason: list(its_candidates) for reason, its_candidates in reasons.items()},
         trees_asked=asked + plain_trees,
-        trees_distinct=sum(sum(by_trees) for group in each for by_trees in group.wanted.values()) + plain_trees,
-        trees_at_most=sum(group.trees_at_most for group in each) + plain_trees,
-        trees_needed=sum(group.trees for group in each) + plain_trees,
+        trees_distinct=sum(sum(by_trees) for group in each for by_trees in group.wanted.values())
+        + sum(sum(set(shared.sizes.values())) for shared in fits)
+        + plain_trees,
+        trees_at_most=sum(group.trees_at_most for group in each) + of_fits + plain_trees,
+        trees_needed=sum(group.trees for group in each) + of_fits + plain_trees,
         trees_of=trees_of,
         trees_plain=plain_trees,
+        parameters=list(candidates),
+        shared_fits=fits,
     )
 
 

@@ -17,8 +17,20 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class ScheduleChange(_Settings):
+    """What a deployment changes of a schedule; what isn't given is as declared."""
+
+    cron: Cron | None = None
+    timezone: TimeZone | None = None
+    default: Literal["running", "stopped"] | None = None
+
+
 class ScheduleSettings(_Settings):
     """When the schedules are due, and on which exchange's days."""
+
+    model_config = ConfigDict(extra="allow")
+    # By the name of a schedule, as Dagster shows it.
+    __pydantic_extra__: dict[str, ScheduleChange] = Field(init=False)
 
     exchange: Calendar = Field(
         default="XNYS", description="The exchange whose days count, by its ISO 10383 code; 24/5 and 24/7 without one"
@@ -34,18 +46,19 @@ class ScheduleSettings(_Settings):
 
 
 class InboxSettings(_Settings):
-    """Where new price files are dropped."""
+    """Where new files are dropped."""
 
     path: str | None = Field(
         default="inbox",
-        description="A folder with SYMBOL.csv, SYMBOL.parquet or folders SYMBOL of such files; null: none is watched",
+        description="A folder with one for each model or dataset, which takes PARTITION.csv, PARTITION.parquet, or a "
+        "folder PARTITION of such files; null: none is watched",
     )
 
     @field_validator("path")
     @classmethod
     def _is_a_folder_here(cls, path: str | None) -> str | None:
         if path is not None and ("://" in path or "{" in path or not path.strip()):
-            raise ValueError("give a folder of this machine; a file's name, or its folder's, says its symbol")
+            raise ValueError("give a folder of this machine; a file's name, or its folder's, says its partition")
         return path
 
 

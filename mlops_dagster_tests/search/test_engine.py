@@ -448,7 +448,7 @@ def test_other_estimators_are_fitted_by_joblib_with_the_same_answer_progress_and
     # As of a forest: every number is there.
     forest = SharedGridSearchCV(FOREST, {"n_estimators": [2]}, cv=2).fit(*rows)
     assert ours.work_.keys() == forest.work_.keys()
-    with pytest.warns(UserWarning, match="the cache keeps trees .* here are none: Ridge is no forest"):
+    with pytest.warns(UserWarning, match="the cache keeps trees .* here are none: fits of Ridge share nothing"):
         SharedGridSearchCV(Ridge(), grid, cv=2, cache=tmp_path).fit(*rows)
 
 

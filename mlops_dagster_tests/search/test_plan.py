@@ -105,7 +105,7 @@ def test_reasons(rows):
     ("estimator", "grid", "reason"),
     [
         (RandomForestRegressor(), {"n_estimators": [2]}, "random_state isn't an integer"),
-        (Ridge(), {"alpha": [1, 2]}, "Ridge is no forest"),
+        (Ridge(), {"alpha": [1, 2]}, "fits of Ridge share nothing"),
         (
             make_pipeline(StandardScaler(), FOREST),
             {"standardscaler__with_mean": [True, False]},

@@ -1,0 +1,106 @@
+"""What candidates can share besides the trees of a forest: a family says it of one kind of estimator.
+
+A family is one module, and one line for each of its classes in the table below. Candidates that differ in nothing but
+what the family shares are one fit, that of the largest; each candidate is then a shallow copy of it, cut to its size.
+Such a copy is the estimator that a fit of its own would have left, so that every scorer works on it unchanged.
+"""
+
+from __future__ import annotations
+
+import numbers
+from importlib import import_module
+from typing import Any, ClassVar
+
+from sklearn.pipeline import Pipeline
+
+from mlops_dagster.search.growing import FORESTS
+
+_TABLE = {
+    "sklearn.GradientBoostingClassifier": "gradient_boosting",
+    "sklearn.GradientBoostingRegressor": "gradient_boosting",
+}
+"""The module here that knows a class, by the class's package and name: nothing is imported that isn't used."""
+
+
+class Family:
+    """How candidates of one kind of estimator share a fit.
+
+    Attributes
+    ----------
+    shared : tuple of str
+        The parameters in which candidates may differ.
+    unread : tuple of str
+        The parameters that say how, not what.
+    counted : str
+        What sizes count.
+    """
+
+    shared: ClassVar[tuple[str, ...]] = ("n_estimators",)
+    unread: ClassVar[tuple[str, ...]] = ("verbose",)
+    counted: ClassVar[str] = "stages"
+
+    def why_not(self, estimator: Any, rows: int) -> str:
+        """Return why this estimator shares nothing on so many training rows; empty if it may share."""
+        return why_random(estimator) or ("warm_start" if getattr(estimator, "warm_start", False) else "")
+
+    def size(self, estimator: Any) -> int:
+        """Return how much a fit of it takes: a larger one serves all smaller ones."""
+        return int(estimator.n_estimators)
+
+    def grown(self, fitted: Any) -> int:
+        """Return how much its fit really took."""
+        return self.size(fitted)
+
+    def cut(self, served: Any) -> None:
+        """Cut a copy of the largest to the size that its parameters say, which are the candidate's already."""
+
+
+def family_of(estimator: Any) -> Family | None:
+    """Return the family of an estimator; None if its class is in none."""
+    its_class = type(estimator)
+    module = _TABLE.get(f"{its_class.__module__.partition('.')[0]}.{its_class.__name__}")
+    return None if module is None else import_module(f"{__name__}.{module}").FAMILY
+
+
+def can_share(estimator: Any) -> bool:
+    """Whether candidates of this estimator, or of the pipeline that ends in it, may share work."""
+    last = last_step(estimator)
+    return type(last) in FORESTS or family_of(last) is not None
+
+
+def last_step(estimator: Any) -> Any:
+    """Return the estimator at the end of a pipeline, or the one that is none."""
+    while isinstance(estimator, Pipeline) and estimator.steps:
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def prefix_of(estimator: Any) -> str:
+    """Return what the names of the last step's parameters begin with.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> prefix_of(make_pipeline("passthrough", make_pipeline(Pipeline([("last", None)]))))
+    'pipeline__pipeline__last__'
+    """
+    prefix = ""
+    while isinstance(estimator, Pipeline) and estimator.steps:
+        name, estimator = estimator.steps[-1]
+        prefix += f"{name}__"
+    return prefix
+
+
+def why_random(estimator: Any, *, but: str = "") -> str:
+    """Return which random state isn't an integer, so that no two fits are alike; empty if there is none.
+
+    Parameters
+    ----------
+    but : str
+        Parameters that begin with it are read elsewhere.
+    """
+    for name, value in estimator.get_params(deep=True).items():
+        elsewhere = but and name.startswith(but)
+        if f"__{name}".endswith("__random_state") and not elsewhere and not isinstance(value, numbers.Integral):
+            return f"{name} isn't an integer, so no two fits are alike"
+    return ""
