@@ -144,20 +144,6 @@ def test_dagster_mlflow_is_refused_outside_of_dagster(mlops, home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_model_grown_on_spark_is_the_same_model(mlops, price_file, monkeypatch):
-    pytest.importorskip("pyspark")
-    given = ("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL, "--json")
-    here = json.loads(mlops(*given).stdout)["symbols"]["ACME"]["trained_model"]
-    monkeypatch.setenv("MLOPS_SPARK__TRAIN", "true")
-    monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[1]")
-    done = mlops(*given)
-    assert done.returncode == 0, done.stderr
-    assert "Spark local[1]" in done.stderr
-    there = json.loads(done.stdout)["symbols"]["ACME"]["trained_model"]
-    assert (there["model_digest"], there["metrics"]) == (here["model_digest"], here["metrics"])
-
-
-@pytest.mark.slow
 @pytest.mark.xdist_group("dagster dev")
 def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, tmp_path):
     dagster, mlflow = free_port(), free_port()

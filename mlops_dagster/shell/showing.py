@@ -82,7 +82,8 @@ def show_predictions(declaration: Declaration, reports: dict[str, Reports]) -> N
     """Print what was predicted of each partition, and how good earlier predictions were."""
     for partition, made in reports.items():
         report = made[names.PREDICTIONS]
-        said = f"{report['summary']} They are by version {report['champion']}, in {report['table']['uri']}"
+        which = "It is" if report["rows_predicted"] == 1 else "They are"
+        said = f"{report['summary']} {which} by version {report['champion']}, in {report['table']['uri']}"
         out.print(f"{called(declaration, partition)}: {said}", markup=False)
         if drift := report.get("drift_summary"):
             out.print(drift, markup=False)

@@ -18,6 +18,7 @@ from mlops_dagster.steps.report import StepReport, table_summary
 
 if TYPE_CHECKING:
     from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.search import Engine
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
@@ -37,14 +38,14 @@ def trained_model(
     tracker: Tracker,
     origin: Origin,
     inputs: Pins | None = None,
-    engine: Any = None,
+    engine: Engine | None = None,
 ) -> StepReport:
     """Fit the estimator to the training rows, evaluate it on the test rows, and track it in MLflow.
 
     Parameters
     ----------
     engine : Engine, optional
-        Grows the trees of a forest elsewhere; the model is the same.
+        Where the trees of a forest grow; the model is the same. Not given: one thread per core.
 
     Raises
     ------
@@ -142,20 +143,18 @@ def trained_model(
     )
 
 
-def fit(estimator: Any, data: TrainingSet, engine: Any = None) -> Any:
-    """Fit an estimator to the training rows; a forest's trees grow on the engine, if there is one.
+def fit(estimator: Any, data: TrainingSet, engine: Engine | None = None) -> Any:
+    """Fit an estimator to the training rows; the trees of a forest grow on an engine.
 
     Raises
     ------
     FitError
         If it refuses them.
     """
-    try:
-        if engine is not None:
-            from mlops_dagster.search import grow_forest
+    from mlops_dagster.search import grow_forest
 
-            return grow_forest(estimator, data.X_train, data.y_train, engine=engine)
-        return estimator.fit(data.X_train, data.y_train)
+    try:
+        return grow_forest(estimator, data.X_train, data.y_train, engine=engine)
     except MlopsError:
         raise
     except Exception as error:
