@@ -75,7 +75,8 @@ def test_the_articles_numbers_from_the_shell(mlops):
 
 
 def test_report_shows_the_latest_model_or_where_there_is_none(mlops, home, price_file):
-    assert f"No model yet in {home / 'store'}. Build one: mlops build-model" in mlops("report").stdout
+    begin = "mlops build-model --symbol GSPC"
+    assert f"No model yet in {home / 'store'}. Build one: {begin}\n" in mlops("report").stdout
     mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL)
     assert "ACME" in mlops("report").stdout
     (model,) = json.loads(mlops("report", "--json").stdout)["models"]
