@@ -3,7 +3,8 @@
 python -m benchmarks.many_symbols [symbols] [backfilled]
 
 A real `dagster dev` on a throw-away home, prices in small files of their own, one per symbol. What a page asks is asked
-over GraphQL, as the page does. The backfill makes `prices/data` of that many symbols (60 if not given); the rate is its own.
+over GraphQL, as the page does. The backfill makes `prices/data` of that many symbols (60 if not given); the rate is its
+own.
 """
 
 import contextlib
@@ -24,16 +25,16 @@ from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
 
 REPOSITORY = {"repositoryLocationName": "mlops_dagster", "repositoryName": "__repository__"}
-PARTITIONS = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {partitionKeys partitionStats {
-    numMaterialized numPartitions} assetPartitionStatuses {__typename ... on DefaultPartitionStatuses {
+PARTITIONS = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {partitionKeys
+    partitionStats {numMaterialized numPartitions} assetPartitionStatuses {__typename ... on DefaultPartitionStatuses {
     materializedPartitions failedPartitions unmaterializedPartitions materializingPartitions}}}}}"""
 GRAPH = """{assetNodes {id assetKey {path} groupName isPartitioned partitionStats {numMaterialized numPartitions
     numFailed numMaterializing} assetMaterializations(limit: 1) {timestamp} hasAssetChecks}}"""
 ASSET = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {id description
     automationCondition {label expandedLabel} assetMaterializations(limit: 100) {partition timestamp metadataEntries
     {label}} partitionStats {numMaterialized numPartitions}}}}"""
-CHECKS = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {assetChecksOrError {... on AssetChecks {
-    checks {name executionForLatestMaterialization {status}}}}}}}"""
+CHECKS = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {assetChecksOrError {
+    ... on AssetChecks {checks {name executionForLatestMaterialization {status}}}}}}}"""
 RUNS = """{runsOrError(limit: 25) {... on Runs {results {runId status tags {key value}}}}}"""
 
 
