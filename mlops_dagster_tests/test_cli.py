@@ -57,7 +57,7 @@ def test_a_symbol_that_fails_neither_stops_the_others_nor_hides_their_results(ml
     done = mlops("promote", *given[:4])
     assert done.returncode == 1
     assert "ACME: " in done.stdout
-    assert "1 of 2 symbols failed: NONE." in done.stderr
+    assert "1 of 2 failed: NONE." in done.stderr
     assert "NONE: ParameterError model='stock_price of NONE' (str): no model of it was built in" in done.stderr
 
 
