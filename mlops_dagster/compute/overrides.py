@@ -1,4 +1,4 @@
-"""What a launch may change of its compute: the run config of its resource, as the launchpad shows it.
+"""What a launch may change of its compute: the run config of the resource `compute`, as the launchpad shows it.
 
 Every field is optional and none has a default: Dagster copies defaults into runs, where they would outlive the
 deployment that they came from.
@@ -24,6 +24,7 @@ _TEXTS = dg.Map(str, str)  # type: ignore[no-untyped-call]
 
 _HERE = {
     "slots": (int, "How many units of a search Spark works on at the same time."),
+    "train": (bool, "Whether build_model_pipeline grows its forest on Spark, too."),
     "spark_conf": (
         _TEXTS,
         "More of Spark's own settings for the session that is opened, for example {spark.executor.memory: 4g}.",
@@ -50,7 +51,7 @@ def fields_of(deployment: Deployment) -> dict[str, dg.Field]:
     }
 
 
-def changed(deployment: Deployment, given: Mapping[str, Any], resource: str) -> Deployment:
+def changed(deployment: Deployment, given: Mapping[str, Any], resource: str = "compute") -> Deployment:
     """Return the deployment as the config of one run changes it, which is that of a resource.
 
     Raises
@@ -62,8 +63,7 @@ def changed(deployment: Deployment, given: Mapping[str, Any], resource: str) -> 
     if not given or deployment.inside:
         return deployment
     if deployment.compute == "here":
-        values = deployment.spark.model_dump()
-        values["slots"] = given.get("slots", deployment.spark.slots)
+        values = deployment.spark.model_dump() | {name: given[name] for name in ("slots", "train") if name in given}
         values["conf"] = {**deployment.spark.conf, **given.get("spark_conf", {})}
         return deployment.model_copy(update={"spark": _validated(deployment.spark, values, given, resource)})
     assert deployment.databricks is not None

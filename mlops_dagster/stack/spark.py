@@ -52,7 +52,14 @@ class SparkSettings(BaseModel):
     )
     connect_timeout: float = Field(default=30, gt=0, description="Seconds to wait for the master or the server")
     executor_timeout: float = Field(default=60, gt=0, description="Seconds to wait for the first executor")
-    search: bool = Field(default=False, description="Whether searches run on Spark, unless a run says otherwise")
+    search: bool = Field(
+        default=False, description="Whether the searches of declared models run on Spark, unless a run says otherwise"
+    )
+    train: bool = Field(
+        default=False,
+        description="Whether the trees of a random forest or of extra trees grow on Spark when it is trained; other "
+        "estimators are always fitted in the step's own process",
+    )
 
     @field_validator("master")
     @classmethod
