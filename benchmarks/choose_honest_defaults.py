@@ -1,8 +1,9 @@
-"""Choose the defaults of the model stock_price on validation parts of its training rows, and print what decides.
+"""Choose the default forest of `stock_price` on validation parts of the training rows, and print what it is chosen by.
 
-    python benchmarks/choose_honest_defaults.py      # two to three minutes on two cores
+    python benchmarks/choose_honest_defaults.py                  # two to three minutes on two cores
+    python benchmarks/choose_honest_defaults.py --look-at-test   # afterwards
 
-The rule: for both bundled symbols the second half of the training rows is cut into four blocks; each is predicted by
+The rule: for both bundled symbols the second half of the training rows is cut into four blocks; each is forecast by
 a forest that was trained on all rows before it, less a gap of one horizon. The forest with the highest mean skill
 against persistence over these eight parts becomes the default. The test rows are in none of them.
 
@@ -24,52 +25,52 @@ import sys
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import TimeSeriesSplit
+from training_sets import fitted, table_of, training_set_of
 
-from mlops_dagster.modeling.contract import check_contract
-from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
-from mlops_dagster.spec.functions import function_of
+from mlops_dagster.modeling.evaluation import evaluate
+from mlops_dagster.modeling.metrics import metric_of
+from mlops_dagster.modeling.splits import Split
+from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.spec.project import find_model
-from mlops_dagster.stack.table_sources import read_table
 
+MODEL = find_model("stock_price")
+SQUARED_ERROR = metric_of("neg_mean_squared_error", MODEL)  # the skill is a share of persistence's
 GRID = {
     "min_samples_leaf": (1, 10, 25, 50, 100),
     "max_features": (0.15, 0.33, 0.6, 1.0),  # of seven features: one, two, four, all
 }
-MODEL = find_model("stock_price")
 
 
-def training_set(symbol: str) -> TrainingSet:
-    rows, origin = read_table(MODEL, symbol)
-    features = function_of(MODEL, MODEL.features)
-    return make_training_set(MODEL, check_contract(MODEL, rows, source=origin), features=features)
+def validation_parts(training_set: TrainingSet) -> list[TrainingSet]:
+    rows = np.flatnonzero(training_set.frame["split"] == "train")
+    blocks = TimeSeriesSplit(n_splits=4, test_size=len(rows) // 8, gap=training_set.horizon)
+    return [training_set.with_split(Split(rows[train], rows[test])) for train, test in blocks.split(rows)]
 
 
-def skills(data: TrainingSet, candidate: dict[str, float]) -> list[float]:
-    """Return by how many per cent a candidate's squared error of each block's prices is below persistence's."""
-    X, y = data.X_train, data.y_train
-    current = data.rows("train")["current"].to_numpy()
-    found = []
-    for train, test in TimeSeriesSplit(n_splits=4, test_size=len(X) // 8, gap=data.horizon or 0).split(X):
-        forest = RandomForestRegressor(max_depth=80, n_estimators=200, random_state=0, n_jobs=-1, **candidate)
-        predicted = forest.fit(X.iloc[train], y[train]).predict(X.iloc[test])
-        # What is learned is a return: times the price it is an error of the price.
-        errors, naive = (predicted - y[test]) * current[test], y[test] * current[test]
-        found.append(100 * (1 - float(np.mean(errors**2) / np.mean(naive**2))))
-    return found
+def measure(training_set: TrainingSet, **changed: float) -> dict[str, float]:
+    return evaluate(fitted(MODEL, training_set, **changed), training_set, MODEL, [SQUARED_ERROR]).metrics
+
+
+def score(parts: list[tuple[str, float]]) -> dict[str, float]:
+    skills = pd.Series([100 * skill for _, skill in parts])
+    by_symbol = skills.groupby([symbol for symbol, _ in parts]).mean()
+    return {"mean": skills.mean(), **by_symbol, "worst": skills.min(), "best": skills.max(), "won": (skills > 0).sum()}
 
 
 def main() -> None:
-    sets = {symbol: training_set(symbol) for symbol in ("GSPC", "IXIC")}
+    sets = {symbol: training_set_of(MODEL, table_of(MODEL, symbol)) for symbol in ("GSPC", "IXIC")}
+    if "--look-at-test" in sys.argv:
+        for symbol, training_set in sets.items():
+            print(symbol, {name: round(value, 6) for name, value in measure(training_set).items()})
+        return
+
+    parts = [(symbol, part) for symbol, training_set in sets.items() for part in validation_parts(training_set)]
     table = []
     for values in itertools.product(*GRID.values()):
         candidate = dict(zip(GRID, values, strict=True))
-        of = {symbol: np.array(skills(data, candidate)) for symbol, data in sets.items()}
-        every = np.concatenate([*of.values()])
-        means = {symbol: found.mean() for symbol, found in of.items()}
-        ends = {"worst": every.min(), "best": every.max(), "won": (every > 0).sum()}
-        table.append({**candidate, "mean": every.mean(), **means, **ends})
+        results = [(symbol, measure(part, **candidate)["skill_vs_baseline"]) for symbol, part in parts]
+        table.append({**candidate, **score(results)})
         print(".", end="", flush=True, file=sys.stderr)
     ranked = pd.DataFrame(table).sort_values("mean", ascending=False)
     print("\nSkill against persistence on the eight validation parts, in percent of persistence's squared error:")

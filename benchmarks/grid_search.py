@@ -29,29 +29,24 @@ from typing import Any
 
 import numpy as np
 
-from mlops_dagster.spec.project import find_model
-
-ARTICLE = find_model("article")
-
 # -------------------------------------------------------------------------------------------- what is searched, by whom
 
 
 def article_rows() -> tuple[Any, Any]:
-    from mlops_dagster.modeling.contract import check_contract
-    from mlops_dagster.modeling.training_set import make_training_set
-    from mlops_dagster.spec.functions import function_of
-    from mlops_dagster.stack.table_sources import read_table
+    from training_sets import table_of, training_set_of
 
-    rows, origin = read_table(ARTICLE, "GSPC")
-    data = make_training_set(
-        ARTICLE, check_contract(ARTICLE, rows, source=origin), features=function_of(ARTICLE, ARTICLE.features)
-    )
+    from mlops_dagster.spec.project import find_model
+
+    article = find_model("article")
+    data = training_set_of(article, table_of(article, "GSPC"))
     return data.X_train, data.y_train
 
 
 def article_grid(divide: int) -> dict[str, list[Any]]:
-    assert ARTICLE.search is not None
-    grid = ARTICLE.search.presets["article"]
+    from mlops_dagster.modeling.search import grid_of
+    from mlops_dagster.spec.project import find_model
+
+    grid = grid_of(find_model("article"), "article")
     return {**grid, "n_estimators": [max(number // divide, 1) for number in grid["n_estimators"]]}
 
 

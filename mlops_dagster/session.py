@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
     from mlops_dagster.steps.inputs import Pins
+
+
+_FOREST = re.compile(r"sklearn\.ensemble\.(RandomForest|ExtraTrees)(Regressor|Classifier)")
 
 
 class Session:
@@ -222,7 +226,10 @@ class Session:
 
     def on_spark(self, step: str, given: Mapping[str, object]) -> bool:
         """Whether a step's trees and candidates are fitted on the deployment's Spark."""
-        said = given.get("engine") or (SPARK if self.deployment.spark.search else HERE)
+        spark = self.deployment.spark
+        if step == TRAINED_MODEL:  # the trees of a forest can be grown anywhere; all else is fitted as a whole
+            return spark.train and _FOREST.fullmatch(self.model.estimator.class_ or "") is not None
+        said = given.get("engine") or (SPARK if spark.search else HERE)
         return step == GRID_SEARCH_RESULTS and said == SPARK
 
     def spark(self) -> Any:

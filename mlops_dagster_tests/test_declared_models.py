@@ -1,6 +1,7 @@
 """Declared models from end to end: the examples that ship, by the commands that their users type."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_an_examples_search_finds_the_same_on_spark(mlops, project, model, monke
     score, same = (one["grid_search_results"]["metrics"]["best_score"] for one in (made, there))
     assert score == pytest.approx(same, rel=1e-12)
 
+    # A forest grows there to the same last bit; what has no trees of its own never asks for Spark.
+    builds = [mlops("build-model", model, "--json")]
+    monkeypatch.setenv("MLOPS_SPARK__TRAIN", "true")
+    if model == "house_value":
+        monkeypatch.setenv("MLOPS_SPARK__MASTER", "spark://127.0.0.1:1")
+    builds.append(mlops("build-model", model, "--json"))
+    digests = {json.loads(one.stdout)["symbols"]["all"]["trained_model"]["model_digest"] for one in builds}
+    assert len(digests) == 1
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -131,6 +141,7 @@ def test_predictions_grow_and_meet_their_truth(mlops, project):
     named = " ".join(mlops("report", "shop_00").stdout.replace("│", " ").split())
     assert "version 1 became champion: root_mean_squared_error 16.75, baseline 19.85" in named
     assert "Are the predictions up to date? yes" in named
+    assert re.search(r" for \d{4}-\d\d-\d\d \(day \d{4}-\d\d-\d\d \+ 14 rows\); 90%: ", named)
     (reported,) = json.loads(mlops("report", "demand", "--json").stdout)["predictions"]
     assert (reported["symbol"], reported["rows"], reported["quality"]) == ("shop_00", 14, {"rows_scored": 0.0})
     mlops("report", "--html", "state.html")

@@ -103,7 +103,7 @@ def test_people_find_their_way_in_mlflow(train, store, tracker):
     (learned_from,) = client.get_run(version.run_id).inputs.dataset_inputs
     table = store.current("training_set", "ACME")
     assert (learned_from.dataset.name, learned_from.dataset.digest) == (
-        "training_set stock_price ACME",
+        "training_set ACME",
         table.digest[:36],
     )
     assert tracker.version_url("ACME", "1") is None  # a database has no pages
@@ -159,7 +159,7 @@ def test_models_of_other_horizons_are_not_compared(train, judge, stock):
     train()
     facts = judge()
     assert (facts["outcome"], facts["champion"]) == ("not_comparable", "1")
-    assert "5 rows ahead" in facts["reason"]
+    assert "It looks 5 rows ahead, champion version 1 looks 1 row ahead." in facts["reason"]
 
 
 def test_models_of_other_splits_are_compared_on_days_new_to_both(train, judge, stock):

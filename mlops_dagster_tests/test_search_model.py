@@ -126,7 +126,7 @@ def test_the_same_search_again_is_the_same_data_and_grows_nothing(defs, instance
         ({"grid": {"max_depth": [0, 5]}}, "grid.max_depth=0 (int): give an integer from 1 to 1000."),
         ({"grid": {"max_depth": []}}, "grid.max_depth=[] (list): the list is empty"),
         ({"grid": {}}, "grid={} (dict): give values"),
-        ({"preset": "small", "grid": {"max_depth": [3]}}, "preset='small' (str): a grid of your own was given too"),
+        ({"preset": "small", "grid": {"max_depth": [3]}}, "preset='small' (str): give a preset or a grid, not both"),
         (
             {"grid": {"max_depth": [3]}, "ranges": {"max_depth": {"start": 1, "stop": 2, "step": 1}}},
             "ranges.max_depth=",

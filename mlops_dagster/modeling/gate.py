@@ -149,18 +149,19 @@ def _identity(rows: pd.DataFrame, names: Sequence[str]) -> pd.MultiIndex:
 
 def _check_same_question(challenger: TrainingSet, champion: TrainingSet, version: str | None) -> None:
     cure = "Decide once with mode: disabled if it is to take the champion's place."
-    for said, mine, theirs in (
-        ("predicts", challenger.column, champion.column),
-        ("is a model of", challenger.task, champion.task),
-        ("looks ahead, in rows,", challenger.horizon or 0, champion.horizon or 0),
-        ("knows the classes", _listed(challenger.classes), _listed(champion.classes)),
-    ):
+    for mine, theirs in zip(_questions(challenger), _questions(champion), strict=True):
         if mine != theirs:
-            raise NotComparable(f"It {said} {mine}, champion version {version} {theirs}. {cure}")
+            raise NotComparable(f"It {mine}, champion version {version} {theirs}. {cure}")
 
 
-def _listed(classes: tuple[Any, ...] | None) -> str:
-    return ", ".join(map(repr, classes or ()))
+def _questions(data: TrainingSet) -> tuple[str, ...]:
+    ahead = data.horizon or 0
+    return (
+        f"predicts {data.column}",
+        f"is a model of {data.task}",
+        f"looks {ahead} row{'' if ahead == 1 else 's'} ahead",
+        f"knows the classes {', '.join(map(repr, data.classes or ()))}",
+    )
 
 
 def _learned_from(champion: TrainingSet, rows: pd.DataFrame, version: str | None) -> npt.NDArray[np.bool_]:

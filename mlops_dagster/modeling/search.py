@@ -163,12 +163,24 @@ def _differences(base: Any, made: Any) -> dict[str, Any] | None:
     return different if model_digest(same) == model_digest(made) else None
 
 
-def _scorer(declaration: Declaration, training_set: TrainingSet, scoring: str | None) -> Any:
+def check_scoring(declaration: Declaration, scoring: str | None = None) -> str:
+    """Return the name of the score by which candidates are compared. Not given: the declaration's.
+
+    Raises
+    ------
+    ParameterError
+        If it is none of scikit-learn's, or none for the task.
+    """
     said = scoring or _search(declaration).scoring or declaration.metrics[0]
     if ":" in said:
         cure = "candidates are compared by one of scikit-learn's scores; name one as search.scoring."
         raise refuse("scoring", said, cure)
-    metric_of(said, declaration)
+    metric_of(said, declaration, place="scoring")
+    return said
+
+
+def _scorer(declaration: Declaration, training_set: TrainingSet, scoring: str | None) -> Any:
+    said = check_scoring(declaration, scoring)
     if training_set.classes is not None and len(training_set.classes) > 2:
         return over_all_classes(said, training_set.classes)
     scorer = get_scorer(said)

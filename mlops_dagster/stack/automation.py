@@ -45,10 +45,16 @@ class InboxSettings(_Settings):
 class RetrainSettings(_Settings):
     """When poor predictions lead to a new model."""
 
-    days_scored: int = Field(
-        default=20, ge=1, description="How many predictions have to be scored before anything is concluded"
+    skill_below: float = Field(
+        default=-0.05,
+        lt=1,
+        description="Skill of the last 100 predictions whose truth has come: 1 is perfect, 0 as good as the baseline; "
+        "below this a model is built",
     )
-    every_days: int = Field(default=7, ge=1, description="At most one such build per partition in so many days")
+    days_scored: int = Field(
+        default=20, ge=1, description="The truth of how many has to have come before anything is concluded"
+    )
+    every_days: int = Field(default=7, ge=1, description="At most one such build of a model in so many days")
 
 
 class EmailSettings(_Settings):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, time
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
@@ -24,6 +24,21 @@ OF_BASELINE = "_baseline"
 """How the name of a metric ends that is the baseline's."""
 INLINE = 1000
 """From so many characters on Dagster's page hides markdown behind a click."""
+
+
+def written(value: object) -> str:
+    """Return a value of a table as people read it; of a time that is a day the day.
+
+    Examples
+    --------
+    >>> written(1234.5678), written(datetime(2024, 12, 24)), written(datetime(2024, 12, 24, 18, 30))
+    ('1,234.6', '2024-12-24', '2024-12-24 18:30')
+    """
+    if isinstance(value, float):
+        return f"{value:,.5g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d}" if value.time() == time() else f"{value:%Y-%m-%d %H:%M}"
+    return str(value)
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def test_a_forecast_is_judged_after_all_that_the_champion_knows(demand):
     last = theirs.truth_times()[theirs.frame["split"] == "train"].max()
     assert rows["day"].min() == last + pd.Timedelta("1D")
     assert rows["day"].is_monotonic_increasing
-    with pytest.raises(NotComparable, match=r"It looks ahead, in rows, 7, champion version 3 14\."):
+    with pytest.raises(NotComparable, match=r"It looks 7 rows ahead, champion version 3 looks 14 rows ahead\."):
         rows_to_judge_on(mine, make_training_set(declaration, demand, features=lagged, horizon=14), "3")
     units = units_of(mine, rows)
     assert (units.length, units.said) == (7, "blocks of 7 times")  # two shops are too few to draw

@@ -17,8 +17,9 @@ from mlops_dagster.modeling.contract import check_contract
 from mlops_dagster.modeling.violations import ContractError
 from mlops_dagster.spec.functions import load_function
 from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import data_step
 from mlops_dagster.stack.limits import LimitSettings
-from mlops_dagster.stack.table_files import SourceError
+from mlops_dagster.stack.table_files import SourceError, read_files
 
 STOCK = find_model("stock_price")
 LOAD = load_function(STOCK, "..prices.data:load")
@@ -71,7 +72,10 @@ def test_a_symbol_that_is_not_bundled_is_named_with_those_that_are() -> None:
     ("parameters", "words"),
     [
         ({"source": "files"}, "path=None .*source 'files' needs the path"),
-        ({"path": "a.csv"}, "path='a.csv' .*belongs to source 'files', but the source is 'bundled'"),
+        (
+            {"source": "bundled", "path": "a.csv"},
+            "path='a.csv' .*belongs to source 'files', but the source is 'bundled'",
+        ),
         ({"start": "2020-01-01"}, "start=.*belongs to source 'yahoo', but the source is 'bundled'"),
         ({"source": "files", "path": "a.csv", "end": "2020-01-01"}, "end=.*belongs to source 'yahoo'"),
         ({"source": "yahoo", "start": "01/02/2020"}, "start='01/02/2020' .*YYYY-MM-DD"),
@@ -115,7 +119,7 @@ def test_csv_as_other_programs_write_it(tmp_path: Path, content: str) -> None:
 
 
 def test_a_header_alone_is_left_to_the_validation(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="fewer than 250 rows"):
+    with pytest.raises(ContractError, match="rows: there are none"):
         checked(read(csv_file(tmp_path, HEADER)))
 
 
@@ -389,7 +393,7 @@ def test_parquet_is_held_to_its_own_footer(tmp_path: Path, frame: pd.DataFrame, 
     """Nothing is decoded before; a megabyte can hold forty million zeros."""
     frame.to_parquet(tmp_path / "GSPC.parquet", compression="zstd")
     if said is None:
-        assert len(read(f"{tmp_path}/GSPC.parquet", limits=LIMITS)) == len(frame)
+        assert len(read_files(f"{tmp_path}/GSPC.parquet", None, LIMITS)[0]) == len(frame)
         return
     with pytest.raises(SourceError, match=said):
         read(f"{tmp_path}/GSPC.parquet", limits=LIMITS)
@@ -411,8 +415,9 @@ def test_a_parquet_footer_that_lies_of_its_rows_is_no_way_around(tmp_path: Path)
 def test_a_name_that_is_not_utf8_is_refused_or_escaped(tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/K\xfcrse.csv")
     Path(odd).write_text(HEADER + ROW)
+    (path,) = (one for one in data_step(STOCK).parameters if one.name == "path")
     with pytest.raises(ParameterError, match="bytes that aren't UTF-8; rename the file"):
-        read(odd)
+        path.check(odd)
     origin = read(f"{tmp_path}/K*.csv").attrs["origin"]
     assert origin == f"{tmp_path}/K\\udcfcrse.csv"
     assert "has K\\udcfcrse.csv." in problem(tmp_path / "none.csv")

@@ -29,13 +29,14 @@ def resolve(declaration: Declaration, step: str, given: Mapping[str, object]) ->
 
         check_parameters(narrowed_parameters(declaration), {**found, **given})
     if step == names.GRID_SEARCH_RESULTS:
-        from mlops_dagster.modeling.search import grid_of
+        from mlops_dagster.modeling.search import check_scoring, grid_of
 
         if found.get("grid") is not None:
             if given.get("preset") is not None:
                 raise refuse("preset", given["preset"], "give a preset or a grid, not both.")
             del found["preset"]
         found["grid"] = grid_of(declaration, found.get("preset"), found.get("grid"))
+        check_scoring(declaration, found["scoring"])
     return found
 
 
