@@ -1,7 +1,7 @@
 """Take the pictures of the docs from the real thing: launch a run in the browser, wait for it, and look around.
 
     make demo && make ui                              # in one shell
-    .venv/bin/python docs/take_screenshots.py         # in another
+    .venv/bin/python docs/take_screenshots.py         # in another, with the same MLOPS_HOME
 
 Needs Chromium (Debian's package `chromium`, or its path in the environment variable CHROMIUM).
 """
@@ -9,7 +9,9 @@ Needs Chromium (Debian's package `chromium`, or its path in the environment vari
 import io
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -81,14 +83,15 @@ def champion(page: Page) -> None:
 
 
 def predictions(page: Page) -> None:
-    """Two months of predictions, caught up with, beside the prices that came; the newest is the last of them."""
-    editor = _open_launchpad(page, "predict_pipeline", "catch_up")
-    editor.evaluate(
-        "node => node.CodeMirror.setValue(node.CodeMirror.getValue().replace('catch_up: 0', 'catch_up: 60'))"
-    )
-    _launch(page)
-    page.goto(f"{DAGSTER}/assets/stock_price/predictions?view=partitions&partition=GSPC")
-    _save_with_picture(page, "price_forecast.png", "forecast_and_price")
+    """Two months of predictions, caught up with, beside the prices that came, on the page of `mlops report`."""
+    mlops = Path(sys.executable).with_name("mlops")
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "state.html"
+        subprocess.run([mlops, "report", "stock_price", "--html", told], check=True)
+        page.goto(told.as_uri())
+        picture = page.get_by_role("img").first
+        picture.scroll_into_view_if_needed()
+        _save(page, "predictions.png")
 
 
 def automation(page: Page) -> None:
