@@ -26,7 +26,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 def lineage(page: Page) -> None:
     """The whole graph, wide enough for the assets to show their details."""
     page.set_viewport_size({"width": 2400, "height": 1160})
-    page.goto(f"{DAGSTER}/asset-groups")
+    page.goto(f"{DAGSTER}/asset-groups?expanded=global@global:prices,global@global:stock_price")
     page.get_by_text("trained_model").last.wait_for()
     page.mouse.click(1500, 850)
     page.keyboard.press("Alt+9")
