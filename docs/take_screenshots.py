@@ -83,14 +83,12 @@ def champion(page: Page) -> None:
 
 
 def predictions(page: Page) -> None:
-    """Two months of predictions, caught up with, beside the prices that came, on the page of `mlops report`."""
+    """Champions, newest predictions and how good they were, on the page of `mlops report`."""
     mlops = Path(sys.executable).with_name("mlops")
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "state.html"
         subprocess.run([mlops, "report", "stock_price", "--html", told], check=True)
         page.goto(told.as_uri())
-        picture = page.get_by_role("img").first
-        picture.scroll_into_view_if_needed()
         _save(page, "predictions.png")
 
 
