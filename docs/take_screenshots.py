@@ -49,16 +49,12 @@ def launchpad(page: Page) -> None:
 
 
 def model(page: Page) -> None:
-    """What the run left behind: metrics, the forecast plot, the link to MLflow; and what the checks say."""
+    """What the run left behind: metrics, the forecast plot, the link to MLflow."""
     page.goto(f"{DAGSTER}/assets/stock_price/trained_model?view=partitions&partition=GSPC")
     page.get_by_text("root_mean_squared_error", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
     link = page.get_by_role("link", name="open in MLflow").first.get_attribute("href")
     _save_with_picture(page, "forecast.png", "forecast")
-    page.goto(f"{DAGSTER}/assets/stock_price/training_set?view=checks")
-    page.get_by_text("training_set_leaks_nothing").first.wait_for()
-    page.wait_for_timeout(1500)
-    _save(page, "checks.png")
     assert link is not None
     page.goto(link)
     page.get_by_text("stock_price-GSPC").first.wait_for(timeout=300_000)
@@ -101,16 +97,6 @@ def automation(page: Page) -> None:
         rows.nth(number).get_by_role("checkbox").nth(1).wait_for(state="attached")  # the switch, not known at first
     page.wait_for_timeout(3000)
     _save(page, "automation.png")
-
-
-def columns(page: Page) -> None:
-    """What an asset is: description, columns and what they are made from, owners, kinds, tags, links to the code."""
-    page.set_viewport_size({"width": 1600, "height": 1000})
-    page.goto(f"{DAGSTER}/assets/stock_price/training_set")
-    page.get_by_text("volatility_20d").first.wait_for()
-    page.wait_for_timeout(3000)
-    _save(page, "columns.png")
-    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def _save_with_picture(page: Page, file: str, name: str) -> None:
@@ -179,7 +165,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(120_000)
         # `take_screenshots.py lineage champion` takes only these.
-        takes = (launchpad, model, champion, predictions, search, automation, columns, lineage)
+        takes = (launchpad, model, champion, predictions, search, automation, lineage)
         for take in [take for take in takes if len(sys.argv) == 1 or take.__name__ in sys.argv[1:]]:
             take(page)
         browser.close()
