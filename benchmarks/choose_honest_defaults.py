@@ -1,4 +1,4 @@
-"""Choose the honest recipe's default forest on validation parts of the training rows, and print what it is chosen by.
+"""Choose the default forest of `stock_price` on validation parts of the training rows, and print what it is chosen by.
 
     python benchmarks/choose_honest_defaults.py                  # two to three minutes on two cores
     python benchmarks/choose_honest_defaults.py --look-at-test   # afterwards
@@ -22,29 +22,24 @@ from __future__ import annotations
 
 import itertools
 import sys
-from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import TimeSeriesSplit
+from training_sets import fitted, table_of, training_set_of
 
-from mlops_dagster.ml.evaluation import Evaluation, evaluate
-from mlops_dagster.ml.model import fit_forest
-from mlops_dagster.ml.prices import validate_prices
-from mlops_dagster.ml.recipes import TrainingSet, make_training_set
+from mlops_dagster.modeling.evaluation import evaluate
+from mlops_dagster.modeling.metrics import metric_of
 from mlops_dagster.modeling.splits import Split
-from mlops_dagster.pipelines import BUNDLED_SYMBOLS, resolve_forest
+from mlops_dagster.modeling.training_set import TrainingSet
+from mlops_dagster.spec.project import find_model
 
+MODEL = find_model("stock_price")
+SQUARED_ERROR = metric_of("neg_mean_squared_error", MODEL)  # the skill is a share of persistence's
 GRID = {
     "min_samples_leaf": (1, 10, 25, 50, 100),
     "max_features": (0.15, 0.33, 0.6, 1.0),  # of seven features: one, two, four, all
 }
-
-
-def bundled(symbol: str) -> TrainingSet:
-    path = files("mlops_dagster") / "data" / f"{symbol}.csv"
-    with path.open(encoding="utf-8") as file:
-        return make_training_set(validate_prices(pd.read_csv(file, dtype=str), source=symbol))
 
 
 def validation_parts(training_set: TrainingSet) -> list[TrainingSet]:
@@ -53,31 +48,29 @@ def validation_parts(training_set: TrainingSet) -> list[TrainingSet]:
     return [training_set.with_split(Split(rows[train], rows[test])) for train, test in blocks.split(rows)]
 
 
-def evaluate_forest(training_set: TrainingSet, given: dict[str, float]) -> Evaluation:
-    fixed = {"max_depth": 80, "n_estimators": 200}
-    return evaluate(fit_forest(training_set, resolve_forest("honest", {**fixed, **given}), n_jobs=-1), training_set)
+def measure(training_set: TrainingSet, **changed: float) -> dict[str, float]:
+    return evaluate(fitted(MODEL, training_set, **changed), training_set, MODEL, [SQUARED_ERROR]).metrics
 
 
-def score(parts: list[tuple[str, Evaluation]], metric: str) -> dict[str, float]:
-    skills = pd.Series([100 * evaluation.metrics[metric] for _, evaluation in parts])
+def score(parts: list[tuple[str, float]]) -> dict[str, float]:
+    skills = pd.Series([100 * skill for _, skill in parts])
     by_symbol = skills.groupby([symbol for symbol, _ in parts]).mean()
     return {"mean": skills.mean(), **by_symbol, "worst": skills.min(), "best": skills.max(), "won": (skills > 0).sum()}
 
 
 def main() -> None:
-    sets = {symbol: bundled(symbol) for symbol in BUNDLED_SYMBOLS}
+    sets = {symbol: training_set_of(MODEL, table_of(MODEL, symbol)) for symbol in ("GSPC", "IXIC")}
     if "--look-at-test" in sys.argv:
         for symbol, training_set in sets.items():
-            evaluation = evaluate(fit_forest(training_set, resolve_forest("honest", {}), n_jobs=-1), training_set)
-            print(symbol, {name: round(value, 6) for name, value in evaluation.metrics.items()})
+            print(symbol, {name: round(value, 6) for name, value in measure(training_set).items()})
         return
 
     parts = [(symbol, part) for symbol, training_set in sets.items() for part in validation_parts(training_set)]
     table = []
     for values in itertools.product(*GRID.values()):
         candidate = dict(zip(GRID, values, strict=True))
-        results = [(symbol, evaluate_forest(part, candidate)) for symbol, part in parts]
-        table.append({**candidate, **score(results, "skill_vs_persistence")})
+        results = [(symbol, measure(part, **candidate)["skill_vs_baseline"]) for symbol, part in parts]
+        table.append({**candidate, **score(results)})
         print(".", end="", flush=True, file=sys.stderr)
     ranked = pd.DataFrame(table).sort_values("mean", ascending=False)
     print("\nSkill against persistence on the eight validation parts, in percent of persistence's squared error:")

@@ -29,23 +29,25 @@ from typing import Any
 
 import numpy as np
 
-from mlops_dagster.grids import ARTICLE
-
 # -------------------------------------------------------------------------------------------- what is searched, by whom
 
 
 def article_rows() -> tuple[Any, Any]:
-    from mlops_dagster.ml.prices import validate_prices
-    from mlops_dagster.ml.recipes import make_training_set
-    from mlops_dagster.stack.sources import read_prices
+    from training_sets import table_of, training_set_of
 
-    raw, origin = read_prices("GSPC")
-    data = make_training_set(validate_prices(raw, source=origin), recipe="article")
+    from mlops_dagster.spec.project import find_model
+
+    article = find_model("article")
+    data = training_set_of(article, table_of(article, "GSPC"))
     return data.X_train, data.y_train
 
 
 def article_grid(divide: int) -> dict[str, list[Any]]:
-    return {**ARTICLE, "n_estimators": [max(number // divide, 1) for number in ARTICLE["n_estimators"]]}
+    from mlops_dagster.modeling.search import grid_of
+    from mlops_dagster.spec.project import find_model
+
+    grid = grid_of(find_model("article"), "article")
+    return {**grid, "n_estimators": [max(number // divide, 1) for number in grid["n_estimators"]]}
 
 
 def made_rows(rows: int, features: int = 20) -> tuple[Any, Any]:

@@ -3,7 +3,8 @@
 python -m benchmarks.many_symbols [symbols] [backfilled]
 
 A real `dagster dev` on a throw-away home, prices in small files of their own, one per symbol. What a page asks is asked
-over GraphQL, as the page does. The backfill makes `prices` of that many symbols (60 if not given); the rate is its own.
+over GraphQL, as the page does. The backfill makes `prices/data` of that many symbols (60 if not given); the rate is its
+own.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,16 +25,16 @@ from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
 
 REPOSITORY = {"repositoryLocationName": "mlops_dagster", "repositoryName": "__repository__"}
-PARTITIONS = """{assetNodeOrError(assetKey: {path: ["prices"]}) {... on AssetNode {partitionKeys partitionStats {
-    numMaterialized numPartitions} assetPartitionStatuses {__typename ... on DefaultPartitionStatuses {
+PARTITIONS = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {partitionKeys
+    partitionStats {numMaterialized numPartitions} assetPartitionStatuses {__typename ... on DefaultPartitionStatuses {
     materializedPartitions failedPartitions unmaterializedPartitions materializingPartitions}}}}}"""
 GRAPH = """{assetNodes {id assetKey {path} groupName isPartitioned partitionStats {numMaterialized numPartitions
     numFailed numMaterializing} assetMaterializations(limit: 1) {timestamp} hasAssetChecks}}"""
-ASSET = """{assetNodeOrError(assetKey: {path: ["prices"]}) {... on AssetNode {id description
+ASSET = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {id description
     automationCondition {label expandedLabel} assetMaterializations(limit: 100) {partition timestamp metadataEntries
     {label}} partitionStats {numMaterialized numPartitions}}}}"""
-CHECKS = """{assetNodeOrError(assetKey: {path: ["prices"]}) {... on AssetNode {assetChecksOrError {... on AssetChecks {
-    checks {name executionForLatestMaterialization {status}}}}}}}"""
+CHECKS = """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {assetChecksOrError {
+    ... on AssetChecks {checks {name executionForLatestMaterialization {status}}}}}}}"""
 RUNS = """{runsOrError(limit: 25) {... on Runs {results {runId status tags {key value}}}}}"""
 
 
@@ -47,13 +49,13 @@ def main() -> None:
 
 
 def measure(home: Path, symbols: list[str], backfilled: int) -> None:
-    write_prices(home / "inbox", symbols)
+    write_prices(home / "inbox" / "prices", symbols)
     env = {
         "MLOPS_HOME": str(home),
         "DAGSTER_HOME": str(home / "dagster"),
-        "MLOPS_SYMBOLS": json.dumps(symbols),
-        "MLOPS_PRICES__SOURCE": "files",
-        "MLOPS_PRICES__PATH": f"{home}/inbox/{{symbol}}.csv",
+        "MLOPS_PARTITIONS": json.dumps({"prices": symbols}),
+        "MLOPS_DATA__PRICES__SOURCE": "files",
+        "MLOPS_DATA__PRICES__PATH": f"{home}/inbox/prices/{{symbol}}.csv",
         "MLOPS_INBOX__PATH": str(home / "nothing yet"),
         "MLOPS_NOTIFY": "{}",
         "PYTHONPATH": str(Path.cwd()),
@@ -97,40 +99,44 @@ def in_process(symbols: list[str]) -> None:
 
     import dagster as dg
 
-    from mlops_dagster.price_schedules import schedules_of
-    from mlops_dagster.sensors.price_inbox import price_inbox
+    from mlops_dagster.assets.of_model import OfModel
+    from mlops_dagster.jobs import jobs_of
+    from mlops_dagster.schedules import schedules_of
+    from mlops_dagster.sensors.inbox import inbox_sensor
+    from mlops_dagster.spec.project import find_model
     from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.store import store_of
 
     deployment = load_deployment()
-    store = store_of(deployment)
+    model = OfModel(find_model("stock_price"))
+    store = store_of(deployment, model.declaration)
     said(
         "writing two tables of each symbol, as a build does",
         timed(lambda: [write_tables(store, symbol) for symbol in symbols]),
     )
     deployment.inbox.path = f"{deployment.home}/inbox"
-    resources = {"deployment": deployment, "store": store}
+    inbox: Any = inbox_sensor(model, deployment, jobs_of(model))
     with dg.DagsterInstance.from_config(str(deployment.home / "dagster")) as instance:
         now = dt.datetime(2024, 7, 2, 22, 30, tzinfo=dt.timezone.utc)
-        for schedule in schedules_of(deployment):
-            context = dg.build_schedule_context(instance, scheduled_execution_time=now, resources=resources)
+        for schedule in schedules_of(model, deployment):
+            context = dg.build_schedule_context(instance, scheduled_execution_time=now)
             asked: list[object] = []
             seconds = timed(lambda: asked.extend(schedule(context)))  # noqa: B023 called at once
             said(f"one tick of {schedule.name}, {len(asked)} runs asked for", seconds)
         cursor = None
         for what in ("files seen first", "files read, runs asked for", "nothing new"):
-            context = dg.build_sensor_context(instance, cursor=cursor, resources=resources)
+            context = dg.build_sensor_context(instance, cursor=cursor)
             answers: list[dg.SensorResult] = []
-            seconds = timed(lambda: answers.append(price_inbox(context)))  # noqa: B023
+            seconds = timed(lambda: answers.append(inbox(context)))  # noqa: B023
             cursor = answers[0].cursor
-            said(f"one tick of price_inbox: {what}", seconds)
+            said(f"one tick of the inbox: {what}", seconds)
         said_bytes = len(cursor or "") / 1024
         print(f"  its cursor: {said_bytes:.0f} KiB")
         conditions(instance, symbols)
 
 
 def write_tables(store: object, symbol: str) -> None:
-    store.write("prices", symbol, pd.DataFrame({"AdjClose": [1.0]}), metadata={"origin": "x"})  # type: ignore[attr-defined]
+    store.write("data", symbol, pd.DataFrame({"AdjClose": [1.0]}), metadata={"origin": "x"})  # type: ignore[attr-defined]
     store.write("champion_model", symbol, pd.DataFrame({"champion": ["1"]}))  # type: ignore[attr-defined]
 
 
@@ -139,14 +145,17 @@ def conditions(instance: object, symbols: list[str]) -> None:
 
     from mlops_dagster.definitions import defs
 
-    selection = dg.AssetSelection.assets("price_forecast", "forecast_quality")
+    selection = dg.AssetSelection.assets(["stock_price", "predictions"], ["stock_price", "prediction_quality"])
     cursor, requested = None, 0
     ephemeral = dg.DagsterInstance.ephemeral()
-    ephemeral.add_dynamic_partitions("symbol", symbols)
+    ephemeral.add_dynamic_partitions("prices_symbol", symbols)
     for what in ("first", "nothing new", "every champion is new", "asked for already"):
         if what == "every champion is new":
             for symbol in symbols:
-                for asset, metadata in (("prices", {}), ("champion_model", {"champion": "1"})):
+                for asset, metadata in (
+                    (["prices", "data"], {}),
+                    (["stock_price", "champion_model"], {"champion": "1"}),
+                ):
                     made = dg.AssetMaterialization(
                         asset, partition=symbol, metadata=metadata, tags={"dagster/data_version": "1"}
                     )
@@ -156,7 +165,7 @@ def conditions(instance: object, symbols: list[str]) -> None:
             defs=defs, instance=ephemeral, cursor=cursor, asset_selection=selection
         )
         cursor, requested = result.cursor, result.total_requested
-        said(f"one tick of keep_forecasts_current: {what}, {requested} asked for", time.perf_counter() - began)
+        said(f"one tick of the conditions of predictions: {what}, {requested} asked for", time.perf_counter() - began)
 
 
 def pages(dev: DagsterDev, when: str) -> None:
@@ -173,7 +182,7 @@ def backfill(dev: DagsterDev, symbols: list[str], home: Path) -> None:
             dev.ask(
                 "mutation($p: LaunchBackfillParams!) {launchPartitionBackfill(backfillParams: $p) {__typename "
                 "... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}}}",
-                p={"assetSelection": [{"path": ["prices"]}], "partitionNames": symbols},
+                p={"assetSelection": [{"path": ["prices", "data"]}], "partitionNames": symbols},
             )
         )
     )

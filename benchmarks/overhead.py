@@ -39,16 +39,18 @@ BIN = Path(sys.executable).parent
 # The steps as plain functions, run as often as it is told in one process; prints the seconds of each time.
 BARE = f"""
 import sys, time, uuid
-from mlops_dagster import pipelines
 from mlops_dagster.session import Session
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import Origin
 
-session = Session(load_deployment(), Origin("shell", str(uuid.uuid4()), None))
+model = find_model("stock_price")
+session = Session(load_deployment(), model, Origin("shell", str(uuid.uuid4()), None))
 session.tracker.connect()
 for _ in range(int(sys.argv[1])):
     began = time.perf_counter()
-    for step in pipelines.BUILD_MODEL.steps:
+    for step in pipelines_of(model)[0].steps:
         given = {FOREST} if step.name == "trained_model" else {{}}
         session.run(step.name, "{SYMBOL}", given)
     print(time.perf_counter() - began, flush=True)
@@ -58,7 +60,7 @@ import sys, time
 import dagster as dg
 from mlops_dagster.definitions import defs
 
-config = {{"ops": {{"trained_model": {{"config": {FOREST}}}}}}}
+config = {{"ops": {{"stock_price__trained_model": {{"config": {FOREST}}}}}}}
 with dg.DagsterInstance.get() as instance:
     for _ in range(int(sys.argv[1])):
         job = defs.resolve_job_def("{JOB}")
@@ -159,7 +161,7 @@ def dagster_command(
     home: Path, module: str = "mlops_dagster.definitions", dagster: Sequence[str] = (str(BIN / "dagster"),)
 ) -> Callable[[], Times]:
     config = home / "config.yaml"
-    config.write_text(yaml.safe_dump({"ops": {"trained_model": {"config": FOREST}}}))
+    config.write_text(yaml.safe_dump({"ops": {"stock_price__trained_model": {"config": FOREST}}}))
     execute = [*dagster, "job", "execute", "-m", module, "-j", JOB, "-c", str(config)]
     execute += ["--tags", json.dumps({"dagster/partition": SYMBOL})]
 
@@ -173,7 +175,7 @@ def dagster_command(
 def launched(dev: DagsterDev, home: Path) -> Callable[[], Times]:
     def run() -> Times:
         began = time.time()
-        run_id = dev.launch(JOB, {"trained_model": {"config": FOREST}}, symbol=SYMBOL)
+        run_id = dev.launch(JOB, {"stock_price__trained_model": {"config": FOREST}}, symbol=SYMBOL)
         assert dev.ended(run_id) == "SUCCESS", home
         return by_dagster(began, time.time(), home)
 

@@ -43,6 +43,7 @@ from mlops_dagster.shell.output import (
     progress,
     say_next,
 )
+from mlops_dagster.shell.showing import how_to_begin
 from mlops_dagster.stack.files import said_by_the_disk
 
 app = typer.Typer(
@@ -84,7 +85,7 @@ def init(deployment: DeploymentName = None, as_json: AsJson = False) -> None:
         else:
             export = f"export DAGSTER_HOME={shlex.quote(str(dagster_home))}"
             out.print(f"Ready: {settings.home}\nFor Dagster's own commands: {export}", markup=False)
-            say_next("mlops build-model, or mlops ui")
+            say_next(f"{how_to_begin()}, or mlops ui")
 
 
 app.command()(ui.ui)

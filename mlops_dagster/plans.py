@@ -17,17 +17,16 @@ def plan_problems(deployment: Deployment, name: str) -> list[str]:
     name : str
         Under which it was loaded. The code location is one deployment's, and is imported here.
     """
-    with changed_environment({"MLOPS_DEPLOYMENT": name}):
-        from mlops_dagster.assets.of_model import OfModel
-        from mlops_dagster.definitions import definitions_of
-        from mlops_dagster.jobs import jobs_of
-        from mlops_dagster.resources import key_of, resources_of
-        from mlops_dagster.spec.project import find_model, model_names
+    from mlops_dagster.assets.of_model import OfModel
+    from mlops_dagster.jobs import jobs_of
+    from mlops_dagster.resources import key_of, resources_of
+    from mlops_dagster.spec.project import find_model, model_names
 
-        models = [find_model(one) for one in model_names()]
-
+    models = [find_model(one) for one in model_names()]
     problems = []
     try:
+        with changed_environment({"MLOPS_DEPLOYMENT": name}):
+            from mlops_dagster.definitions import definitions_of
         definitions = definitions_of(deployment)
         dg.Definitions.validate_loadable(definitions)
     except Exception as error:  # noqa: BLE001 - whatever it is, the code location can't be loaded

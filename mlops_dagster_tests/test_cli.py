@@ -14,7 +14,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from mlops_dagster import pipelines
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster_tests.conftest import ARTICLE_PRECISION, mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
@@ -23,15 +24,12 @@ SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
 
 
 def test_help_is_enough_to_learn_from(mlops):
-    said = mlops("build-model", "--help").stdout
-    for parameter in (
-        *pipelines.PRICES.parameters,
-        *pipelines.TRAINING_SET.parameters,
-        *pipelines.FOREST,
-        *pipelines.GATE,
-    ):
-        assert f"--{parameter.name.replace('_', '-')}" in said
-    assert "mlops build-model --symbol GSPC --max-depth 80 --n-estimators 100" in " ".join(said.split())
+    for pipeline in pipelines_of(find_model("stock_price")):
+        command = {"build_model_pipeline": "build-model"}.get(pipeline.name, pipeline.name[:-9].replace("_", "-"))
+        said = mlops(command, "--help").stdout
+        for parameter in ("symbol", *(one.name for one in pipeline.parameters)):
+            assert f"--{parameter.replace('_', '-')}" in said
+        assert f"({pipeline.name})" in said
 
 
 def test_build_model_runs_the_steps_and_prints_the_whole_report(mlops, home, price_file):
@@ -59,8 +57,8 @@ def test_a_symbol_that_fails_neither_stops_the_others_nor_hides_their_results(ml
     done = mlops("promote", *given[:4])
     assert done.returncode == 1
     assert "ACME: " in done.stdout
-    assert "1 of 2 symbols failed: NONE." in done.stderr
-    assert "NONE: ParameterError symbol='NONE' (str): no model of it was built" in done.stderr
+    assert "1 of 2 failed: NONE." in done.stderr
+    assert "NONE: ParameterError model='stock_price of NONE' (str): no model of it was built in" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("buildmodel",), ("cache", "shw"), ("deployments", "chck")])
@@ -69,16 +67,16 @@ def test_a_suggestion_is_made_once(mlops, command):
 
 
 def test_the_articles_numbers_from_the_shell(mlops):
-    given = ("--symbol", "GSPC", "--recipe", "article", "--max-depth", "80", "--n-estimators", "100")
-    done = mlops("build-model", *given, "--json")
+    done = mlops("build-model", "article", "--symbol", "GSPC", "--max-depth", "80", "--n-estimators", "100", "--json")
     metrics = json.loads(done.stdout)["symbols"]["GSPC"]["trained_model"]["metrics"]
-    assert metrics["rmse"] == pytest.approx(74.47148052856646, rel=ARTICLE_PRECISION)
-    assert metrics["mae"] == pytest.approx(52.59896120023115, rel=ARTICLE_PRECISION)
+    assert metrics["root_mean_squared_error"] == pytest.approx(74.47148052856646, rel=ARTICLE_PRECISION)
+    assert metrics["mean_absolute_error"] == pytest.approx(52.59896120023115, rel=ARTICLE_PRECISION)
     assert metrics["r2"] == pytest.approx(0.9780878033262401, rel=ARTICLE_PRECISION)
 
 
 def test_report_shows_the_latest_model_or_where_there_is_none(mlops, home, price_file):
-    assert f"No model yet in {home / 'store'}. Build one: mlops build-model" in mlops("report").stdout
+    begin = "mlops build-model --symbol GSPC"
+    assert f"No model yet in {home / 'store'}. Build one: {begin}\n" in mlops("report").stdout
     mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL)
     assert "ACME" in mlops("report").stdout
     (model,) = json.loads(mlops("report", "--json").stdout)["models"]
@@ -94,12 +92,13 @@ def test_report_shows_the_latest_model_or_where_there_is_none(mlops, home, price
         (("--symbol", "ACME", "--max-depth", "true"), 2, "true"),
         (("--symbol", "ACME", "--max-depth", "1000000000"), 2, "max_depth=1000000000 (int)"),
         (("--symbol", "ACME", "--n-estimators", "0"), 2, "n_estimators=0 (int)"),
-        (("--symbol", "ACME", "--recipe", "blog"), 2, "recipe='blog' (str): give one of honest, article"),
+        (("--symbol", "ACME", "--recipe", "article"), 2, "--recipe"),
+        (("nonsense", "--symbol", "ACME"), 2, "model='nonsense' (str): no such model is declared in "),
         (("--symbol", "ACME", "--source", "ftp"), 2, "source='ftp' (str)"),
         (("--symbol", "ACME", "--deployment", "nowhere"), 2, "'nowhere'"),
         (("--symbol", "ACME", "--max-deph", "3"), 2, "--max-deph"),
         (("--symbol", "UNKNOWN"), 2, "UNKNOWN"),
-        ((), 2, "--symbol"),
+        ((), 2, "say which --symbol, or --all; there are GSPC, IXIC."),
     ],
 )
 def test_bad_input_is_said_in_one_sentence(mlops, home, arguments, status, said):
@@ -146,23 +145,10 @@ def test_dagster_mlflow_is_refused_outside_of_dagster(mlops, home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_model_grown_on_spark_is_the_same_model(mlops, price_file, monkeypatch):
-    pytest.importorskip("pyspark")
-    given = ("build-model", "--symbol", "ACME", "--path", str(price_file), *SMALL, "--json")
-    here = json.loads(mlops(*given).stdout)["symbols"]["ACME"]["trained_model"]
-    monkeypatch.setenv("MLOPS_SPARK__TRAIN", "true")
-    monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[1]")
-    done = mlops(*given)
-    assert done.returncode == 0, done.stderr
-    there = json.loads(done.stdout)["symbols"]["ACME"]["trained_model"]
-    assert (there["model_digest"], there["metrics"]) == (here["model_digest"], here["metrics"])
-
-
-@pytest.mark.slow
 @pytest.mark.xdist_group("dagster dev")
 def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, tmp_path):
     dagster, mlflow = free_port(), free_port()
-    (tmp_path / "mine.yaml").write_text("symbols: [MINE]")
+    (tmp_path / "mine.yaml").write_text("data: {prices: {source: bundled}}")
     given = ["ui", "--port", str(dagster), "--mlflow-port", str(mlflow), "--deployment", "mine.yaml"]
     said = tmp_path / "said"
 
@@ -210,19 +196,18 @@ def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, t
 
 @pytest.mark.slow
 def test_a_launched_job_is_one_that_dagsters_pages_show(home, tmp_path, price_file, monkeypatch):
-    monkeypatch.setenv("MLOPS_SYMBOLS", '["ACME"]')
-    monkeypatch.setenv("MLOPS_PRICES__SOURCE", "files")
-    monkeypatch.setenv("MLOPS_PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
+    monkeypatch.setenv("MLOPS_DATA__PRICES__SOURCE", "files")
+    monkeypatch.setenv("MLOPS_DATA__PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
     given = tmp_path / "run.yaml"
     # A process of its own: the definitions are those of the settings with which they were loaded.
     launch = [sys.executable, "-m", "mlops_dagster.cli", "launch", "build_model_pipeline", "--symbol", "ACME"]
     launch += ["--config", str(given)]
     how = {"capture_output": True, "text": True, "cwd": tmp_path, "check": False}
-    given.write_text("ops: {trained_model: {config: {max_depths: 2}}}")
+    given.write_text("ops: {stock_price__trained_model: {config: {max_depths: 2}}}")
     refused = subprocess.run(launch, **how)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert 'ParameterError config: Received unexpected config entry "max_depths"' in refused.stderr
-    given.write_text("ops: {trained_model: {config: {max_depth: 2, n_estimators: 2}}}")
+    given.write_text("ops: {stock_price__trained_model: {config: {max_depth: 2, n_estimators: 2}}}")
     done = subprocess.run(launch, **how)
     assert done.returncode == 0, done.stderr
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
@@ -299,7 +284,7 @@ def test_four_builds_started_at_once_on_a_fresh_folder(tmp_path, price_file, mon
     assert [process.returncode for process in processes] == [0] * 4, errors
     assert not any("database is locked" in error for error in errors)
     client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
-    assert [experiment.name for experiment in client.search_experiments()].count("mlops_dagster") == 1
+    assert [experiment.name for experiment in client.search_experiments()].count("mlops_dagster-stock_price") == 1
     finished = mlflow_runs(home)
     assert sorted(run.data.tags["symbol"] for run in finished) == symbols
     assert {run.info.status for run in finished} == {"FINISHED"}

@@ -101,7 +101,9 @@ class Metric:
         return one > other if self.greater_is_better else one < other
 
 
-def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] | None = None) -> Metric:
+def metric_of(
+    name: str, declaration: Declaration, function: Callable[..., Any] | None = None, *, place: str = "metrics"
+) -> Metric:
     """Return a metric by the name that the declaration says.
 
     Parameters
@@ -111,6 +113,8 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
     function : callable, optional
         What the latter names: from (truth, outputs) to a number, the larger the better unless it has an attribute
         ``greater_is_better`` that is False.
+    place : str
+        What a message calls the parameter.
 
     Raises
     ------
@@ -123,9 +127,9 @@ def metric_of(name: str, declaration: Declaration, function: Callable[..., Any] 
     fitting = scores_of(declaration.task)
     if name not in get_scorer_names():
         meant = difflib.get_close_matches(name, fitting, n=1) or difflib.get_close_matches(f"neg_{name}", fitting, n=1)
-        raise refuse("metrics", name, f"there is no such score; {_choices(meant, fitting)}")
+        raise refuse(place, name, f"there is no such score; {_choices(meant, fitting, place)}")
     if name not in fitting:
-        raise refuse("metrics", name, f"it is no score of a {declaration.task}; {_choices([], fitting)}")
+        raise refuse(place, name, f"it is no score of a {declaration.task}; {_choices([], fitting, place)}")
     scorer = get_scorer(name)
     lower = name.startswith("neg_")
 
@@ -235,7 +239,7 @@ def check_metrics(metrics: Iterable[Metric], estimator: Any, training_set: Train
         )
         if fits(metric.declared, full):
             why = f"it needs probabilities, and {type(estimator).__name__} has no predict_proba"
-        raise refuse("metrics", metric.declared, f"{why}; {_choices([], fitting)}")
+        raise refuse("metrics", metric.declared, f"{why}; {_choices([], fitting, 'metrics')}")
 
 
 # ----------------------------------------------------------------------------- answers, as scikit-learn's scorers ask
@@ -298,5 +302,6 @@ def _asked(truth: Array, outputs: Outputs) -> tuple[Any, Array, Array]:
     return _Classes(outputs), rows, _codes(truth, outputs)
 
 
-def _choices(meant: list[str], fitting: list[str]) -> str:
-    return f"did you mean {meant[0]}?" if meant else f"choose one of {', '.join(fitting)}, or .module:function."
+def _choices(meant: list[str], fitting: list[str], place: str) -> str:
+    own = ", or .module:function" if place == "metrics" else ""
+    return f"did you mean {meant[0]}?" if meant else f"choose one of {', '.join(fitting)}{own}."

@@ -175,7 +175,7 @@ def check_scoring(declaration: Declaration, scoring: str | None = None) -> str:
     if ":" in said:
         cure = "candidates are compared by one of scikit-learn's scores; name one as search.scoring."
         raise refuse("scoring", said, cure)
-    metric_of(said, declaration)
+    metric_of(said, declaration, place="scoring")
     return said
 
 

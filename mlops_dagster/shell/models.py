@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlops_dagster.steps import StepReport
 
 STOPPED = "Stopped. What was fitted is kept: the same command goes on from there."
+_TAKEN = {"-d", "-g", "-h", "-p"}
 Partition = Annotated[list[str], typer.Option()]  # its names are the declaration's, see `_command`
 AllPartitions = Annotated[bool, typer.Option("--all", help="All partitions that there are.")]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what the search would do.")]
@@ -67,7 +68,8 @@ def _command(name: str, declaration: Declaration) -> click.Command:
     for one in signature.parameters.values():
         if one.name == "partition" and declaration.partitions is not None:
             said = f"Which {declaration.partitions.name}. Repeat it for several."
-            option_names = dict.fromkeys((f"--{option}".replace("_", "-"), "--partition", "-p"))
+            short = {f"-{declaration.partitions.name[0]}"} - _TAKEN  # as in -s GSPC
+            option_names = dict.fromkeys((f"--{option}".replace("_", "-"), "--partition", "-p", *short))
             left.append(
                 one.replace(annotation=Annotated[list[str], typer.Option(*option_names, help=said, show_default=False)])
             )
@@ -158,7 +160,9 @@ def partitions_to_run(
         from mlops_dagster.stack.table_sources import partitions_of
 
         option = names.partition_option(declaration)
-        there = partitions_of(declaration, given=load_deployment(deployment).data_parameters(declaration)) or []
+        settings = load_deployment(deployment)
+        there = partitions_of(declaration, given=settings.data_parameters(declaration)) or []
+        there = list(dict.fromkeys([*there, *settings.partitions.get(declaration.data_owner, [])]))
         if everything and not chosen:
             return there
         or_all = "" if everything is None else ", or --all"

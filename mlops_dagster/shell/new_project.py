@@ -64,7 +64,6 @@ store:
 tracking:
   experiment_name: {name}
   mlflow_tracking_uri: null       # null: SQLite below MLOPS_HOME; or the URL of an MLflow server
-symbols: []
 """,
     "tests/test_models.py": '''\
 """Each declared model can be built: its data keep the contract, it can be fitted, nothing leaks."""

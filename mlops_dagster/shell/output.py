@@ -131,7 +131,7 @@ class EachSymbol:
             for one, error in self.failed.items():
                 _print_error(error, f"{one}: ")
             if self.failed:
-                progress.print(f"{len(self.failed)} of {len(self.symbols)} symbols failed: {', '.join(self.failed)}.")
+                progress.print(f"{len(self.failed)} of {len(self.symbols)} failed: {', '.join(self.failed)}.")
         if self.failed:
             raise typer.Exit(1)
 

@@ -40,19 +40,20 @@ def parity(
     Example: mlops parity deployments/local.yaml deployments/spark.yaml --symbol GSPC
     """
     with handle_errors(as_json):
-        for one in symbol or ():
-            check_partition(one)
         declaration = model_meant() if model is None else find_model(model)
+        what = declaration.partitions.name if declaration.partitions else "partition"
+        for one in symbol or ():
+            check_partition(one, what)
         sides = [_Side(a, declaration), _Side(b, declaration)]
         if (sides[0].store.root, sides[0].run) == (sides[1].store.root, sides[1].run):
             _refuse_the_same(*sides)
         symbols = symbol or sorted({one for side in sides for one in side.symbols()})
         if not symbols:
-            raise refuse("symbol", None, "neither side has anything yet; run a pipeline on both.")
+            raise refuse(what, None, "neither side has anything yet; run a pipeline on both.")
         verdicts = {one: _compare(one, *sides) for one in symbols}
         for one, verdict in verdicts.items():
             if not verdict:
-                raise refuse("symbol", one, f"neither side has anything of {one}; run a pipeline on both.")
+                raise refuse(what, one, f"neither side has anything of {one}; run a pipeline on both.")
         differing = sum(bool(said["differences"]) for verdict in verdicts.values() for said in verdict)
         if as_json:
             print_json({"a": a, "b": b, "same": not differing, "symbols": verdicts})

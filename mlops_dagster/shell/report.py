@@ -21,6 +21,7 @@ from mlops_dagster.shell.output import (
     progress,
     say_next,
 )
+from mlops_dagster.shell.showing import how_to_begin
 from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.secrets import redacted
@@ -87,9 +88,8 @@ def report(model: Which = None, html: Page = None, deployment: DeploymentName = 
             about = "" if model else "mlops report MODEL says more, "
             say_next(f"{about}mlops report --html state.html makes a page of it, with all decisions and drift")
         else:
-            first = next(iter(model or model_names()), "NAME")
             out.print(
-                f"No model yet in {root}. Build one: mlops build-model {first}\n"
+                f"No model yet in {root}. Build one: {how_to_begin(*(model or ())[:1])}\n"
                 "Are they elsewhere? Set MLOPS_HOME, or choose a deployment with --deployment.",
                 markup=False,
             )

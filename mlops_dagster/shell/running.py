@@ -104,7 +104,7 @@ def run_step(
     """Run one step, and return its report."""
     call = partial(session.run, step, symbol, given, inputs=inputs)
     searches = step == GRID_SEARCH_RESULTS
-    if searches and session.on_spark(step, given):
+    if session.on_spark(step, given):
         # Opening takes seconds, which nobody should have to guess at.
         progress.print(f"Spark {session.deployment.spark.shown_master}", markup=False)
         session.spark()

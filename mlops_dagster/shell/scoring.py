@@ -1,4 +1,4 @@
-"""The web server of `mlops serve`: a champion's predictions by MLflow's protocol, and the next forecast of a price.
+"""The web server of `mlops serve`: a champion's predictions by MLflow's protocol, and what it forecasts next.
 
 The protocol is that of MLflow's scoring server: `/ping`, `/health`, `/version` and `/invocations`, with JSON in its
 four forms or CSV. MLflow's own server turns a missing value, a short row or a text into a number, and answers errors
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.shell.output import progress
@@ -42,6 +43,10 @@ class Served:
     ----------
     name : str
         What people call it.
+    of : str
+        Whose it is, in an address: the partition, or the model.
+    intervals : bool
+        Whether forecasts have an interval.
     kinds : mapping
         Of each column that it asks for what its values are.
     newest : callable
@@ -49,16 +54,22 @@ class Served:
     says : str
         What it is asked, and what a prediction is.
     forecast : callable, optional
-        From the share of prices that the interval is meant to hold to the next forecast of a symbol.
+        From the share of truths that the interval is meant to hold, if one is asked for, to the next predictions.
     """
 
     name: str
+    of: str
     model: Any
     champion: RegisteredVersion
     kinds: Mapping[str, Kind]
     newest: Callable[[], pd.DataFrame]
     says: str
-    forecast: Callable[[float | None], dict[str, Any]] | None = None
+    forecast: Callable[[float | None], list[dict[str, Any]]] | None = None
+    intervals: bool = False
+
+    def path(self) -> str:
+        """Return where the next forecast is."""
+        return f"/forecast/{quote(self.of)}"
 
     def predict(self, body: bytes, media_type: str) -> dict[str, Any]:
         """Answer a request to `/invocations`."""
@@ -77,12 +88,11 @@ class Served:
             example = json.dumps({"dataframe_split": {"columns": row["columns"], "data": row["data"]}})
         except MlopsError as error:
             example = f"... ({type(error).__name__}: the newest rows can't be used; mlops report says why)"
-        forecast = f"""
-The next forecast, with the interval that 90% of the prices are meant to lie in:
-
-curl --silent '{url}/forecast/{self.name}'
-curl --silent '{url}/forecast/{self.name}?interval=0.5'
-"""
+        forecast = f"\nWhat it forecasts from the newest rows:\n\ncurl --silent '{url}{self.path()}'\n"
+        if self.intervals:
+            forecast += (
+                f"curl --silent '{url}{self.path()}?interval=0.5'  # half of the truths are meant to lie in it\n"
+            )
         return f"""{self.name}: the champion is version {self.champion.version}. {self.says}
 {forecast if self.forecast else ""}
 Predictions for rows of features, by MLflow's protocol (JSON or CSV):
@@ -127,10 +137,12 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
         return Response(version("mlflow"), media_type="application/json")
 
     async def forecast(request: Request) -> Response:
-        symbol = request.path_params["symbol"]
-        if symbol != served.name or served.forecast is None:
-            raise Unanswered(f"There is no forecast of {symbol[:40]!r} here, only the champion of {served.name}.", 404)
-        return JSONResponse(await run_in_threadpool(served.forecast, _interval(request.query_params.get("interval"))))
+        of = request.path_params["of"]
+        if of != served.of or served.forecast is None:
+            raise Unanswered(f"There is no forecast of {of[:40]!r} here, only the champion of {served.name}.", 404)
+        made = await run_in_threadpool(served.forecast, _interval(request.query_params.get("interval")))
+        said = {"model": served.name, "model_version": served.champion.version}
+        return JSONResponse({**said, "predictions": made})
 
     async def invocations(request: Request) -> Response:
         if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
@@ -160,7 +172,7 @@ def scoring_app(served: Served, listens_on: str) -> Starlette:
             Route("/ping", ping),
             Route("/health", ping),
             Route("/version", mlflow_version),
-            Route("/forecast/{symbol}", forecast),
+            Route("/forecast/{of}", forecast),
             Route("/invocations", invocations, methods=["POST"]),
         ],
         middleware=[Middleware(SameSite)],

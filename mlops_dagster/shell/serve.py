@@ -21,7 +21,7 @@ from mlops_dagster.shell.output import (
 from mlops_dagster.shell.scoring import Served, scoring_app
 from mlops_dagster.shell.scoring_rows import Kind
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.spec.steps import steps_of
+from mlops_dagster.spec.steps import rows_ahead, steps_of
 
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)]
 Host = Annotated[
@@ -52,7 +52,7 @@ def serve_champion(
         champion = steps.load_champion(partition, tables, open_tracker(settings, model).registry, model)
         served = served_by(settings, tables, *champion)
     url = url_of(host, port)
-    forecast = f"The next forecast: {url}/forecast/{name}\n" if served.forecast else ""
+    forecast = f"The next forecast: {url}{served.path()}\n" if served.forecast else ""
     out.print(
         f"{name}: version {served.champion.version} answers. How to ask: {url}\n{forecast}Stop it with Ctrl-C.",
         markup=False,
@@ -63,19 +63,28 @@ def serve_champion(
 def of_declared(declaration: Declaration, settings: Any, tables: Any, model: Any, champion: Any) -> Served:
     """Return what is served of a model."""
     from mlops_dagster.steps.champion import called
+    from mlops_dagster.steps.declared.predict import next_predictions
     from mlops_dagster.steps.declared.promote import training_set_of
+    from mlops_dagster.steps.inputs import Inputs
 
-    learned = training_set_of(champion, tables)
+    def forecast(interval: float | None) -> list[dict[str, Any]]:
+        newest = Inputs(tables.symbol, tables.store, known=steps_of(declaration))
+        return next_predictions(declaration, model, learned, newest, {} if interval is None else {"interval": interval})
+
+    learned, said = training_set_of(champion, tables), declaration.predictions
     seen = learned.inputs(learned.frame)
-    ahead = f", {learned.horizon} rows ahead" if learned.horizon else ""
+    ahead = f", {rows_ahead(learned.horizon)} ahead" if learned.horizon else ""
     change = "" if learned.learn == "value" else f", as a {learned.learn} of what it is now"
     return Served(
         called(tables.symbol, declaration).name,
+        declaration.name if declaration.partitions is None else tables.symbol,
         model,
         champion,
         {str(name): _kind(values) for name, values in seen.items()},
         lambda: seen,
         f"It predicts {learned.column}{ahead}{change}.",
+        forecast if learned.horizon and said else None,
+        said is not None and "interval" in said.output,
     )
 
 

@@ -7,17 +7,29 @@ from typing import Any
 
 from rich.table import Table
 
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.shell.options import as_options
 from mlops_dagster.shell.output import out, say_next
 from mlops_dagster.shell.running import Reports, called
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.project import find_model, model_meant
 
 
 def options_of(declaration: Declaration, partition: str) -> str:
     """Return what stands behind a command for a model and a partition: nothing more than is needed."""
     model = "" if declaration.plain_names else f" {declaration.name}"
     return model + ("" if partition == names.ALL else f" --{names.partition_option(declaration)} {partition}")
+
+
+def how_to_begin(name: str | None = None) -> str:
+    """Return the command that builds a first model: of this name, or the one that is meant where none is named."""
+    try:
+        model = find_model(name) if name else model_meant()
+    except ParameterError:
+        return "mlops build-model NAME"
+    partition = names.ALL if model.partitions is None else (model.partitions.keys or ["KEY"])[0]
+    return f"mlops build-model{options_of(model, partition)}"
 
 
 def show_model(declaration: Declaration, reports: dict[str, Reports]) -> None:
@@ -61,6 +73,9 @@ def show_search(declaration: Declaration, reports: dict[str, Reports]) -> None:
         table.add_row("candidates", f"{report['candidates']:,}{failed}")
         table.add_row("fitted", "on Spark" if report["engine"] == names.SPARK else "on this machine")
         table.add_row("shared", report["shared"])
+        if (work := report["work"])["trees_asked"]:
+            cached = f"{work['trees_reused']:,} from the cache"
+            table.add_row("trees", f"{work['trees_grown']:,} grown, {cached}, {work['trees_asked']:,} asked for")
         table.add_row("MLflow run", report["mlflow_run_id"])
         out.print(table)
     for partition, made in [*reports.items()][:1]:

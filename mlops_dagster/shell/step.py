@@ -24,7 +24,7 @@ def step(
     ],
     partition: Annotated[
         str | None,
-        typer.Option("--partition", "-p", "--symbol", help="Which partition of the model.", show_default=False),
+        typer.Option("--partition", "-p", "--symbol", "-s", help="Which partition of the model.", show_default=False),
     ] = None,
     given: Annotated[
         str,

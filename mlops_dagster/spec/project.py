@@ -103,19 +103,22 @@ def find_model(name: str, defs: Path | None = None) -> Declaration:
     there = (
         f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}." if names else "there are none yet."
     )
-    cure = f"no such model is declared in {own}; {there} Make one: mlops new NAME --data FILE --target COLUMN."
+    ships = "" if defs else ", and none that ships has this name"
+    cure = f"no such model is declared in {own}{ships}; {there} Make one: mlops new NAME --data FILE --target COLUMN."
     raise refuse("model", name, cure)
 
 
 def model_meant() -> Declaration:
     """Return the model that is meant where none is named: the only one there is, or the one with plain names.
 
+    Those that come with this package are meant only where the project declares none.
+
     Raises
     ------
     ParameterError
         If there are none, or several and none has plain names.
     """
-    names = model_names()
+    names = model_names(defs_folder()) or model_names()
     if len(names) == 1:
         return find_model(names[0])
     plain = [one for one in map(find_model, names) if one.plain_names]

@@ -119,7 +119,7 @@ def data_step(declaration: Dataset) -> Step:
 
 def rows_ahead(horizon: float) -> str:
     """Say how far a forecast looks."""
-    return f"{horizon} rows" if horizon >= 1 else f"{100 * horizon:g} % of the rows"
+    return f"{horizon} row{'s'[: horizon != 1]}" if horizon >= 1 else f"{100 * horizon:g} % of the rows"
 
 
 def partition_option(declaration: Declaration) -> str | None:

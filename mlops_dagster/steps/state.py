@@ -128,7 +128,7 @@ def _predictions(kept: Kept) -> Iterator[Row]:
     which = [name for name in (*kept.model.key, kept.model.time) if name not in (None, apart) and name in newest]
     of = ", ".join(f"{name} {written(newest[str(name)])}" for name in dict.fromkeys(which)) or "a row"
     if "horizon" in newest:
-        of += f" + {newest['horizon']} row{'' if newest['horizon'] == 1 else 's'}"
+        of += f" + {names.rows_ahead(int(newest['horizon']))}"
         then = newest.get("truth_time")  # tables of before don't say it, and of some times nothing does
         of = of if then is None or then != then else f"{written(then)} ({of})"
     interval = "lower" in newest and newest["lower"] == newest["lower"]

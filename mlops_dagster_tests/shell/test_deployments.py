@@ -51,14 +51,14 @@ def test_a_wrong_file_among_others_is_listed_as_wrong(tmp_path):
 
 
 def test_show_says_where_each_setting_comes_from(tmp_path, monkeypatch):
-    (tmp_path / "mine.yaml").write_text("store: {root: s3://tables}\nspark: {slots: 3}\nprices: {path: null}\n")
+    (tmp_path / "mine.yaml").write_text("store: {root: s3://tables}\nspark: {slots: 3}\ndata: {prices: {path: null}}\n")
     monkeypatch.setenv("MLOPS_STORE__ROOT", "s3://others")
     monkeypatch.setenv("MLOPS_TRACKING", '{"experiment_name": "theirs"}')
     said = shown("mine.yaml")
     assert setting(said, "store.root") == ("s3://others", "MLOPS_STORE__ROOT")
     assert setting(said, "tracking.experiment_name") == ("theirs", "MLOPS_TRACKING")
     assert setting(said, "spark.slots") == (3, "file")
-    assert setting(said, "prices.path") == (None, "file")
+    assert setting(said, "data.prices.path") == (None, "file")
     assert setting(said, "spark.train") == (False, "default")
     assert "MLOPS_STORE__ROOT" in run("show", "mine.yaml")
 
@@ -113,21 +113,14 @@ def test_a_deployment_that_does_not_exist_is_an_error_of_use():
     assert "not both" in CliRunner().invoke(app, ["deployments", "check", "local", "--all"]).output
 
 
-def test_check_finds_what_only_dagster_refuses(tmp_path, monkeypatch):
-    """A job whose own config doesn't fit: the settings are right, and no run could be launched."""
-    import dagster as dg
-
-    from mlops_dagster.jobs import JOBS
-
-    wrong = dg.define_asset_job(
-        "another_job",
-        selection=["prices"],
-        config={"ops": {"prices": {"config": {"sorce": "bundled"}}}},
-    )
-    for module in ("definitions", "jobs"):
-        monkeypatch.setattr(f"mlops_dagster.{module}.JOBS", [*JOBS, wrong])
-    said = run("check", "local", status=2)
-    assert "sorce" in said
+def test_check_finds_what_only_a_models_declaration_refuses(tmp_path):
+    """The settings are right by themselves, and no run could be launched."""
+    (tmp_path / "mine.yaml").write_text("data: {prices: {source: ftp}}")
+    (checked,) = json.loads(run("check", "mine.yaml", "--json", status=2))
+    (problem,) = checked["problems"]
+    assert "data.prices.source='ftp' (str): give one of bundled, files, yahoo. (It is in deployment " in problem
+    (tmp_path / "mine.yaml").write_text("partitions: {price: [ACME]}")
+    assert "did you mean prices?" in run("check", "mine.yaml", status=2)
 
 
 def test_check_finds_what_only_the_compute_refuses(monkeypatch):

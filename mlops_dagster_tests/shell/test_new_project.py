@@ -6,6 +6,8 @@ import sys
 import pytest
 from sklearn.datasets import load_wine
 
+from mlops_dagster.stack.deployment_files import load_deployment
+
 LOAD = """
 from acme.definitions import defs
 found = defs() if callable(defs) else defs
@@ -36,6 +38,7 @@ def test_models_of_a_project_are_dagsters_assets(project, mlops, tmp_path):
 
     assert loaded.returncode == 0, loaded.stderr
     assert "'wine/champion_model', 'wine/data', 'wine/grid_search_results', 'wine/trained_model'" in loaded.stdout
+    assert load_deployment("local").tracking.experiment_name == "acme"  # its own
 
 
 def test_nothing_is_overwritten_and_a_bad_name_is_refused(project, mlops):

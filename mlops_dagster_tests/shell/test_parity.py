@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from mlops_dagster.definitions import definitions_of
-from mlops_dagster.instance import add_symbols, prepare_instance
+from mlops_dagster.instance import prepare_instance
 from mlops_dagster.modeling.differences import frame_differences, list_differences, value_differences
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
-from mlops_dagster.steps.parity import Left, by_engine, compare
 
 pytestmark = pytest.mark.xdist_group("parity")
 
@@ -37,8 +37,7 @@ def stack(one, no_settings, empty_mlflow, price_rows):
         if not home.exists():
             (home / "mlflow").mkdir(parents=True)
             shutil.copy(empty_mlflow, home / "mlflow" / "mlflow.db")
-        said = {"home": str(home), "symbols": ["ACME"]}
-        said["prices"] = {"source": "files", "path": str(one / "{symbol}.csv")}
+        said = {"home": str(home), "data": {"prices": {"source": "files", "path": str(one / "{symbol}.csv")}}}
         file = one / f"{name}.yaml"
         file.write_text(yaml.safe_dump(said))
         return str(file)
@@ -77,11 +76,11 @@ def _in_dagster(file):
     defs = definitions_of(deployment)
     home = prepare_instance(deployment)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        add_symbols(instance, ["ACME"])
+        instance.add_dynamic_partitions("prices_symbol", ["ACME"])
         grid = {"max_depth": [2, 3], "n_estimators": [3, 5]}
         for job, ops in (
-            ("build_model_pipeline", {"trained_model": {"config": FOREST}}),
-            ("search_model_pipeline", {"grid_search_results": {"config": {"grid": grid}}}),
+            ("build_model_pipeline", {"stock_price__trained_model": {"config": FOREST}}),
+            ("search_model_pipeline", {"stock_price__grid_search_results": {"config": {"grid": grid}}}),
         ):
             found = defs.resolve_job_def(job)
             run = found.execute_in_process(run_config={"ops": ops}, partition_key="ACME", instance=instance)
@@ -110,9 +109,9 @@ def test_what_differs_is_said_in_words(sides, stack, shell, one):
     said = json.loads(done.stdout)
     assert (done.returncode, said["same"]) == (1, False)
     by_what = {one["what"]: one["differences"] for one in said["symbols"]["ACME"]}
-    assert by_what["table prices"] == by_what["table training_set"] == by_what["table grid_search_results"] == []
+    assert by_what["table data"] == by_what["table training_set"] == by_what["table grid_search_results"] == []
     assert "parameters.n_estimators is 5 in A and 6 in B." in by_what["table trained_model"]
-    assert any(text.startswith("forecast differs in ") for text in by_what["table trained_model"])
+    assert any(text.startswith("value differs in ") for text in by_what["table trained_model"])
     assert "param n_estimators is 5 in A and 6 in B." in by_what["MLflow run of trained_model"]
 
     # The run before, in the same tables, is still what Dagster made.
@@ -121,7 +120,7 @@ def test_what_differs_is_said_in_words(sides, stack, shell, one):
     said = json.loads(done.stdout)
     assert {one["what"]: one["differences"] for one in said["symbols"]["ACME"]}["table trained_model"] == []
     # MLflow's own id of it names the same run, and the same decision about the champion.
-    history = store_of(load_deployment(other)).history("trained_model", "ACME")
+    history = _store(other).history("trained_model", "ACME")
     done = shell("parity", f"{other}@{before}", f"{other}@{history[0].metadata['mlflow_run_id']}", "--symbol", "ACME")
     assert done.returncode == 0, done.stdout
     assert "table champion_model: the same (1 row)" in done.stdout
@@ -130,26 +129,12 @@ def test_what_differs_is_said_in_words(sides, stack, shell, one):
     assert "model_digest" in done.stdout
 
 
-def test_a_search_is_the_same_search_on_threads_and_on_spark():
-    def side(name, score):
-        run = {"params": {}, "metrics": {"score": score}, "tags": {"pipeline": name, "symbol": "ACME"}, "artifacts": []}
-        return Left({name: (pd.DataFrame({"score": [score]}), {})}, {name: run})
-
-    here, on_spark = side("grid_search_results", 1.0), side("spark_grid_search_results", 1.0)
-    assert [(one.what, one.differences) for one in compare(here, on_spark)] == [
-        ("table grid_search_results", []),
-        ("MLflow run of grid_search_results", []),
-    ]
-    assert all(one.differences for one in compare(side("spark_grid_search_results", 2.0), here))
-    # Where a side has both, each is compared with its own kind; by one side alone the two can be compared as well.
-    both = Left({**here.tables, **on_spark.tables}, {**here.tracked, **on_spark.tracked})
-    assert [one.differences for one in compare(both, here)][-1] == ["A has it, the other hasn't."]
-    assert by_engine(here) is None
-    assert not any(one.differences for one in compare(*by_engine(both)))
+def _store(file):
+    return store_of(load_deployment(file), find_model("stock_price"))
 
 
 def _champions(file):
-    return store_of(load_deployment(file)).read("champion_model", "ACME")[0]
+    return _store(file).read("champion_model", "ACME")[0]
 
 
 @pytest.mark.parametrize(

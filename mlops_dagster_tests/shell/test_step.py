@@ -7,38 +7,40 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_dagster import pipelines, steps
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.session import Session
 from mlops_dagster.shell.running import run_steps
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.deployment_files import load_deployment
-from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import Origin
+from mlops_dagster.steps.declared.versions import declared_code_version
 from mlops_dagster_tests.conftest import mlflow_runs
 
 RUN = ("-s", "ACME", "--pipeline", "build_model_pipeline", "--given")
-OF_MODEL = ("--pipeline", "breast_cancer_build_model_pipeline", "--given")
 TEST = Origin("test", "run-1", None)
-STEPS = [step.name for step in pipelines.BUILD_MODEL.steps]
-GIVEN = {"horizon": None, "max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5, "beat_persistence": False}
+MODEL = find_model("stock_price")
+STEPS = pipelines_of(MODEL)[0].steps
+GIVEN = {"horizon": None, "max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5, "beat_baseline": False}
 
 
 @pytest.mark.slow
 def test_the_steps_of_a_pipeline_make_what_its_command_makes_and_dagster_shows_both(mlops, home, price_file, instance):
-    options = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5", "--no-beat-persistence")
+    options = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5", "--no-beat-baseline")
     whole = mlops("build-model", "--symbol", "ACME", "--path", str(price_file), *options, "--json")
     assert whole.returncode == 0, whole.stderr
     expected = json.loads(whole.stdout)["symbols"]["ACME"]
-    assert list(expected) == STEPS
+    names = [step.name for step in STEPS]
+    assert list(expected) == names
     origin = json.dumps({"orchestrator": "airflow", "run_id": "manual__1"})
     made, said_versions = {}, {}
     run = json.dumps({**GIVEN, "source": "files", "path": str(price_file)})
-    for name in STEPS:
+    for name in names:
         if made:  # another run writes the same table at the same time
-            steps.training_set("ACME", {"recipe": "article"}, store=Store(home / "store"))
-        command = ("step", name, "--pipeline=build_model_pipeline", "--symbol=ACME", f"--given={run}", "--json")
+            Session(load_deployment(), MODEL, TEST).run("training_set", "ACME", {"test_size": 0.5})
+        command = (f"--origin={origin}", "step", f"stock_price/{name}", "--pipeline=build_model_pipeline")
         command += (f"--inputs={json.dumps(made)}",) if made else ()
-        done = mlops(f"--origin={origin}", *command)
+        done = mlops(*command, "--symbol=ACME", f"--given={run}", "--json")
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         made |= said["outputs"]
@@ -53,11 +55,12 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes_and_dagster_shows_b
             assert said["metrics"] == expected[name]["metrics"]
     tags = [run.data.tags["orchestrator"] for run in mlflow_runs(home)]
     assert sorted(tags) == ["airflow", "shell"]
-    for name in STEPS:
+    for name in names:
+        asset = dg.AssetKey(["prices" if name == "data" else "stock_price", name])
         airflows, shells = (
             record.asset_materialization
             for record in instance.fetch_materializations(
-                dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=["ACME"]), limit=9
+                dg.AssetRecordsFilter(asset, asset_partitions=["ACME"]), limit=9
             ).records
         )
         assert "airflow, run manual__1" in airflows.description
@@ -65,15 +68,15 @@ def test_the_steps_of_a_pipeline_make_what_its_command_makes_and_dagster_shows_b
         assert airflows.metadata["table_version"].value >= shells.metadata["table_version"].value
         assert shells.tags["dagster/data_version"] == expected[name]["data_version"][:16]
     # As if Dagster had made them: nothing is called out of date, and each knows what it was made from.
-    assert airflows.tags["dagster/input_data_version/trained_model"] == said_versions["trained_model"]
-    assert airflows.tags["dagster/code_version"] == steps.step_code_version("champion_model")
+    assert airflows.tags["dagster/input_data_version/stock_price/trained_model"] == said_versions["trained_model"]
+    assert airflows.tags["dagster/code_version"] == declared_code_version(MODEL, "champion_model")
 
 
 def test_a_dagster_that_cant_be_told_is_a_warning(mlops, home, price_file, instance):
     (database,) = (home / "dagster").rglob("index.db")
     database.write_bytes(b"not a database, but longer than the sixteen bytes of a header" * 100)
     given = json.dumps({"source": "files", "path": str(price_file)})
-    done = mlops("step", "prices", "--symbol", "ACME", "--given", given, "--json")
+    done = mlops("step", "data", "--symbol", "ACME", "--given", given, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["table"]["rows"] == 400
     assert f"Dagster at {home / 'dagster'} couldn't be told" in done.stderr
@@ -85,51 +88,46 @@ class Overtaken(Session):
 
     def run(self, step, symbol, given, **how):
         report = super().run(step, symbol, given, **how)
-        if step == "prices":
+        if step == "data":
             super().run(step, symbol, {**given, "path": str(self.deployment.home / "other.csv")})
         return report
 
 
 def test_the_steps_of_one_command_read_what_it_has_made(home, price_file, price_rows):
     price_rows.head(300).to_csv(home / "other.csv", index=False)
-    given = {"prices": {"source": "files", "path": str(price_file)}, "training_set": {}}
-    steps = (pipelines.PRICES, pipelines.TRAINING_SET)
-    reports = run_steps(Overtaken(load_deployment(), TEST), steps, "ACME", given)
-    assert reports["training_set"]["inputs"] == reports["prices"]["outputs"]
+    given = {"data": {"source": "files", "path": str(price_file)}, "training_set": {}}
+    reports = run_steps(Overtaken(load_deployment(), MODEL, TEST), STEPS[:2], "ACME", given)
+    assert reports["training_set"]["inputs"] == reports["data"]["outputs"]
     assert reports["training_set"]["table"]["rows"] == 380
 
 
 @pytest.fixture
 def examples(tmp_path):
-    """The models that ship, where the command is run."""
-    shutil.copytree(Path(__file__).parents[2] / "examples" / "defs", tmp_path / "defs")
+    """Models of a project's own, beside which those that ship can be used as well."""
+    for name in ("breast_cancer", "demand"):
+        shutil.copytree(Path(__file__).parents[2] / "examples" / "defs" / name, tmp_path / "defs" / name)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing", "--symbol", "ACME"], "step='nothing' (str): there is no such step; there are prices, "),
-        (["prices", "--symbol", "../x"], "symbol='../x' (str)"),
-        (["prices", *RUN, '{"n_estimator": 5}'], "n_estimator=5 (int): build_model_pipeline has no such parameter"),
-        (["grid_search_results", *RUN, "{}"], "there is no such step; there are prices, training_set, trained_model"),
-        (["prices", "-s", "ACME", "--pipeline", "build"], "pipeline='build' (str): there is no such pipeline; there"),
+        (["nothing", "--symbol", "ACME"], "step='nothing' (str): there is no such step; there are data, "),
+        (["data", "--symbol", "../x"], "symbol='../x' (str)"),
+        (["data", *RUN, '{"n_estimator": 5}'], "n_estimator=5 (int): build_model_pipeline has no such parameter"),
+        (["grid_search_results", *RUN, "{}"], "there is no such step; there are data, training_set, trained_model"),
+        (["data", *RUN, '{"n_estimators": 0}'], "n_estimators=0 (int): give an integer from 1 to"),
+        (["data", "-s", "ACME", "--pipeline", "build"], "pipeline='build' (str): there is no such pipeline; there"),
         (["trained_model", "-s", "ACME", "--given", '{"depth": 4}'], "depth=4 (int): there is no such parameter"),
         (["trained_model", "-s", "ACME", "--given", '{"max_depth": "4"}'], "max_depth='4' (str): give an integer"),
         (["trained_model", "-s", "ACME", "--given", '{"max_features": 2.5}'], "above 1 a whole one"),
         (["trained_model", "-s", "ACME", "--inputs", "[4]"], "inputs='[4]' (str): give an object"),
-        (["trained_model", "-s", "ACME", "--inputs", '{"prices": 3}'], "inputs.prices=3 (int): give version"),
+        (["trained_model", "-s", "ACME", "--inputs", '{"data": 3}'], "inputs.data=3 (int): give version"),
+        (["trained_model", "-s", "ACME", "--inputs", '{"prices": {}}'], "inputs='prices' (str): no step makes such a"),
         (["trained_model", "-s", "ACME", "--given", "max_depth=4"], "that is no JSON"),
-        (["prices"], "symbol=None (NoneType): give 1 to 32"),
+        (["data"], "symbol=None (NoneType): say which --symbol; there are GSPC, IXIC."),
         (["nobody/data"], "model='nobody' (str): no such model is declared in "),
-        (["breast_cancer/prices"], "step='prices' (str): there is no such step; there are data, training_set, "),
         (["breast_cancer/data", "-p", "x"], "partition='x' (str): breast_cancer has one model for all rows; leave it"),
         (["demand/data"], "partition=None (NoneType): say which --partition; there are shop_00, "),
-        (
-            ["breast_cancer/data", *OF_MODEL, '{"horizon": 5}'],
-            "horizon=5 (int): breast_cancer_build_model_pipeline has no",
-        ),
-        (["breast_cancer/data", *OF_MODEL, '{"n_estimators": 0}'], "n_estimators=0 (int): give an integer from 1 to"),
-        (["breast_cancer/data", "--inputs", '{"prices": {}}'], "inputs='prices' (str): no step makes such a table"),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, arguments, said):
@@ -142,4 +140,5 @@ def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, argument
 def test_what_a_step_needs_has_to_be_there(mlops, home):
     done = mlops("step", "training_set", "--symbol", "ACME", "--json")
     assert done.returncode == 1
-    assert "prices" in json.loads(done.stdout)["message"]
+    message = json.loads(done.stdout)["message"]
+    assert str(home / "store" / "prices" / "data") in message

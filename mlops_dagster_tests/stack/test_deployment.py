@@ -13,7 +13,6 @@ from mlops_dagster.stack.mlflow_connection import TrackingError, reach
 from mlops_dagster.stack.secrets import is_secret_name, looks_secret, redacted
 from mlops_dagster.stack.store import Store, StoreError
 from mlops_dagster.stack.tracking import Origin
-from mlops_dagster_tests.test_price_models import DEFS
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +33,7 @@ def test_local_keeps_everything_below_the_home_folder(tmp_path):
     assert local.store.root == str(home / "store")
     assert local.tracking.mlflow_tracking_uri == f"sqlite:///{home}/mlflow/mlflow.db"
     assert local.tracking.artifact_location == (home / "mlflow/artifacts").as_uri()
-    assert local.symbols == ["GSPC", "IXIC"]
+    assert local.partitions == {}
 
 
 def test_links_are_followed_before_a_folder_is_taken_for_the_store(tmp_path):
@@ -66,9 +65,8 @@ def test_a_file_overrides_the_defaults_and_the_environment_overrides_the_file(mo
     [
         ("store: {rot: x}", "store.rot"),
         ("tracking: {client: wandb}", "tracking.client.*'wandb'"),
-        ("prices: {source: ftp}", "prices.source.*'ftp'"),
-        ("prices: {source: files, path: all.csv}", "prices.*{symbol}"),
-        ("symbols: [../x]", r"symbols.*\.\./x|symbol='\.\./x'"),
+        ("symbols: [GSPC]", "symbols: there is no such setting"),
+        ("partitions: {prices: [../x]}", r"partitions.*'\.\./x'"),
         ("colour: red", "colour"),
         ("store: [", "can't be read"),
         ("- a list", "can't be read|dictionary"),
@@ -84,7 +82,7 @@ def test_a_wrong_file_is_refused_by_file_and_setting(text, said):
     [
         ("a: &a [*a]", "aliases stand for more than 50,000 values"),
         ("a: " + "[" * 2000, "nested deeper than 32 levels"),
-        ("symbols: [" + "A, " * 200_000 + "A]", "larger than 256 KiB"),
+        ("a: [" + "A, " * 200_000 + "A]", "larger than 256 KiB"),
     ],
 )
 def test_a_file_is_never_larger_than_settings_are(text, said):
@@ -96,21 +94,21 @@ def test_a_file_is_never_larger_than_settings_are(text, said):
     ("variable", "value", "said"),
     [
         (
-            "SYMBOLS",
-            "GSPC,IXIC",
-            """the environment: MLOPS_SYMBOLS='GSPC,IXIC' is no list; write .*'."GSPC", "IXIC".'""",
+            "TRACKING__ENV_TO_TAG",
+            "USER,HOME",
+            """the environment: MLOPS_TRACKING__ENV_TO_TAG='USER,HOME' is no list; write .*'."USER", "HOME".'""",
         ),
-        ("TRACKING__ENV_TO_TAG", "USER", "MLOPS_TRACKING__ENV_TO_TAG='USER' is no list"),
+        ("PARTITIONS", "ACME", "MLOPS_PARTITIONS.* is no object"),
         ("STORE__STORAGE_OPTIONS", "key=hunter2", "MLOPS_STORE__STORAGE_OPTIONS is no object"),
-        ("SYMBOLS", "[" * 9999, "is no list"),
-        ("SYMBOLS", '["GSPC", 7]', "comes from the environment variable MLOPS_SYMBOLS"),
+        ("TRACKING__ENV_TO_TAG", "[" * 9999, "is no list"),
+        ("PARTITIONS", '{"prices": ["GSPC", 7]}', "comes from the environment variable MLOPS_PARTITIONS"),
         ("STORE__ROOT", "/data/K\udcfcrse", r"store.root='/data/K.udcfcrse': it has bytes that aren't UTF-8"),
     ],
 )
 def test_a_variable_that_is_at_fault_is_named(monkeypatch, variable, value, said):
     monkeypatch.setenv(f"MLOPS_{variable}", value)
     with pytest.raises(DeploymentError, match=said) as refused:
-        load_deployment(write("symbols: [GSPC]"))
+        load_deployment(write("compute: here"))
     assert "hunter2" not in str(refused.value)
 
 
@@ -135,15 +133,8 @@ def test_every_shipped_deployment_loads(file):
     load_deployment(str(file))
 
 
-def test_naming_a_source_for_one_run_replaces_all_of_the_deployments():
-    mine = load_deployment(write("prices: {source: yahoo, start: '2020-01-01'}"))
-    assert mine.price_parameters({"source": None, "path": None}) == {"source": "yahoo", "start": "2020-01-01"}
-    assert mine.price_parameters({"path": "x.csv"}) == {"source": "files", "path": "x.csv"}
-    assert mine.price_parameters({"end": "2021-01-01"})["source"] == "yahoo"
-
-
 def test_a_deployment_says_where_a_models_data_are(monkeypatch):
-    model = find_model("stock_price", DEFS)
+    model = find_model("stock_price")
     mine = load_deployment(write("data: {prices: {source: yahoo, start: '2020-01-01'}, other: {rows: 5}}"))
     assert mine.data_parameters(model, {"source": None}) == {"source": "yahoo", "start": "2020-01-01"}
     assert mine.data_parameters(model, {"end": "2021-01-01"})["source"] == "yahoo"
@@ -165,9 +156,7 @@ def test_a_deployment_says_where_a_models_data_are(monkeypatch):
     }.items():
         mine = load_deployment(write(f"data: {{prices: {{{said}}}}}"))
         with pytest.raises(ParameterError, match=rf"^data\.prices\.{wrong}.*deployment mine\.yaml\.\)$"):
-            Session(mine, Origin("test", "run-1", None), model=model)
-    with pytest.raises(DeploymentError, match=r"data\.prices\.path='/home/me/{symbol}.csv': a file of this machine"):
-        load_deployment(write(PIPES % "http://127.0.0.1:8765" + "data: {prices: {path: '/home/me/{symbol}.csv'}}"))
+            Session(mine, model, Origin("test", "run-1", None))
 
 
 PIPES = """
@@ -251,10 +240,10 @@ def test_null_takes_away_what_the_file_has(monkeypatch):
 def test_a_wrong_value_from_the_environment_names_its_variable(monkeypatch):
     monkeypatch.setenv("MLOPS_SPARK__SLOTS", "many")
     with pytest.raises(DeploymentError, match=r"spark\.slots='many'.*MLOPS_SPARK__SLOTS"):
-        load_deployment(write("symbols: [GSPC]"))
+        load_deployment(write("compute: here"))
     monkeypatch.setenv("MLOPS_STORE", "{not json")
     with pytest.raises(DeploymentError, match="the environment: MLOPS_STORE is no object"):
-        load_deployment(write("symbols: [GSPC]"))
+        load_deployment(write("compute: here"))
 
 
 def test_inside_the_cluster_nothing_of_the_host_is_asked_for(monkeypatch):
@@ -265,8 +254,8 @@ def test_inside_the_cluster_nothing_of_the_host_is_asked_for(monkeypatch):
 
 def test_all_problems_are_named_at_once():
     with pytest.raises(DeploymentError) as refused:
-        load_deployment(write("stor: {}\ncompute: spark\nprices: {source: ftp}\nsymbols: [../x]"))
-    assert len(refused.value.problems) == 4
+        load_deployment(write("stor: {}\ncompute: spark\npartitions: {prices: [../x]}"))
+    assert len(refused.value.problems) == 3
     assert "mine.yaml" in str(refused.value)
 
 
@@ -328,5 +317,5 @@ def test_errors_of_libraries_repeat_no_secret():
     assert "?user=u&password=***&sslpassword=***" in str(refused.value)
     store = Store("s3://u:hunter2@bucket/x", {"aws_region": "x", "aws_endpoint": "http://127.0.0.1:1/?token=hunter2"})
     with pytest.raises(StoreError) as refused:
-        store.read("prices", "ACME")
+        store.read("data", "ACME")
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))

@@ -175,6 +175,38 @@ def predict_rows(
     return _predicted(said, model, learned, asked, {"interval": said.interval})[0]
 
 
+def next_predictions(
+    declaration: Declaration, model: Any, learned: TrainingSet, tables: Inputs, given: Mapping[str, object]
+) -> list[dict[str, Any]]:
+    """Return what a champion says of the newest rows, as JSON values; nothing is written.
+
+    Parameters
+    ----------
+    model, learned : estimator, TrainingSet
+        The champion, and what it has learned from.
+    given : mapping
+        As the step `predictions` takes it: how sure the interval is.
+
+    Raises
+    ------
+    ParameterError, MlopsError, TableNotFound, StoreError
+        As for :func:`predictions`.
+    """
+    wanted = names.resolve(declaration, names.PREDICTIONS, given)
+    table, _ = table_to_predict(declaration, tables.symbol, tables, None, None)
+    _, asked = rows_to_predict(declaration, table, learned)
+    made, _ = _predicted(declaration.predictions, model, learned, asked, wanted)
+    return [{str(name): _as_json(value) for name, value in row.items()} for row in made.to_dict("records")]
+
+
+def _as_json(value: Any) -> Any:
+    if value is None or value != value:  # also NaT
+        return None
+    if isinstance(value, datetime):
+        return value.isoformat().removesuffix("T00:00:00")
+    return value.item() if hasattr(value, "item") else value
+
+
 def prediction_quality(
     declaration: Declaration,
     partition: str,

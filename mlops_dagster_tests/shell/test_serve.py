@@ -1,4 +1,4 @@
-"""`mlops forecast` and `mlops serve` as users run them: as processes of their own."""
+"""`mlops predict`, `mlops report` and `mlops serve` of a model that forecasts, the server as a process of its own."""
 
 import json
 import re
@@ -11,79 +11,67 @@ import urllib.request
 import psutil
 import pytest
 
-from mlops_dagster import pipelines, steps
-from mlops_dagster.stack.store import Store
-from mlops_dagster.stack.tracking import MlflowTracker
+from mlops_dagster.session import Session
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
 
-SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5", "--no-beat-persistence")
-
-
-def test_help_is_enough_to_learn_from(mlops):
-    said = mlops("forecast", "--help").stdout
-    for parameter in (*pipelines.PRICES.parameters, *pipelines.PRICE_FORECAST.parameters):
-        assert f"--{parameter.name.replace('_', '-')}" in said
-    assert "mlops forecast --symbol GSPC --interval 0.9" in " ".join(said.split())
+SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5", "--no-beat-baseline")
 
 
 @pytest.mark.slow
-def test_a_champion_forecasts_and_is_served(mlops, home, tmp_path, price_file, monkeypatch):
+def test_a_champion_predicts_and_is_served(mlops, home, tmp_path, price_file, monkeypatch):
     where = ("--symbol", "ACME", "--path", str(price_file))
-    done = mlops("forecast", *where)
+    done = mlops("predict", *where)
     assert done.returncode == 1
-    assert "ACME has no champion" in done.stderr
+    assert "stock_price of ACME has no champion" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "ACME has no champion" in mlops("serve", "--symbol", "ACME", "--port", str(free_port())).stderr
+    assert "ACME has no champion" in mlops("serve", "-s", "ACME", "--port", str(free_port())).stderr
     assert mlops("build-model", *where, *SMALL).returncode == 0
 
-    done = mlops("forecast", *where, "--catch-up", "5", "--json")
+    done = mlops("predict", *where, "--catch-up", "5", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["pipeline"] == "forecast_pipeline"
-    assert list(said["symbols"]["ACME"]) == [step.name for step in pipelines.FORECAST.steps]
-    made = said["symbols"]["ACME"]["price_forecast"]
+    assert said["pipeline"] == "predict_pipeline"
+    (pipeline,) = (one for one in pipelines_of(find_model("stock_price")) if one.name == said["pipeline"])
+    assert list(said["symbols"]["ACME"]) == [step.name for step in pipeline.steps]
+    made = said["symbols"]["ACME"]["predictions"]
     assert made["rows_appended"] == 6
-    assert said["symbols"]["ACME"]["forecast_quality"]["metrics"]["days_scored"] == 5
-    store = Store(home / "store")
-    assert set(store.read("price_forecast", "ACME")[0]["run_id"]) == {said["run_id"]}
-    again = mlops("forecast", *where)
-    assert "5 scored days" in again.stdout
-    assert store.current("price_forecast", "ACME").version == made["table"]["version"]
-    shown = mlops("report")
-    (newest,) = json.loads(mlops("report", "--json").stdout)["forecasts"]
-    assert newest["forecast"] == made["metrics"]["forecast"]
-    assert f"{newest['forecast']:#,.6g} for {newest['target_date']}" in shown.stdout
+    assert said["symbols"]["ACME"]["prediction_quality"]["metrics"]["rows_scored"] == 5
+    with Session.of("stock_price") as session:
+        assert set(session.table("predictions", "ACME")["run_id"]) == {said["run_id"]}
+        again = mlops("predict", *where)
+        assert "Of 5 predictions the truth has come" in again.stdout
+        assert session.store.current("predictions", "ACME").version == made["table"]["version"]
+        newest = session.table("predictions", "ACME").iloc[-1]
+    (reported,) = json.loads(mlops("report", "--json").stdout)["predictions"]
+    assert (reported["model"], reported["partition"], reported["rows"]) == ("stock_price", "ACME", 6)
     done = mlops("report", "--html", "state.html")
     assert done.stdout.strip() == f"Written: {(tmp_path / 'state.html').as_uri()}"
     page = (tmp_path / "state.html").read_text()
-    assert f"<span>{newest['forecast']:#,.6g}</span>" in page  # the forecast
-    assert "<span>5 days are scored, 20 are needed.</span>" in page  # drift
-    assert "has drifted most: " in page
-    assert "<span>There was no champion before.</span>" in page  # champion and builds
+    assert f"{newest['value']:,.5g}" in page
+    assert "There was no champion before." in page  # champion and builds
     assert "Nothing yet. Search: mlops search-model" in page
-    assert page.count("data:image/png;base64,") == 2
     assert not re.search(r"(src|href)=.(?!data:)", page)  # it needs no server
     refused = mlops("report", "--html", "nowhere/state.html")
     assert (refused.returncode, "in a folder that exists" in refused.stderr) == (2, True)
-    refused = mlops("forecast", *where, "--interval", "1")
+    refused = mlops("predict", *where, "--interval", "1")
     assert refused.returncode == 2
     assert "interval=1.0 (float): give a number from 0.5 to 0.99" in " ".join(refused.stderr.split())
 
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     for sent in (signal.SIGINT, signal.SIGTERM):
-        serve_and_stop(home, tmp_path, store, newest, sent)
+        serve_and_stop(tmp_path, newest, sent)
 
 
-def serve_and_stop(home, tmp_path, store, newest, sent):
+def serve_and_stop(tmp_path, newest, sent):
     port = free_port()
     command = ["-m", "mlops_dagster.cli", "serve", "--symbol", "ACME", "--port", str(port)]
-    with running(command, log=tmp_path / "serve.log") as process:
+    with running(command, log=tmp_path / "serve.log") as process, Session.of("stock_price") as session:
         eventually(lambda: answers(f"http://127.0.0.1:{port}/ping"))
-        tracker = MlflowTracker("mlops_dagster", f"sqlite:///{home}/mlflow/mlflow.db", state_dir=home / "open_runs")
-        model, _ = steps.load_champion("ACME", steps.Inputs("ACME", store), tracker.registry)
-        frame, _ = store.read("training_set", "ACME")
-        rows = frame[list(model.feature_names_in_)].tail(7).reset_index(drop=True)
+        model = session.champion("ACME")
+        rows = session.table("training_set", "ACME")[list(model.feature_names_in_)].tail(7).reset_index(drop=True)
         status, said = post(port, {"dataframe_split": rows.to_dict("split")})
         assert status == 200
         assert said["predictions"] == model.predict(rows).tolist()  # bit for bit
@@ -98,23 +86,28 @@ def serve_and_stop(home, tmp_path, store, newest, sent):
             status, refused = post(port, bad)
             assert (status, list(refused)) == (400, ["error_code", "message"])
         assert post(port, {"instances": [[1e-9] * 10] * 100_000})[0] == 413
-        # What price_forecast said of the same prices, without the time at which it said so.
-        status, forecast = get(port, "forecast/ACME?interval=0.5")
-        assert status == 200
-        assert (forecast["forecast"], forecast["interval"]) == (newest["forecast"], 0.5)
-        assert newest["lower"] < forecast["lower"] < forecast["upper"] < newest["upper"]
-        assert get(port, "forecast/ACME") == (200, {name: newest[name] for name in newest if name != "made_at"})
-        assert get(port, "forecast/OTHER")[0] == 404
-        assert get(port, "forecast/ACME?interval=1")[0] == 400
+        # What the step says of the same rows, without who has run it and when.
+        status, said = get(port, "forecast/ACME")
+        assert (status, said["model"], said["model_version"]) == (200, "stock_price of ACME", newest["model_version"])
+        (made,) = said["predictions"]
+        assert made["Date"] == str(newest["Date"].date())
+        for name in ("horizon", "current", "value", "lower", "upper", "interval"):
+            assert made[name] == newest[name]
+        (narrow,) = get(port, "forecast/ACME?interval=0.5")[1]["predictions"]
+        assert (narrow["value"], narrow["interval"]) == (newest["value"], 0.5)
+        assert newest["lower"] < narrow["lower"] < narrow["upper"] < newest["upper"]
+        status, refused = get(port, "forecast/OTHER")
+        assert (status, "only the champion of stock_price of ACME" in refused["message"]) == (404, True)
+        assert get(port, "forecast/ACME?interval=1")[0] == get(port, "forecast/ACME?interval=0")[0] == 400
         status, about = get(port, "")
+        assert f"curl --silent 'http://127.0.0.1:{port}/forecast/ACME?interval=0.5'" in about
         example = re.search(r"/invocations' .*--data '(.*)'", about)[1]
         assert post(port, json.loads(example))[0] == status == 200
         assert get(port, "ping", Host="evil.example")[0] == 403
         assert post(port, json.loads(example), Origin="http://evil.example")[0] == 403
         assert post(port, json.loads(example), **{"Content-Encoding": "gzip"})[0] == 415
         assert listens_on(process.pid) == {("127.0.0.1", port)}
-        taken = refused_port(port, tmp_path)
-        assert "can't be listened on" in taken
+        assert "can't be listened on" in refused_port(port, tmp_path)
         assert list((tmp_path / "scratch").iterdir()) == []
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(sent)
