@@ -16,6 +16,8 @@ from sklearn.pipeline import Pipeline
 from mlops_dagster.search.growing import FORESTS
 
 _TABLE = {
+    "lightgbm.LGBMClassifier": "lgbm.LightGBM",
+    "lightgbm.LGBMRegressor": "lgbm.LightGBM",
     "sklearn.AdaBoostClassifier": "adaboost.AdaBoost",
     "sklearn.AdaBoostRegressor": "adaboost.AdaBoost",
     "sklearn.BaggingClassifier": "bagging.Bagging",
@@ -32,6 +34,8 @@ _TABLE = {
     "sklearn.IsolationForest": "bagging.Bagging",
     "sklearn.VotingClassifier": "predicting.VoteOfClasses",
     "sklearn.VotingRegressor": "predicting.Vote",
+    "xgboost.XGBClassifier": "xgb.XGBoost",
+    "xgboost.XGBRegressor": "xgb.XGBoost",
 }
 """The family of each class, by package and name: nothing is imported that isn't used."""
 

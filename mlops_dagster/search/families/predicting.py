@@ -8,8 +8,8 @@ from mlops_dagster.search.families import Family, why_random
 
 
 class Threshold(Family):
-    shared = ("threshold", "pos_label", "response_method")
-    unread = ()
+    shared: tuple[str, ...] = ("threshold", "pos_label", "response_method")
+    unread: tuple[str, ...] = ()
     counted = "fits"
 
     def why_not(self, estimator: Any, rows: int) -> str:
@@ -20,7 +20,7 @@ class Threshold(Family):
 
 
 class Vote(Threshold):
-    shared = ("weights",)
+    shared: tuple[str, ...] = ("weights",)
     unread = ("verbose", "n_jobs")
 
     def why_not(self, estimator: Any, rows: int) -> str:
