@@ -74,8 +74,7 @@ def read_candidate(estimator: Any, candidate: Mapping[str, Any], rows: int) -> t
     if why := family.why_not(last, rows) or ("" if last is wanted else why_random(wanted, but=prefix_of(wanted))):
         return why
     size = family.size(last)
-    for name in (*family.shared, *family.unread):
-        setattr(last, name, None)
+    last.set_params(**dict.fromkeys((*family.shared, *family.unread)))
     try:
         return joblib.hash(wanted), family.counted, size
     except Exception as error:  # noqa: BLE001 - whatever it holds that can't be pickled

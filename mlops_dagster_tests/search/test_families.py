@@ -1,6 +1,7 @@
 """The families of estimators whose candidates share fits."""
 
 import numpy as np
+import pytest
 from sklearn.ensemble import (
     AdaBoostClassifier,
     AdaBoostRegressor,
@@ -153,4 +154,44 @@ class TestVote(FamilyContract):
     refused = (
         (VotingRegressor([("tree", DecisionTreeRegressor())]), "tree__random_state"),
         (VotingRegressor([("one", LinearRegression())]), "2 weights for 1"),
+    )
+
+
+xgboost = pytest.importorskip("xgboost")
+lightgbm = pytest.importorskip("lightgbm")
+
+
+class TestXGBoost(FamilyContract):
+    estimators = (
+        xgboost.XGBRegressor(n_jobs=1),
+        xgboost.XGBRegressor(subsample=0.5, colsample_bynode=0.5, tree_method="approx", random_state=1, n_jobs=2),
+        xgboost.XGBClassifier(num_parallel_tree=2, subsample=0.7, tree_method="exact", n_jobs=1),
+    )
+    grid = {"n_estimators": [1, 5, 12]}
+    counted = (1 + 5 + 12, 12)
+    apart = {"max_depth": [2, 5]}
+    refused = (
+        (xgboost.XGBRegressor(booster="dart"), "dart"),
+        (xgboost.XGBRegressor(booster="gblinear"), "gblinear"),
+        (xgboost.XGBRegressor(early_stopping_rounds=2), "early stopping"),
+    )
+
+    def rows(self, estimator, rows, classes):
+        return rows[0], np.digitize(rows[1], [1.2, 2.4]) if "Classifier" in type(estimator).__name__ else rows[1]
+
+
+class TestLightGBM(FamilyContract):
+    estimators = (
+        lightgbm.LGBMRegressor(n_jobs=1, verbose=-1, min_child_samples=3),
+        lightgbm.LGBMRegressor(n_jobs=2, verbose=-1, force_col_wise=True, boosting_type="goss", linear_tree=True),
+        lightgbm.LGBMRegressor(n_jobs=1, verbose=-1, boosting_type="rf", subsample=0.5, subsample_freq=1),
+        lightgbm.LGBMClassifier(n_jobs=1, verbose=-1, extra_trees=True, min_child_samples=3, class_weight="balanced"),
+    )
+    grid = {"n_estimators": [1, 5, 12]}
+    counted = (1 + 5 + 12, 12)
+    apart = {"num_leaves": [4, 12]}
+    refused = (
+        (lightgbm.LGBMRegressor(), "force_col_wise"),
+        (lightgbm.LGBMRegressor(n_jobs=1, boosting_type="dart"), "dart"),
+        (lightgbm.LGBMRegressor(n_jobs=1, num_iterations=9), "num_iterations"),
     )

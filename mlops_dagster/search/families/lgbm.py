@@ -40,7 +40,7 @@ class LightGBM(Family):
     def cut(self, served: Any) -> None:
         from lightgbm import Booster
 
-        whole = served._Booster
-        served._Booster = Booster(
-            params=whole.params, model_str=whole.model_to_string(num_iteration=served.n_estimators)
-        )
+        rounds = served.n_estimators
+        served._Booster = Booster(model_str=served._Booster.model_to_string(num_iteration=rounds))
+        if "n_estimators" in served._other_params:  # where set_params puts it a second time
+            served._other_params = {**served._other_params, "n_estimators": rounds}
