@@ -97,8 +97,8 @@ def in_process(symbols: list[str]) -> None:
 
     import dagster as dg
 
-    from mlops_dagster.schedules import schedules_of
-    from mlops_dagster.sensors.inbox import price_inbox
+    from mlops_dagster.price_schedules import schedules_of
+    from mlops_dagster.sensors.price_inbox import price_inbox
     from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.store import store_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 
@@ -11,14 +12,17 @@ from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.assets.step_assets import assets_of
 from mlops_dagster.catalog import with_code_and_tags
 from mlops_dagster.checks.declared import checks_of
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.jobs import jobs_of
 from mlops_dagster.resources import resources_of
-from mlops_dagster.schedules import prediction_schedule
+from mlops_dagster.schedules import schedules_of
 from mlops_dagster.sensors.conditions import keep_current
 from mlops_dagster.sensors.failures import run_failed
+from mlops_dagster.sensors.inbox import inbox_sensor
 from mlops_dagster.sensors.mlflow_runs import mlflow_runs
 from mlops_dagster.sensors.partitions import partitions_sensor
 from mlops_dagster.sensors.poor_predictions import poor_predictions
+from mlops_dagster.sensors.searches import best_parameters_to_model
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.project import find_model
@@ -75,6 +79,32 @@ def definitions_of_models(
     )
 
 
+def refuse_unknown_names(declared: Sequence[Declaration], deployment: Deployment) -> None:
+    """Refuse what a deployment says of schedules and partitions that no model of a project has.
+
+    Raises
+    ------
+    ParameterError
+        With the nearest name.
+    """
+    models = [OfModel(one) for one in declared]
+    there = {
+        "schedules": {one.name for model in models for one in schedules_of(model, deployment)},
+        "partitions": {
+            one.declaration.data_owner
+            for one in models
+            if one.declaration is not None and isinstance(one.partitions, dg.DynamicPartitionsDefinition)
+        },
+    }
+    said = {"schedules": deployment.schedules.model_extra or {}, "partitions": deployment.partitions}
+    for what, known in there.items():
+        for name in sorted(set(said[what]) - known):
+            meant = difflib.get_close_matches(name, known, n=1)
+            cure = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(sorted(known)) or 'none'}."
+            of = "no model has such a schedule" if what == "schedules" else "no model has open partitions of this name"
+            raise ParameterError(f"{what}.{name}: {of}; {cure}")
+
+
 def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = True) -> dg.Definitions:
     """Return the definitions of a model without the table that it shares with others, or of such a table.
 
@@ -87,8 +117,9 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
     assert declaration is not None
     deployment.data_parameters(declaration)
     assets = assets_of(model)
-    schedule, sensor = prediction_schedule(deployment, model), partitions_sensor(model, deployment)
-    sensors = [sensor] if sensor else []
+    jobs = jobs_of(model)
+    found = [partitions_sensor(model, deployment), inbox_sensor(model, deployment, jobs)]
+    sensors = [one for one in found if one is not None]
     if not model.dataset:
         sensors.append(mlflow_runs(model))
         if tell and deployment.notify.channels:
@@ -97,11 +128,13 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
         sensors.append(keep_current(model))
     if names.PREDICTION_QUALITY in model.steps:
         sensors.append(poor_predictions(model, deployment))
+    if names.GRID_SEARCH_RESULTS in model.steps:
+        sensors.append(best_parameters_to_model(model))
     return dg.Definitions(
         assets=with_code_and_tags(assets, model),
         asset_checks=checks_of(model, {asset.key.path[-1]: asset for asset in assets}),
-        jobs=jobs_of(model),
-        schedules=[schedule] if schedule else [],
+        jobs=jobs,
+        schedules=schedules_of(model, deployment),
         sensors=sensors,
         resources=resources_of(deployment, model.refuse_bad_run, declaration, model.name),
     )

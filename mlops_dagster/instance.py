@@ -49,9 +49,8 @@ run_queue:
       value:
         applyLimitPerUniqueValue: true
       limit: 1
-    # The searches of a week one after the other, so that forecasts find a free place.
-    - key: dagster/schedule_name
-      value: weekly_search
+    # Searches that a schedule has asked for one after the other, so that predictions find a free place.
+    - key: scheduled_search
       limit: 1
 # Of a run that has started the daemon asks every few seconds whether its process lives: this launcher can tell.
 run_launcher:
@@ -74,6 +73,7 @@ retention:
 # What earlier versions wrote, so that a file which nobody has changed can be told from one that somebody has.
 EARLIER_DAGSTER_YAML = frozenset(
     {
+        "af4a13ce9f013629f9ccf39f471205a8acddf6e250f3a1bb619be780d3e43fb9",
         "3be8d329b03350b6246615c648ca64c65b644b3141ed7ead9b54a9d5ae7b6a81",
         "78afda7c8539e87dc9457b8c587f108aca5a6badae025b4789e157106327dd9a",
     }

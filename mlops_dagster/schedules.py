@@ -1,131 +1,119 @@
-"""The schedules: a forecast after each trading day, and a search each week."""
+"""The schedules of a model: its predictions, and its searches, when the declaration or the deployment says."""
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 
-from mlops_dagster import pipelines
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.jobs import without_data
-from mlops_dagster.known_symbols import known_symbols
-from mlops_dagster.spec.steps import ALL
-from mlops_dagster.stack.automation import ScheduleSettings
+from mlops_dagster.known_partitions import known_partitions
+from mlops_dagster.spec import steps as names
+from mlops_dagster.spec.model import Schedule
+from mlops_dagster.spec.parameters import Pipeline
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.store import Store, store_of
-from mlops_dagster.steps import champion_of
 
-_FIRST, _LAST = {"dagster/priority": "1"}, {"dagster/priority": "-1"}  # forecasts don't wait for searches
+SESSION, SEARCH = "session", "scheduled_search"
+"""Tags: the day of an exchange that a run predicts after; and runs of which the queue lets one go at a time."""
+
+_FIRST, _LAST = {"dagster/priority": "1"}, {"dagster/priority": "-1"}  # predictions don't wait for searches
 _CLOSED_AT_MOST = dt.timedelta(days=30)  # no exchange is, for longer
-DAILY = "daily_forecast"
-SESSION = "session"
+_STATUS = {"running": dg.DefaultScheduleStatus.RUNNING, "stopped": dg.DefaultScheduleStatus.STOPPED}
 
 
-def schedules_of(deployment: Deployment) -> Sequence[dg.ScheduleDefinition]:
-    """Make the schedules at the times of a deployment."""
-    return [_daily_forecast(deployment), _weekly_search(deployment)]
+def schedules_of(model: OfModel, deployment: Deployment) -> list[dg.ScheduleDefinition]:
+    """Make the schedules that a model declares, changed as the deployment says."""
+    declaration = model.declaration
+    if declaration is None or model.dataset:
+        return []
+    found = []
+    for step, said, make in (
+        (names.PREDICTIONS, declaration.predictions, _predictions),
+        (names.GRID_SEARCH_RESULTS, declaration.search, _search),
+    ):
+        pipeline = model.pipeline(step)
+        if said is not None and said.schedule is not None and pipeline is not None:
+            found.append(make(model, pipeline, deployment, said.schedule))
+    return found
 
 
-def _daily_forecast(deployment: Deployment) -> dg.ScheduleDefinition:
-    settings = deployment.schedules
-    moving = deployment.prices.source != "bundled"
-    why_off = " Off by default here, because the bundled prices never change."
-
-    @dg.schedule(
-        name=DAILY,
-        job_name=pipelines.FORECAST.name,
-        cron_schedule=settings.forecast,
-        execution_timezone=settings.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING if moving else dg.DefaultScheduleStatus.STOPPED,
-        description="Fetches prices and forecasts every symbol that has a champion, once per day on which "
-        f"{settings.exchange} was open, after it has closed. Symbols of the inbox are forecast when a file comes."
-        + ("" if moving else why_off),
-    )
-    def daily_forecast(
-        context: dg.ScheduleEvaluationContext, store: dg.ResourceParam[Store]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        due = context.scheduled_execution_time
-        session = last_session(settings.exchange, due)
-        known = known_symbols(context.instance, store, deployment.inbox.path)
-        ours = [one for one in known if not one.from_inbox]
-        if without := [one.name for one in ours if not one.has_champion]:
-            context.log.warning(
-                f"No forecast without a champion: {_some(without)}. Build a model with build_model_pipeline."
-            )
-        if len(without) == len(ours):
-            return dg.SkipReason(
-                f"None of {len(ours)} symbols has a champion: build a model with build_model_pipeline."
-            )
-        done = _done(context.instance, session)
-        to_do = [one.name for one in ours if one.has_champion and one.name not in done]
-        if not to_do:
-            return dg.SkipReason(_nothing_new(settings, session, due))
-        return [
-            dg.RunRequest(run_key=f"{name}/{session}", partition_key=name, tags={SESSION: str(session), **_FIRST})
-            for name in to_do
-        ]
-
-    return daily_forecast
-
-
-def prediction_schedule(deployment: Deployment, model: OfModel) -> dg.ScheduleDefinition | None:
-    """Make the schedule of a declared model's predictions, if it says when."""
-    declaration = None if model.dataset else model.declaration
-    if declaration is None or declaration.predictions is None or declaration.predictions.schedule is None:
-        return None
-    job = f"{declaration.name}_predict_pipeline"
+def _predictions(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedule) -> dg.ScheduleDefinition:
+    assert model.declaration is not None
+    name, calendar = model.named("predictions"), model.declaration.calendar
+    when = deployment.schedule(name, said)
+    once = f", once for each day on which {calendar} was open, after it has closed" if calendar else ""
 
     @dg.schedule(
-        name=f"{declaration.name}_predictions",
-        job_name=job,
-        cron_schedule=declaration.predictions.schedule.cron,
-        execution_timezone=declaration.predictions.schedule.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Predicts with the champion of {declaration.name}, as its declaration says.",
+        name=name,
+        job_name=job.name,
+        cron_schedule=when.cron,
+        execution_timezone=when.timezone,
+        default_status=_STATUS[when.default or "running"],
+        description=f"Predicts with each champion of {model.group}{once}. What came through the inbox is left to the "
+        "inbox.",
     )
     def predictions(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        partitions, store = model.partitions, store_of(deployment, declaration)
-        known = partitions.get_partition_keys(dynamic_partitions_store=context.instance) if partitions else [None]
-        able = [key for key in known if champion_of(key or ALL, store) is not None]
-        if not able:
-            return dg.SkipReason(f"There is no champion to predict with; run {declaration.name}_build_model_pipeline.")
-        due = context.scheduled_execution_time.isoformat()
-        return [dg.RunRequest(run_key=f"{key or ALL}/{due}", partition_key=key) for key in able]
+        known = known_partitions(model, deployment, context.instance)
+        ours = [one for one in known if not one.from_inbox]
+        build = f"Build a model with {model.pipelines[0].name}."
+        without = [one.key or model.group for one in ours if not one.has_champion]
+        if not ours:
+            return dg.SkipReason(
+                "There is nothing to predict for" + (": all came through the inbox." if known else ".")
+            )
+        if len(without) == len(ours):
+            some = "champion" if model.partitions is None else f"champion of {_some(without)}"
+            return dg.SkipReason(f"There is no {some} to predict with. {build}")
+        if without:
+            context.log.warning(f"No prediction without a champion: {_some(without)}. {build}")
+        due = context.scheduled_execution_time
+        session = last_session(calendar, due) if calendar else None
+        done = _done(context.instance, name, session) if session else set()
+        to_do = [one.key for one in ours if one.has_champion and (one.key or names.ALL) not in done]
+        if session and calendar and not to_do:
+            return dg.SkipReason(_nothing_new(calendar, when.timezone, session, due))
+        return [
+            dg.RunRequest(
+                run_key=f"{key or names.ALL}/{session or due.isoformat()}",
+                partition_key=key,
+                tags={**_FIRST, **({SESSION: str(session)} if session else {})},
+            )
+            for key in to_do
+        ]
 
     return predictions
 
 
-def _weekly_search(deployment: Deployment) -> dg.ScheduleDefinition:
-    settings = deployment.schedules
+def _search(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedule) -> dg.ScheduleDefinition:
+    name = model.named("search")
+    when = deployment.schedule(name, said)
 
     @dg.schedule(
-        name="weekly_search",
-        job_name=pipelines.SEARCH_MODEL.name,
-        cron_schedule=settings.search,
-        execution_timezone=settings.timezone,
-        default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Searches a small grid of hyper-parameters of every symbol, one symbol after the other. Turn on "
-        "the sensor best_parameters_to_model, too, to build what was found. Off by default: it costs the most, and "
-        "parameters rarely change.",
+        name=name,
+        job_name=job.name,
+        cron_schedule=when.cron,
+        execution_timezone=when.timezone,
+        default_status=_STATUS[when.default or "stopped"],
+        description=f"Searches the first preset of {model.group}, of one partition after the other. Turn on the sensor "
+        f"{model.named('best_parameters_to_model')}, too, to build what was found.",
     )
-    def weekly_search(
-        context: dg.ScheduleEvaluationContext, store: dg.ResourceParam[Store]
-    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        day = context.scheduled_execution_time.astimezone(zoneinfo.ZoneInfo(settings.timezone)).date()
-        known = known_symbols(context.instance, store, deployment.inbox.path)
+    def search(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        known = known_partitions(model, deployment, context.instance)
         if not known:
-            yield dg.SkipReason("There are no symbols.")
-        for one in known:
-            yield dg.RunRequest(
-                run_key=f"{one.name}/{day}",
-                partition_key=one.name,
-                # The deployment's source doesn't have what came as a file.
-                asset_selection=without_data(pipelines.SEARCH_MODEL) if one.from_inbox else None,
-                tags=_LAST,
+            return dg.SkipReason("There are no partitions.")
+        return [
+            dg.RunRequest(
+                run_key=f"{one.key or names.ALL}/{context.scheduled_execution_time.isoformat()}",
+                partition_key=one.key,
+                # Where the declaration looks for rows there are none of what came as a file, or others.
+                asset_selection=without_data(job, model) if one.from_inbox else None,
+                tags={**_LAST, SEARCH: model.group},
             )
+            for one in known
+        ]
 
-    return weekly_search
+    return search
 
 
 def last_session(exchange: str, now: dt.datetime) -> dt.date:
@@ -149,19 +137,19 @@ def last_session(exchange: str, now: dt.datetime) -> dt.date:
     return day
 
 
-def _done(instance: dg.DagsterInstance, session: dt.date) -> set[str]:
-    """Return the symbols that this schedule has asked for already, for a day of the exchange."""
-    filters = dg.RunsFilter(tags={SESSION: str(session), "dagster/schedule_name": DAILY})
-    return {run.tags.get("dagster/partition", "") for run in instance.get_runs(filters)}
+def _done(instance: dg.DagsterInstance, schedule: str, session: dt.date) -> set[str]:
+    """Return the partitions that a schedule has asked for already, for a day of the exchange."""
+    filters = dg.RunsFilter(tags={SESSION: str(session), "dagster/schedule_name": schedule})
+    return {run.tags.get("dagster/partition", names.ALL) for run in instance.get_runs(filters)}
 
 
-def _nothing_new(settings: ScheduleSettings, session: dt.date, due: dt.datetime) -> str:
-    here = due.astimezone(zoneinfo.ZoneInfo(settings.timezone))
+def _nothing_new(calendar: str, timezone: str, session: dt.date, due: dt.datetime) -> str:
+    here = due.astimezone(zoneinfo.ZoneInfo(timezone))
     return (
-        f"{settings.exchange} was closed on {here:%A %Y-%m-%d}, or is still open at {here:%H:%M}. Its last finished "
-        f"trading day, {session:%A %Y-%m-%d}, has been forecast from already."
+        f"{calendar} was closed on {here:%A %Y-%m-%d}, or is still open at {here:%H:%M}. Its last finished day, "
+        f"{session:%A %Y-%m-%d}, has been predicted after already."
     )
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -138,10 +139,11 @@ def test_models_stand_beside_each_other_and_beside_what_is_others(declared):
     assert keys == {"data", "report"} | {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}
     assert {sensor.name for sensor in declared.sensors} == {
         "churn_by_shop_partitions",
+        "churn_by_shop_inbox",
         *(
             f"{model}_{sensor}"
             for model in ("churn", "churn_by_shop")
-            for sensor in ("mlflow_runs", "keep_predictions_current", "poor_predictions")
+            for sensor in ("mlflow_runs", "keep_predictions_current", "poor_predictions", "best_parameters_to_model")
         ),
     }
     assert declared.resources["compute"] == "mine"
@@ -296,7 +298,8 @@ def test_a_search_runs_where_its_job_the_run_or_the_deployment_says(declared, mo
     assert job.execute_in_process({"ops": config}, raise_on_error=False).success
 
 
-def test_partitions_are_those_of_the_data(declared, instance):
+@pytest.mark.slow
+def test_what_happens_to_partitions_by_itself(declared, instance, project):
     sensor = next(one for one in declared.sensors if one.name == "churn_by_shop_partitions")
     (request,) = sensor(dg.build_sensor_context(instance)).dynamic_partitions_requests
     assert request.partition_keys == ["north", "south"]
@@ -312,6 +315,78 @@ def test_partitions_are_those_of_the_data(declared, instance):
     due = pd.Timestamp("2026-01-05 06:00", tz="UTC").to_pydatetime()
     (request,) = schedule(dg.build_schedule_context(instance, scheduled_execution_time=due))
     assert request.partition_key == "south"
+    assert_a_search_leads_to_a_build(declared, instance)
+    assert_a_file_of_the_inbox_leads_to_a_model(declared, instance, project)
+
+
+def assert_a_search_leads_to_a_build(defs, instance):
+    sensor = sensor_of(defs, "churn_by_shop_best_parameters_to_model")
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    turned_on = sensor(dg.build_sensor_context(instance))
+    job = defs.resolve_job_def("churn_by_shop_search_model_pipeline")
+    config = {"ops": {"churn_by_shop__training_set": {"config": {"test_size": 0.4}}}}
+    searched = job.execute_in_process(config, instance=instance, partition_key="south", raise_on_error=False)
+    assert searched.success, failure(searched)
+    found = sensor(dg.build_sensor_context(instance, cursor=turned_on.cursor))
+    (request,) = found.run_requests
+    (event,) = searched.asset_materializations_for_node("churn_by_shop__grid_search_results")
+    best = {"criterion": "gini", **event.metadata["best_parameters"].value}
+    assert request.run_config["ops"] == {
+        "churn_by_shop__training_set": {"config": {"test_size": 0.4}},
+        "churn_by_shop__trained_model": {"config": best},
+    }
+    assert (request.partition_key, request.run_key) == ("south", f"south/{searched.run_id}")
+    event = instance.get_latest_materialization_event(dg.AssetKey(["churn_by_shop", "grid_search_results"]))
+    instance.report_runless_asset_event(event.asset_materialization)  # as a search in the shell does
+    again = sensor(dg.build_sensor_context(instance, cursor=found.cursor))
+    assert again.skip_reason.skip_message == "No new search."
+    assert not again.run_requests
+    asked_for(defs, request, instance)
+
+
+def assert_a_file_of_the_inbox_leads_to_a_model(defs, instance, project):
+    sensor = sensor_of(defs, "churn_by_shop_inbox")
+    inbox = Path(load_deployment().inbox.path)
+    inbox.mkdir(exist_ok=True)
+    first = sensor(dg.build_sensor_context(instance))
+    assert "Nothing new in" in first.skip_reason.skip_message
+    rows = pd.read_csv(project / "defs" / "churn" / "customers.csv").assign(shop="west")
+    file = inbox / "churn_by_shop" / "west.csv"
+    rows.to_csv(file, index=False)
+    cursor = sensor(dg.build_sensor_context(instance, cursor=first.cursor)).cursor
+    arrived = sensor(dg.build_sensor_context(instance, cursor=cursor))
+    (request,) = arrived.run_requests
+    (added,) = arrived.dynamic_partitions_requests
+    instance.add_dynamic_partitions(added.partitions_def_name, added.partition_keys)
+    assert request.job_name == "churn_by_shop_build_model_pipeline"
+    built = asked_for(defs, request, instance)
+    (data,) = built.asset_materializations_for_node("churn_by_shop__data")
+    assert (data.partition, data.metadata["origin"].value) == ("west", str(file))
+    rows.head(290).to_csv(file, index=False)  # after it was seen
+    said = failure(run_of(defs, request, instance))[1]
+    assert "has changed since it was seen" in said
+    # It has a champion, whose rows the schedule wouldn't find.
+    schedule = next(one for one in defs.schedules if one.name == "churn_by_shop_predictions")
+    due = pd.Timestamp("2026-01-06 06:00", tz="UTC").to_pydatetime()
+    asked = schedule(dg.build_schedule_context(instance, scheduled_execution_time=due))
+    assert [one.partition_key for one in asked] == ["south"]
+    cursor = sensor(dg.build_sensor_context(instance, cursor=arrived.cursor)).cursor
+    (request,) = sensor(dg.build_sensor_context(instance, cursor=cursor)).run_requests
+    assert request.job_name == "churn_by_shop_predict_pipeline"
+    asked_for(defs, request, instance)
+
+
+def run_of(defs, request, instance):
+    job = defs.resolve_job_def(request.job_name or "churn_by_shop_build_model_pipeline")
+    how = {"instance": instance, "partition_key": request.partition_key, "raise_on_error": False}
+    return job.execute_in_process(request.run_config, **how)
+
+
+def asked_for(defs, request, instance):
+    """Run what a sensor asks for."""
+    done = run_of(defs, request, instance)
+    assert done.success, failure(done)
+    return done
 
 
 def test_what_cant_travel_to_databricks_is_refused_before_any_work(declared, monkeypatch):

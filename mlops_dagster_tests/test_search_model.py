@@ -21,7 +21,7 @@ from mlops_dagster.errors import ParameterError
 from mlops_dagster.instance import add_symbols
 from mlops_dagster.modeling.search_results import TIMES
 from mlops_dagster.search import Progress
-from mlops_dagster.sensors.searches import best_parameters_to_model
+from mlops_dagster.sensors.price_searches import best_parameters_to_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster.steps import SEARCH_CACHE

@@ -59,6 +59,10 @@ class OfModel:
             return pipelines.PIPELINES
         return () if self.dataset else names.pipelines_of(self.declaration)
 
+    def pipeline(self, step: str) -> Pipeline | None:
+        """Return what makes a step's table, the first if there are several."""
+        return next((one for one in self.pipelines if any(each.name == step for each in one.steps)), None)
+
     @property
     def name(self) -> str:
         """What the model, or the shared table, is called."""

@@ -172,6 +172,26 @@ class SearchCache:
                 yield path, stat.st_size, stat.st_mtime
 
 
+class MemoryCache(SearchCache):
+    """What earlier rounds of the same search have grown, as long as it runs."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self._kept: dict[str, dict[str, tuple[dict[str, Any], Arrays]]] = {}
+
+    def names(self, key: str) -> list[str]:
+        """Return the names of the entries below a key."""
+        return sorted(self._kept.get(key, ()))
+
+    def read(self, key: str, name: str) -> tuple[dict[str, Any], Arrays] | None:
+        """Return an entry's facts and arrays."""
+        return self._kept.get(key, {}).get(name)
+
+    def write(self, key: str, name: str, about: Mapping[str, Any], arrays: Arrays) -> None:
+        """Keep an entry."""
+        self._kept.setdefault(key, {})[name] = dict(about), arrays
+
+
 def open_cache(cache: SearchCache | str | os.PathLike[str] | None) -> SearchCache | None:
     """Return the cache that a search was given, opened."""
     return SearchCache(cache) if isinstance(cache, str | os.PathLike) else cache

@@ -80,10 +80,6 @@ class Gathering:
 
     Parameters
     ----------
-    scorer : callable
-        scikit-learn's, or the user's.
-    error_score : "raise" or float
-        What a failure is worth.
     cache : SearchCache, optional
         Gets every sum that units yield, and the scores of every candidate that a shared fit serves.
     """
@@ -93,15 +89,14 @@ class Gathering:
         data: SearchData,
         candidates: Sequence[Mapping[str, Any]],
         *,
-        scorer: Any,
-        score_params: Mapping[str, Any],
-        error_score: Any,
         cache: SearchCache | None,
         work: Work,
     ) -> None:
-        self._data, self._candidates = data, candidates
-        self._scorer, self._score_params, self._error_score = scorer, score_params, error_score
-        self._predictions_only = sees_predictions_only(scorer)
+        self.data, self._candidates = data, candidates
+        self._scorer, self._score_params, self._error_score = (
+            data.plain[name] for name in ("scorer", "score_params", "error_score")
+        )
+        self._predictions_only = sees_predictions_only(self._scorer)
         self._cache = cache
         self.work = work
         self._folds = len(data.splits)
@@ -119,7 +114,7 @@ class Gathering:
         """What the cache keeps of shared fits, if there is one."""
         if self._cache is None:
             return None
-        served_cache = ServedCache(self._cache, self._data, self._candidates)
+        served_cache = ServedCache(self._cache, self.data, self._candidates)
         if served_cache.refusal:
             warnings.warn(served_cache.refusal, stacklevel=2)
         return served_cache
@@ -242,10 +237,10 @@ class Gathering:
 
     def _score(self, group: Group, candidate: int, total: Segment) -> dict[str, Any] | None:
         """Score one candidate; None if a plain fit shall say what is wrong with it."""
-        fold = self._data.fold(group.fold)
+        fold = self.data.fold(group.fold)
         # X and y by what they are scored as.
         rows = {"test_scores": (fold.X_test, fold.y_test)}
-        if self._data.train_scores:
+        if self.data.train_scores:
             rows["train_scores"] = (fold.X_train, fold.y_train)
         if not self._predictions_only:
             # A callable may change what it gets, and GridSearchCV gives each candidate rows of its own.
@@ -254,7 +249,7 @@ class Gathering:
         if self._predictions_only and fold.stand_in is not None:
             estimator = with_sums(fold.stand_in, total.sums, total.stop, known)
         else:
-            estimator = stand_in(self._data, fold, self._candidates[candidate], total.sums, total.stop, known)
+            estimator = stand_in(self.data, fold, self._candidates[candidate], total.sums, total.stop, known)
             fold.stand_in = estimator
         scores = {"fit_error": None, "n_test_samples": len(fold.test)}
         try:
@@ -275,7 +270,7 @@ class Gathering:
         return scores
 
     def _ask(self, estimator: Any, X: Any, y: Any, rows: Any) -> Any:
-        params = _check_method_params(self._data.X, params=self._score_params, indices=rows)
+        params = _check_method_params(self.data.X, params=self._score_params, indices=rows)
         if self._predictions_only:
             return _score(estimator, X, y, self._scorer, params, self._error_score)
         # What a callable raises may be due to the stand-in, so it isn't the candidate's score.
@@ -310,7 +305,7 @@ class Gathering:
         if self._error_score == "raise":
             # Whoever wants errors raised wants them now: scikit-learn's own fit shall say it.
             plain = PlainUnit(fold, candidate, self._candidates[candidate])
-            for result in plain.run(self._data):
+            for result in plain.run(self.data):
                 if isinstance(result, Failed):
                     raise _named(result.error, plain)
 
@@ -320,7 +315,7 @@ class Gathering:
             self.work.tell()
             self._left_on_fold[unit.fold] -= 1
             if self._left_on_fold[unit.fold] == 0:
-                self._data.release(unit.fold)
+                self.data.release(unit.fold)
 
 
 class _Gathered:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomFo
 from sklearn.utils import get_tags
 
 from mlops_dagster.search.data import NotForTreesError, Rows
+from mlops_dagster.search.rewire import knows, rewired
 
 FORESTS = (RandomForestRegressor, RandomForestClassifier, ExtraTreesRegressor, ExtraTreesClassifier)
 
@@ -67,17 +67,8 @@ def _without_joblib(fit: Any) -> Any:
     joblib's loop, as scikit-learn wraps it, sets the process's warning filters anew for every tree: that takes the
     interpreter lock from the other threads, and two threads that do it at once see each other's half-set filters.
     """
-    bare = getattr(fit, "__wrapped__", fit)
-    if not {"Parallel", "delayed"} <= _names_in(bare.__code__):
-        return fit
-    names = {**bare.__globals__, "Parallel": lambda **_: _run_all, "delayed": lambda call: partial(partial, call)}
-    return FunctionType(bare.__code__, names, bare.__name__, bare.__defaults__, bare.__closure__)
-
-
-def _names_in(code: CodeType) -> set[str]:
-    """Return the global names that a function uses, also in the loops and lambdas inside of it."""
-    inside = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*map(_names_in, inside))
+    others = {"Parallel": lambda **_: _run_all, "delayed": lambda call: partial(partial, call)}
+    return rewired(fit, **others) if knows(fit, *others) else fit
 
 
 def _run_all(calls: Iterable[Callable[[], Any]]) -> list[Any]:

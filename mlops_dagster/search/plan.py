@@ -6,14 +6,14 @@ import numbers
 import pickle
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlops_dagster.search.canonical import ForestReader
 from mlops_dagster.search.data import SearchData
 from mlops_dagster.search.growing import grow, tree_seeds
 from mlops_dagster.search.serving import SharedFit, read_candidate
-from mlops_dagster.search.units import BATCH, predict
+from mlops_dagster.search.units import BATCH, PlainUnit, predict
 
 _SAMPLE = 8  # trees
 
@@ -72,6 +72,8 @@ class SearchPlan:
         How many trees each candidate asks for on each fold; 0 if that isn't known, or isn't a number of trees.
     trees_plain : int
         Trees of candidates that aren't shared, part of all numbers above.
+    parameters : list of mapping
+        The candidates.
     shared_fits : list of SharedFit
         Other fits that serve several candidates each.
     """
@@ -86,6 +88,7 @@ class SearchPlan:
     trees_needed: int
     trees_of: list[int]
     trees_plain: int
+    parameters: list[Mapping[str, Any]] = field(repr=False)
     shared_fits: list[SharedFit] = field(default_factory=list)
     estimate: Estimate | None = None
 
@@ -98,6 +101,24 @@ class SearchPlan:
     def fits(self) -> int:
         """How many fits scikit-learn would do."""
         return self.candidates * self.folds
+
+    def then(self, later: SearchPlan) -> SearchPlan:
+        """Return the plan of this round and a later one of the same search."""
+        reasons = {reason: list(candidates) for reason, candidates in self.not_shared.items()}
+        for reason, candidates in later.not_shared.items():
+            reasons.setdefault(reason, []).extend(self.candidates + candidate for candidate in candidates)
+        added = (
+            "candidates",
+            "groups",
+            "shared_fits",
+            "parameters",
+            *(name for name in vars(self) if name.startswith("trees_")),
+        )
+        return replace(self, **{name: getattr(self, name) + getattr(later, name) for name in added}, not_shared=reasons)
+
+    def plain_unit(self, fold: int, candidate: int) -> PlainUnit:
+        """Return the unit that fits one candidate plainly on one fold."""
+        return PlainUnit(fold, candidate, self.parameters[candidate], self.trees_of[candidate])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
@@ -261,6 +282,7 @@ def make_plan(
         trees_needed=sum(group.trees for group in each) + of_fits + plain_trees,
         trees_of=trees_of,
         trees_plain=plain_trees,
+        parameters=list(candidates),
         shared_fits=fits,
     )
 

@@ -163,8 +163,6 @@ class ServeUnit:
                 parameters=None,
                 fit_params=None,
                 return_train_score=data.train_scores,
-                return_n_test_samples=True,
-                return_times=True,
                 **{**data.plain, "verbose": 0},
             )
             scores["fit_time"] = size * per_size

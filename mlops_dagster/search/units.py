@@ -321,8 +321,7 @@ class PlainUnit:
                     parameters=self.parameters,
                     fit_params=data.fit_params,
                     return_train_score=data.train_scores,
-                    return_n_test_samples=True,
-                    return_times=True,
+                    split_progress=(self.fold, len(data.splits)),
                     **data.plain,
                 )
             )

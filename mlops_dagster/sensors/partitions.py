@@ -1,4 +1,4 @@
-"""The sensor that keeps a declared model's partitions there: those that its data have."""
+"""The sensor that keeps a model's partitions there: those that its data have, and those of the deployment."""
 
 import dagster as dg
 
@@ -20,8 +20,8 @@ def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefini
 
     @dg.sensor(
         name=f"{model.name}_partitions",
-        description=f"Adds each {name} that the data of {model.name} have as a partition. None is ever removed: "
-        "what was made of it stays.",
+        description=f"Adds each {name} that the data of {model.name} have, or the deployment lists, as a partition. "
+        "None is ever removed: what was made of it stays.",
         minimum_interval_seconds=59,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -30,7 +30,9 @@ def partitions_sensor(model: OfModel, deployment: Deployment) -> dg.SensorDefini
 
         given = deployment.data_parameters(declaration)
         known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        missing = [key for key in partitions_of(declaration, given=given) or [] if key not in known]
+        listed = deployment.partitions.get(declaration.data_owner, [])
+        wanted = [*(partitions_of(declaration, given=given) or []), *listed]
+        missing = [key for key in dict.fromkeys(wanted) if key not in known]
         if not missing:
             return dg.SkipReason(f"Each {name} of the data is there: {len(known)}.")
         return dg.SensorResult(dynamic_partitions_requests=[partitions.build_add_request(missing)])

@@ -1,78 +1,75 @@
 """The sensor that builds what a search has found to be best."""
 
-import json
 from typing import Any
 
-from dagster import (
-    AssetKey,
-    AssetMaterialization,
-    AssetRecordsFilter,
-    DefaultSensorStatus,
-    RunRequest,
-    SensorEvaluationContext,
-    SensorResult,
-    SkipReason,
-    sensor,
-)
+import dagster as dg
 
-from mlops_dagster import pipelines
-from mlops_dagster.assets.step_assets import grid_search_results, spark_grid_search_results
+from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.jobs import without_data
+from mlops_dagster.spec import steps as names
 
-SEARCHES = {asset.key.to_user_string(): asset.key for asset in (grid_search_results, spark_grid_search_results)}
+BEST = "best_parameters_to_model"
+_AT_ONCE = 100  # materialisations that one evaluation looks at
 
 
-@sensor(
-    job_name=pipelines.BUILD_MODEL.name,
-    description="Builds a model with the best parameters of every search that a run of Dagster finishes from now on, "
-    "once per search, with the search's recipe, horizon and test size.",
-    minimum_interval_seconds=4,
-    default_status=DefaultSensorStatus.STOPPED,
-)
-def best_parameters_to_model(context: SensorEvaluationContext) -> SensorResult | SkipReason:
-    """Ask for a build per finished search.
+def best_parameters_to_model(model: OfModel) -> dg.SensorDefinition:
+    """Make the sensor of a model that has a search."""
+    build, key = model.pipelines[0], model.key(names.GRID_SEARCH_RESULTS)
 
-    The cursor says, per asset, up to which materialisation searches have been handed on. At first it is set to the
-    newest, so that turning the sensor on doesn't build what was searched long ago.
-    """
-    handed_on = json.loads(context.cursor) if context.cursor else None
-    seen: dict[str, int] = {}
-    requests = []
-    for name, key in SEARCHES.items():
-        if handed_on is None:
+    @dg.sensor(
+        name=model.named(BEST),
+        job_name=build.name,
+        description=f"Builds a model with the best parameters of every search of {model.group} that a run of Dagster "
+        "finishes from now on, once per search, on the search's training set.",
+        minimum_interval_seconds=4,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        # The cursor says up to which materialisation searches have been handed on. At first it is set to the newest, so
+        # that turning the sensor on doesn't build what was searched long ago.
+        if not context.cursor:
             newest = context.instance.fetch_materializations(key, limit=1).records
-            seen[name] = newest[0].storage_id if newest else 0
-            continue
-        seen[name] = handed_on[name]
-        after = AssetRecordsFilter(key, after_storage_id=seen[name])
-        for record in context.instance.fetch_materializations(after, limit=100, ascending=True).records:
-            seen[name] = record.storage_id
-            found = record.asset_materialization
+            seen = newest[0].storage_id if newest else 0
+            return dg.SensorResult(skip_reason="From now on, finished searches are built.", cursor=str(seen))
+        after = dg.AssetRecordsFilter(key, after_storage_id=int(context.cursor))
+        records = context.instance.fetch_materializations(after, limit=_AT_ONCE, ascending=True).records
+        requests = [
+            _build(context, model, record.run_id, found)
+            for record in records
             # A search outside of Dagster has no run, and whoever made it decides what is built.
-            if record.run_id and found is not None and found.partition is not None and "forest" in found.metadata:
-                requests.append(_build(context, name, record.run_id, found))
-    message = SkipReason("From now on, finished searches are built." if handed_on is None else "No new search.")
-    return SensorResult(run_requests=requests, skip_reason=None if requests else message, cursor=json.dumps(seen))
+            if record.run_id and (found := record.asset_materialization) is not None and "forest" in found.metadata
+        ]
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else "No new search.",
+            cursor=str(records[-1].storage_id) if records else context.cursor,
+        )
+
+    return sensor
 
 
-def _build(context: SensorEvaluationContext, asset_name: str, run_id: str, found: AssetMaterialization) -> RunRequest:
-    """Ask for a build of what a search has found."""
+def _build(
+    context: dg.SensorEvaluationContext, model: OfModel, run_id: str, found: dg.AssetMaterialization
+) -> dg.RunRequest:
+    """Ask for a build of what a search has found, on the rows and the training set that it was found on."""
+    asked = {one.name for one in model.steps[names.TRAINING_SET].parameters} & set(found.metadata)
     ops: dict[str, Any] = {
-        "training_set": {"config": {key: found.metadata[key].value for key in ("recipe", "horizon", "test_size")}},
-        "trained_model": {"config": found.metadata["forest"].value},
+        model.op(names.TRAINING_SET): {"config": {name: found.metadata[name].value for name in sorted(asked)}},
+        model.op(names.TRAINED_MODEL): {"config": found.metadata["forest"].value},
     }
     searched = context.instance.get_run_by_id(run_id)
     its_ops: Any = (searched.run_config.get("ops") if searched else None) or {}
-    if "prices" in its_ops:
-        ops["prices"] = its_ops["prices"]
-    # A search that left the prices as they were is built on the same.
+    if (data := model.op(names.DATA)) in its_ops:
+        ops[data] = its_ops[data]
+    build = model.pipelines[0]
+    # A search that left the rows as they were is built on the same.
     selected = searched.asset_selection if searched else None
-    on_them = without_data(pipelines.BUILD_MODEL)
-    return RunRequest(
+    without = selected and model.key(names.DATA) not in selected
+    return dg.RunRequest(
         # The same search is never built twice, not even if the cursor is reset.
-        run_key=f"{asset_name}/{found.partition}/{run_id}",
+        run_key=f"{found.partition or names.ALL}/{run_id}",
         run_config={"ops": ops},
         partition_key=found.partition,
-        asset_selection=on_them if selected and AssetKey(pipelines.PRICES.name) not in selected else None,
+        asset_selection=without_data(build, model) if without else None,
         tags={"search_run_id": run_id},
     )

@@ -143,7 +143,11 @@ def _parameter(name: str, said: ModelParameter) -> Parameter:
 def _data_parameters(declaration: Dataset) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
     if declaration.data.files is not None:
         said = "Other files than the declaration's, of the same form: a path, a glob of several, or a URL."
-        return (Parameter("path", "text", said),), {}
+        meant = (
+            "The SHA-256 of the bytes that are meant, of several files in the order of their names. Other bytes are "
+            "refused."
+        )
+        return (Parameter("path", "text", said), Parameter("sha256", "text", meant)), {}
     named = declaration.data.parameters
     defaults = {name: one.default for name, one in named.items() if one.default is not None}
     return tuple(_parameter(name, one) for name, one in named.items()), defaults

@@ -17,8 +17,20 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class ScheduleChange(_Settings):
+    """What a deployment changes of a schedule; what isn't given is as declared."""
+
+    cron: Cron | None = None
+    timezone: TimeZone | None = None
+    default: Literal["running", "stopped"] | None = None
+
+
 class ScheduleSettings(_Settings):
     """When the schedules are due, and on which exchange's days."""
+
+    model_config = ConfigDict(extra="allow")
+    # By the name of a schedule, as Dagster shows it.
+    __pydantic_extra__: dict[str, ScheduleChange] = Field(init=False)
 
     exchange: Calendar = Field(
         default="XNYS", description="The exchange whose days count, by its ISO 10383 code; 24/5 and 24/7 without one"
@@ -34,33 +46,35 @@ class ScheduleSettings(_Settings):
 
 
 class InboxSettings(_Settings):
-    """Where new price files are dropped."""
+    """Where new files are dropped."""
 
     path: str | None = Field(
         default="inbox",
-        description="A folder with SYMBOL.csv, SYMBOL.parquet or folders SYMBOL of such files; null: none is watched",
+        description="A folder with one for each model or dataset, which takes PARTITION.csv, PARTITION.parquet, or a "
+        "folder PARTITION of such files; null: none is watched",
     )
 
     @field_validator("path")
     @classmethod
     def _is_a_folder_here(cls, path: str | None) -> str | None:
         if path is not None and ("://" in path or "{" in path or not path.strip()):
-            raise ValueError("give a folder of this machine; a file's name, or its folder's, says its symbol")
+            raise ValueError("give a folder of this machine; a file's name, or its folder's, says its partition")
         return path
 
 
 class RetrainSettings(_Settings):
-    """When poor forecasts lead to a new model."""
+    """When poor predictions lead to a new model."""
 
     skill_below: float = Field(
         default=-0.05,
         lt=1,
-        description="Skill of the last 20 scored days against 'the price stays as it is'; below this a model is built",
+        description="Skill of the last 100 predictions whose truth has come: 1 is perfect, 0 as good as the baseline; "
+        "below this a model is built",
     )
     days_scored: int = Field(
-        default=20, ge=1, description="How many days have to be scored before anything is concluded"
+        default=20, ge=1, description="The truth of how many has to have come before anything is concluded"
     )
-    every_days: int = Field(default=7, ge=1, description="At most one such build per symbol in so many days")
+    every_days: int = Field(default=7, ge=1, description="At most one such build of a model in so many days")
 
 
 class EmailSettings(_Settings):

@@ -22,7 +22,7 @@ from pydantic_settings import (
 from mlops_dagster import pipelines
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.spec.contradictions import refuse_one_path
-from mlops_dagster.spec.model import Dataset, Declaration
+from mlops_dagster.spec.model import Dataset, Declaration, Schedule
 from mlops_dagster.spec.steps import WHERE, data_step
 from mlops_dagster.stack.automation import InboxSettings, NotifySettings, RetrainSettings, ScheduleSettings
 from mlops_dagster.stack.databricks.settings import DatabricksSettings
@@ -107,6 +107,11 @@ class Deployment(BaseSettings):
 
     home: Path = Field(default=Path(".mlops"), description="The folder of all local state; relative paths lie below it")
     symbols: list[str] = Field(default=list(pipelines.BUNDLED_SYMBOLS), description="Partitions that are always there")
+    partitions: dict[str, list[str]] = Field(
+        default={},
+        description="By the name of a model or dataset with open partitions: those that are always there besides the "
+        "declared ones, as {prices: [ACME]}",
+    )
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()
@@ -136,6 +141,11 @@ class Deployment(BaseSettings):
     @classmethod
     def _symbols_of_all_tools(cls, symbols: list[str]) -> list[str]:
         return [pipelines.check_symbol(symbol) for symbol in symbols]
+
+    @field_validator("partitions")
+    @classmethod
+    def _partitions_of_all_tools(cls, partitions: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {owner: [pipelines.check_symbol(key) for key in keys] for owner, keys in partitions.items()}
 
     @classmethod
     def settings_customise_sources(
@@ -175,6 +185,11 @@ class Deployment(BaseSettings):
     def dagster_run_url(self, run_id: str) -> str:
         """Return the address of a Dagster run's page."""
         return f"{self.dagster_url.rstrip('/')}/runs/{run_id}"
+
+    def schedule(self, name: str, said: Schedule) -> Schedule:
+        """Return a schedule as it is declared, changed as this deployment says."""
+        change = self.schedules.model_extra.get(name) if self.schedules.model_extra else None
+        return said if change is None else said.model_copy(update=change.model_dump(exclude_none=True))
 
     def tracker_settings(self, model: Declaration | None = None) -> dict[str, Any]:
         """Return what a tracker takes; a declared model has an experiment and registered models of its own."""

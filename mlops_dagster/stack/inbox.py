@@ -1,8 +1,7 @@
-"""The inbox: a folder into which people and programs drop price files, and what in it is whose prices.
+"""The inbox: a folder into which people and programs drop files, and what in it is which partition's rows.
 
-A symbol's prices are a file ``SYMBOL.csv`` or ``SYMBOL.parquet``, or all files of one of the two kinds in a folder
-``SYMBOL``, in the order of their names. Hidden files and those that editors and downloads leave behind for a moment
-are none.
+A partition's rows are a file ``KEY.csv`` or ``KEY.parquet``, or all files of one of the two kinds in a folder ``KEY``,
+in the order of their names. Hidden files and those that editors and downloads leave behind for a moment are none.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ _PASSING = (
 
 @dataclass(frozen=True)
 class Delivery:
-    """One symbol's prices in the inbox.
+    """One partition's rows in the inbox.
 
     Attributes
     ----------
     path : str
-        What the step `prices` takes as its path: a file, or a glob of all files.
+        What the step that reads them takes as its path: a file, or a glob of all files.
     files : tuple of Path
         In the order in which they are read.
     stamp : str
@@ -47,10 +46,15 @@ class Delivery:
     stamp: str
 
 
-def scan_inbox(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], list[str]]:
-    """Return the symbols' prices in a folder, and what in it can't be used, a sentence each.
+def scan_inbox(folder: Path, limits: LimitSettings, called: str = "symbol") -> tuple[list[Delivery], list[str]]:
+    """Return the partitions' files in a folder, and what in it can't be used, a sentence each.
 
     Nothing is opened. Files that vanish meanwhile are left out.
+
+    Parameters
+    ----------
+    called : str
+        What people call a partition.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def scan_inbox(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], lis
         try:
             made = _delivery(Path(entry.path), entry.is_dir(), limits)
         except ParameterError as error:
-            remarks.append(f"{entry.name} is ignored: its name is no symbol ({str(error).rpartition(': ')[2]})")
+            remarks.append(f"{entry.name} is ignored: its name is no {called} ({str(error).rpartition(': ')[2]})")
         except _UnusableError as error:
             remarks.append(f"{entry.name} is ignored: {error}")
         except FileNotFoundError:
@@ -80,7 +84,7 @@ def scan_inbox(folder: Path, limits: LimitSettings) -> tuple[list[Delivery], lis
 
 
 class _UnusableError(Exception):
-    """Why something in the inbox is nobody's prices."""
+    """Why something in the inbox is nobody's rows."""
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -92,7 +96,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(name: str) -> str:
-    """Return how a price file's name ends, as it is written; nothing if it is no price file's."""
+    """Return how a file's name ends, as it is written; nothing if it is none of those that count."""
     return next((name[-len(kind) :] for kind in KINDS if name.lower().endswith(kind)), "")
 
 
@@ -108,7 +112,7 @@ def _delivery(path: Path, is_folder: bool, limits: LimitSettings) -> Delivery:
     kinds = {_kind(file.name) for file in files}
     if len(kinds) != 1:
         raise _UnusableError(
-            f"the folder holds {'files of ' + ' and '.join(sorted(kinds)) if kinds else 'no prices yet'}."
+            f"the folder holds {'files of ' + ' and '.join(sorted(kinds)) if kinds else 'no files of these yet'}."
         )
     kind = kinds.pop()
     if kind not in KINDS:
@@ -135,6 +139,6 @@ def _stamp(files: list[Path], limits: LimitSettings) -> str:
             f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\0".encode("utf-8", "surrogateescape")
         )
     if total > limits.size:
-        found = f"{total / 1024**2:,.0f} MiB are more than {limits.mebibytes:,}, and no daily prices are that large"
+        found = f"{total / 1024**2:,.0f} MiB are more than {limits.mebibytes:,}"
         raise _UnusableError(f"{found}. {raise_it('mebibytes')}")
     return base64.urlsafe_b64encode(seen.digest()).decode()

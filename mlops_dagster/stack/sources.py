@@ -6,7 +6,6 @@ Cells are returned as they were found (those of a CSV file as text), so that `ml
 from __future__ import annotations
 
 import datetime as dt
-import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +87,6 @@ def read_prices(
                 name, value, f"it belongs to source {its_source!r}, but the source is {source!r}: leave it out."
             )
     if source == "files":
-        if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-            raise refuse("sha256", sha256, "give 64 hexadecimal digits, as sha256sum prints them.")
         return read_files(str(path).replace("{symbol}", symbol), sha256, limits or LimitSettings())
     if source == "yahoo":
         return _read_yahoo(symbol, start, end, limits or LimitSettings())

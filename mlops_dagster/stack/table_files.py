@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.errors import printable
+from mlops_dagster.errors import printable, refuse
 from mlops_dagster.stack.binary_files import parse_excel, parse_parquet
 from mlops_dagster.stack.csv_files import parse_csv
 from mlops_dagster.stack.file_finding import OutOfReachError, SourceError, find_files, too_large
@@ -41,6 +42,8 @@ def read_files(
     SourceError
         If a file isn't there, isn't what was meant, can't be read, or is too large.
     """
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise refuse("sha256", sha256, "give 64 hexadecimal digits, as sha256sum prints them.")
     try:
         files = find_files(pattern, limits)
         frame = join(pattern, _read_bytes(pattern, files, sha256, limits), limits, form or Form())
@@ -110,7 +113,7 @@ def _read_bytes(path: str, files: Sequence[Path], sha256: str | None, limits: Li
     if sha256 and digest != sha256.lower():
         raise SourceError(
             f"path={path!r} has changed since it was seen: its SHA-256 is {digest[:12]}..., expected was "
-            f"{sha256[:12].lower()}.... Run again on what is there now; the sensor price_inbox does so by itself."
+            f"{sha256[:12].lower()}.... Run again on what is there now; the sensor of the inbox does so by itself."
         )
     return [(str(file), content) for file, content in zip(files, contents, strict=True)]
 

@@ -59,7 +59,7 @@ def read_table(
     limits : LimitSettings, optional
         How much is read at most. Not given: what a deployment allows that says nothing of it.
     overrides : mapping, optional
-        ``path``: other files of the same form. Of a function its parameters.
+        ``path``: other files of the same form; ``sha256``: which bytes are meant. Of a function its parameters.
     read_asset : callable, optional
         From an asset's key to its value, where Dagster is calling.
 
@@ -143,7 +143,7 @@ def _read(
         files = data.files
         if overrides.get("path"):
             files = files.model_copy(update={"path": overrides["path"]})
-        return _read_files(declaration, files, partition, limits)
+        return _read_files(declaration, files, partition, limits, overrides.get("sha256"))
     if data.sql is not None:
         bound = {}
         if partition is not None and declaration.partitions and by_path(_of(declaration, data)):
@@ -175,11 +175,14 @@ def _read_asset(declaration: Dataset, key: str, read_asset: Callable[[str], obje
 
 
 def _read_files(
-    declaration: Dataset, files: Files, partition: str | None, limits: LimitSettings
+    declaration: Dataset, files: Files, partition: str | None, limits: LimitSettings, sha256: str | None
 ) -> tuple[pd.DataFrame, str]:
     path = placed(declaration, _filled_in(declaration, files.path, partition))
     kind = files.format
-    if kind == "delta" or (kind is None and (Path(path) / "_delta_log").is_dir()):
+    delta = kind == "delta" or (kind is None and (Path(path) / "_delta_log").is_dir())
+    if sha256 is not None and (delta or URL.match(path)):
+        raise refuse("sha256", sha256, f"it is about files of this machine; {redacted(path)} isn't one. Leave it out.")
+    if delta:
         _stay_inside(declaration, files.path, [Path(path)])
         return read_delta(path, limits)
     form = Form(
@@ -194,7 +197,7 @@ def _read_files(
     if URL.match(path):
         return read_url(path, form, limits)
     _stay_inside(declaration, files.path, find_files(path, limits))
-    return read_files(path, None, limits, form)
+    return read_files(path, sha256, limits, form)
 
 
 def placed(declaration: Dataset, path: str) -> str:

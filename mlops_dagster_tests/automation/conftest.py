@@ -1,23 +1,29 @@
 """A Dagster instance, a store and a deployment that no run has touched: what schedules and sensors look at."""
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
 import pytest
 
-from mlops_dagster.assets.partitions import SYMBOLS
+import mlops_dagster.examples
+from mlops_dagster.assets.of_model import OfModel
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
-from mlops_dagster.stack.store import Store
+from mlops_dagster.stack.store import store_of
+
+PRICES = Path(*mlops_dagster.examples.__path__) / "prices" / "defs"
 
 
 class Stack:
-    """A deployment below a folder, with an instance in memory."""
+    """A model of prices, in a deployment below a folder, with an instance in memory."""
 
     def __init__(self, home, *, on_disk=False, **settings):
         self.home = home
         self.deployment = Deployment(home=home, **settings)
-        self.store = Store(self.deployment.store.root)
+        self.model = OfModel(find_model("stock_price", PRICES))
+        self.store = store_of(self.deployment, self.model.declaration)
         (home / "instance").mkdir(exist_ok=True)
         # Schedules refuse one in memory.
         at = str(home / "instance")
@@ -25,17 +31,13 @@ class Stack:
 
     def add(self, *symbols, champion="1", origin="somewhere"):
         """Symbols with tables as a build leaves them, as far as anybody here asks."""
-        self.instance.add_dynamic_partitions(SYMBOLS.name, list(symbols))
+        self.instance.add_dynamic_partitions("prices_symbol", list(symbols))
         for symbol in symbols:
-            self.store.write("prices", symbol, pd.DataFrame({"AdjClose": [1.0]}), metadata={"origin": origin})
+            self.store.write("data", symbol, pd.DataFrame({"AdjClose": [1.0]}), metadata={"origin": origin})
             texts = {"champion": champion, "model_digest": f"digest of {champion}"}
             decisions = {name: pd.Series([text], dtype=object) for name, text in texts.items()}
             decided = pd.DataFrame({**decisions, "promoted": [champion is not None]})
             self.store.write("champion_model", symbol, decided)
-
-    @property
-    def resources(self):
-        return {"deployment": self.deployment, "store": self.store}
 
 
 @pytest.fixture

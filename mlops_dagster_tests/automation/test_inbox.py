@@ -5,10 +5,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_dagster.sensors.inbox import price_inbox
+from mlops_dagster.assets.of_model import OfModel
+from mlops_dagster.jobs import jobs_of
+from mlops_dagster.sensors.inbox import inbox_sensor
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.inbox import scan_inbox
 from mlops_dagster.stack.sources import read_prices
 from mlops_dagster.stack.table_files import SourceError, sha256_of
+from mlops_dagster_tests.automation.conftest import PRICES
+
+BUILD, PREDICT = "stock_price_build_model_pipeline", "stock_price_predict_pipeline"
 
 
 class Answer:
@@ -24,8 +30,8 @@ class Answer:
 
 
 def ask(stack, cursor=None):
-    context = dg.build_sensor_context(instance=stack.instance, cursor=cursor, resources=stack.resources)
-    return Answer(price_inbox(context))
+    sensor = inbox_sensor(stack.model, stack.deployment, jobs_of(stack.model))
+    return Answer(sensor(dg.build_sensor_context(instance=stack.instance, cursor=cursor)))
 
 
 class Watched:
@@ -33,8 +39,9 @@ class Watched:
 
     def __init__(self, stack):
         self.stack = stack
-        self.folder = Path(stack.deployment.inbox.path)
-        self.folder.mkdir(exist_ok=True)
+        inbox = Path(stack.deployment.inbox.path)
+        inbox.mkdir(exist_ok=True)
+        self.folder = inbox / "prices"
         self.cursor = None
 
     def look(self):
@@ -48,7 +55,7 @@ class Watched:
 
     def write(self, name, text):
         file = self.folder / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(exist_ok=True, parents=True)
         file.write_text(text)
         return file
 
@@ -66,13 +73,12 @@ def test_a_new_symbol_becomes_a_partition_and_gets_its_first_model(watched):
     file = watched.write("ACME.csv", "Date\n")
     first = watched.look()
     assert asked(first) == []
-    assert "1 of 1 symbols have new files" in first.skip_message
+    assert "1 of 1 have new files" in first.skip_message
     answer = watched.look()
-    assert asked(answer) == [("build_model_pipeline", "ACME")]
+    assert asked(answer) == [(BUILD, "ACME")]
     (added,) = answer.dynamic_partitions_requests
     assert added.partition_keys == ["ACME"]
-    assert answer.run_requests[0].run_config["ops"]["prices"]["config"] == {
-        "source": "files",
+    assert answer.run_requests[0].run_config["ops"]["prices__data"]["config"] == {
         "path": str(file),
         "sha256": sha256_of([file]),
     }
@@ -83,7 +89,7 @@ def test_a_symbol_with_a_champion_is_forecast(watched):
     watched.stack.add("ACME")
     watched.write("ACME.csv", "Date\n")
     answer = watched.look_twice()
-    assert asked(answer) == [("forecast_pipeline", "ACME")]
+    assert asked(answer) == [(PREDICT, "ACME")]
     assert not answer.dynamic_partitions_requests
 
 
@@ -91,7 +97,7 @@ def test_a_file_that_is_being_written_is_left_alone(watched):
     for length in range(1, 5):
         watched.write("ACME.csv", "x" * length)
         assert asked(watched.look()) == []
-    assert asked(watched.look()) == [("build_model_pipeline", "ACME")]
+    assert asked(watched.look()) == [(BUILD, "ACME")]
 
 
 def test_new_content_counts_and_the_same_content_does_not(watched):
@@ -116,7 +122,7 @@ def test_a_file_that_is_renamed_is_another_symbols(watched):
     file = watched.write("ACME.csv", "one")
     watched.look_twice()
     file.rename(watched.folder / "OTHER.csv")
-    assert asked(watched.look_twice()) == [("build_model_pipeline", "OTHER")]
+    assert asked(watched.look_twice()) == [(BUILD, "OTHER")]
 
 
 def test_all_files_of_a_folder_are_one_symbols_prices(watched):
@@ -124,10 +130,10 @@ def test_all_files_of_a_folder_are_one_symbols_prices(watched):
     watched.write("ACME/2021.csv", "two")
     request = watched.look_twice().run_requests[0]
     files = [watched.folder / "ACME" / name for name in ("2020.csv", "2021.csv")]
-    assert request.run_config["ops"]["prices"]["config"]["path"] == f"{watched.folder}/ACME/*.csv"
-    assert request.run_config["ops"]["prices"]["config"]["sha256"] == sha256_of(files)
+    assert request.run_config["ops"]["prices__data"]["config"]["path"] == f"{watched.folder}/ACME/*.csv"
+    assert request.run_config["ops"]["prices__data"]["config"]["sha256"] == sha256_of(files)
     watched.write("ACME/2022.csv", "three")
-    assert asked(watched.look_twice()) == [("build_model_pipeline", "ACME")]
+    assert asked(watched.look_twice()) == [(BUILD, "ACME")]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,7 @@ def test_what_editors_and_downloads_leave_for_a_moment_is_ignored(watched, name)
         (["ACME.csv", "ACME.parquet"], "ACME.csv and ACME.parquet are ignored"),
         (["ACME.csv", "ACME/2020.csv"], "leave one of them"),
         (["ACME/2020.csv", "ACME/2021.parquet"], "files of .csv and .parquet"),
-        (["ACME/notes.txt"], "no prices yet"),
+        (["ACME/notes.txt"], "no files of these yet"),
         (["ACME/2020.CSV"], "write .csv instead of .CSV"),
         (["ACME/2020.csv", "ACME/~$2020.csv"], "a program has it open"),
     ],
@@ -170,7 +176,7 @@ def test_other_things_that_can_lie_in_a_folder(stack_of):
     watched.write("GOOD.csv.gz", "x" * 2**20)
     Path(os.fsdecode(os.fsencode(watched.folder) + b"/K\xfcrse.csv")).write_text("x")
     answer = watched.look_twice()
-    assert asked(answer) == [("build_model_pipeline", "GOOD")]
+    assert asked(answer) == [(BUILD, "GOOD")]
     _, remarks = scan_inbox(watched.folder, watched.stack.deployment.limits)
     assert [remark.split()[0] for remark in remarks] == ["EMPTY.csv", "K\\udcfcrse.csv", "LARGE.csv", "PIPE.csv"]
     assert "(MLOPS_LIMITS__MEBIBYTES)" in remarks[2]
@@ -183,7 +189,9 @@ def test_many_remarks_are_cut_short(watched):
 
 
 def test_no_inbox(watched, stack_of):
+    watched.look()  # makes the folder, so that people see where files go
     watched.folder.rmdir()
+    watched.folder.parent.rmdir()
     assert f"make the folder {watched.folder}" in watched.look().skip_message
     assert "No inbox is watched" in ask(stack_of(inbox={"path": None})).skip_message
 
@@ -208,3 +216,10 @@ def test_the_step_refuses_other_bytes_than_were_seen(price_file):
         read_prices("ACME", source="files", path=str(price_file), sha256="abc")
     with pytest.raises(ValueError, match="belongs to source 'files'"):
         read_prices("GSPC", sha256=seen)
+
+
+def test_who_watches_the_inbox(stack_of):
+    stack = stack_of()
+    assert inbox_sensor(stack.model, stack.deployment, jobs_of(stack.model)).name == "stock_price_inbox"
+    article = OfModel(find_model("article", PRICES))  # the gate keeps it out: each file would build it again
+    assert inbox_sensor(article, stack.deployment, jobs_of(article)) is None

@@ -6,26 +6,25 @@ import dagster as dg
 import pytest
 from dagster._utils.schedules import cron_string_iterator
 
+from mlops_dagster.declared import refuse_unknown_names
+from mlops_dagster.errors import ParameterError
 from mlops_dagster.schedules import last_session, schedules_of
 
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def due(stack, when, schedule="daily_forecast", zone=NEW_YORK):
+def due(stack, when, schedule="stock_price_predictions", zone=NEW_YORK):
     """What a schedule answers at a time; what it asks for becomes runs, as the daemon would have it."""
-    found = next(one for one in schedules_of(stack.deployment) if one.name == schedule)
+    found = next(one for one in schedules_of(stack.model, stack.deployment) if one.name == schedule)
     context = dg.build_schedule_context(
         instance=stack.instance,
         scheduled_execution_time=dt.datetime.fromisoformat(when).replace(tzinfo=zone),
-        resources=stack.resources,
     )
     answer = found(context)
-    requests = [] if isinstance(answer, dg.SkipReason) else list(answer)
+    requests = [] if isinstance(answer, dg.SkipReason) else answer
     for request in requests:
-        if isinstance(request, dg.SkipReason):
-            return Answer([], request.skip_message)
         tags = {**request.tags, "dagster/schedule_name": schedule, "dagster/partition": request.partition_key}
-        stack.instance.add_run(dg.DagsterRun(job_name="forecast_pipeline", tags=tags))
+        stack.instance.add_run(dg.DagsterRun(job_name="stock_price_predict_pipeline", tags=tags))
     return Answer(requests, answer.skip_message if isinstance(answer, dg.SkipReason) else None)
 
 
@@ -58,7 +57,7 @@ def test_holidays_and_weekends_are_skipped_with_the_reason(two):
     holiday = due(two, "2024-07-04 18:30")
     assert asked(holiday) == []
     assert "XNYS was closed on Thursday 2024-07-04" in holiday.skip_message
-    assert "Its last finished trading day, Wednesday 2024-07-03, has been forecast from already" in holiday.skip_message
+    assert "Its last finished day, Wednesday 2024-07-03, has been predicted after already" in holiday.skip_message
     assert asked(due(two, "2024-07-05 18:30")) == ["GSPC/2024-07-05", "IXIC/2024-07-05"]
     assert "Saturday" in due(two, "2024-07-06 18:30").skip_message
 
@@ -91,7 +90,8 @@ def test_the_last_day_that_is_over(exchange, when, zone, session):
 
 
 def test_the_hour_stays_the_same_when_the_clocks_change(stack_of):
-    (daily, _) = schedules_of(stack_of(on_disk=True).deployment)
+    stack = stack_of(on_disk=True)
+    (daily, _) = schedules_of(stack.model, stack.deployment)
     begin = dt.datetime(2024, 3, 9, tzinfo=NEW_YORK).timestamp()
     times = cron_string_iterator(begin, daily.cron_schedule, daily.execution_timezone)
     utc = [next(times).astimezone(dt.timezone.utc) for _ in range(3)]
@@ -101,33 +101,52 @@ def test_the_hour_stays_the_same_when_the_clocks_change(stack_of):
 def test_without_a_champion_nothing_is_asked_for(stack_of):
     stack = stack_of(on_disk=True)
     stack.add("GSPC", champion=None)
-    assert "None of 1 symbols has a champion" in due(stack, "2024-07-02 18:30").skip_message
+    assert "There is no champion of GSPC" in due(stack, "2024-07-02 18:30").skip_message
     stack.add("IXIC")
     assert asked(due(stack, "2024-07-02 18:30")) == ["IXIC/2024-07-02"]
 
 
 def test_symbols_of_the_inbox_are_left_to_the_inbox(stack_of):
     stack = stack_of(on_disk=True)
-    stack.add("ACME", origin=f"{stack.home}/inbox/ACME.csv")
+    stack.add("ACME", origin=f"{stack.home}/inbox/prices/ACME.csv")
     stack.add("GSPC")
     assert asked(due(stack, "2024-07-02 18:30")) == ["GSPC/2024-07-02"]
-    searches = due(stack, "2024-07-06 06:00", "weekly_search").run_requests
+    searches = due(stack, "2024-07-06 06:00", "stock_price_search").run_requests
     assert {one.partition_key: [key.to_user_string() for key in one.asset_selection or []] for one in searches} == {
-        "ACME": ["training_set", "grid_search_results"],
+        "ACME": ["stock_price/training_set", "stock_price/grid_search_results"],
         "GSPC": [],
     }
 
 
 def test_each_symbol_is_searched_once_a_week(stack_of):
     two = stack_of(on_disk=True)
-    assert "no symbols" in due(two, "2024-07-06 06:00", "weekly_search").skip_message
+    assert "no partitions" in due(two, "2024-07-06 06:00", "stock_price_search").skip_message
     two.add("GSPC", "IXIC")
-    assert asked(due(two, "2024-07-06 06:00", "weekly_search")) == ["GSPC/2024-07-06", "IXIC/2024-07-06"]
+    searches = due(two, "2024-07-06 06:00", "stock_price_search").run_requests
+    assert [one.partition_key for one in searches] == ["GSPC", "IXIC"]
+    assert {one.tags["scheduled_search"] for one in searches} == {"stock_price"}  # of which the queue lets one go
 
 
-def test_only_prices_that_can_change_are_fetched_by_default(stack_of):
+def test_a_deployment_changes_when_and_whether(stack_of):
     on, off = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
-    daily, weekly = schedules_of(stack_of(on_disk=True).deployment)
-    assert (daily.default_status, weekly.default_status) == (off, off)
-    assert "never change" in daily.description
-    assert schedules_of(stack_of(on_disk=True, prices={"source": "yahoo"}).deployment)[0].default_status == on
+    stack = stack_of(on_disk=True)
+    predictions, search = schedules_of(stack.model, stack.deployment)
+    assert (predictions.default_status, search.default_status) == (off, off)
+    changes = {"stock_price_predictions": {"cron": "0 20 * * *", "default": "running"}}
+    stack = stack_of(on_disk=True, schedules=changes)
+    predictions, search = schedules_of(stack.model, stack.deployment)
+    assert (predictions.default_status, search.default_status) == (on, off)
+    assert (predictions.cron_schedule, predictions.execution_timezone) == ("0 20 * * *", "America/New_York")
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ({"schedules": {"stock_price_prediction": {}}}, "did you mean stock_price_predictions?"),
+        ({"partitions": {"price": ["ACME"]}}, "partitions.price: .* did you mean prices?"),
+    ],
+)
+def test_names_that_no_model_has_are_refused(stack_of, said, refused):
+    stack = stack_of(**said)
+    with pytest.raises(ParameterError, match=refused):
+        refuse_unknown_names([stack.model.declaration], stack.deployment)

@@ -16,6 +16,7 @@ from mlops_dagster.modeling.contract import check_contract
 from mlops_dagster.spec.model import Data, Declaration
 from mlops_dagster.stack.file_finding import OutOfReachError, SourceError
 from mlops_dagster.stack.limits import LimitSettings
+from mlops_dagster.stack.table_files import sha256_of
 from mlops_dagster.stack.table_sources import partitions_of, read_table
 
 COLUMNS = {"x": {"type": "number"}, "y": {"type": "integer"}}
@@ -104,6 +105,11 @@ def test_workbooks_parquet_and_delta_are_the_same_rows(tmp_path: Path) -> None:
     few = LimitSettings(rows=1)
     for form in (files("../../rows.xlsx", sheet="rows"), files("../../rows.parquet"), files("../../rows")):
         assert "raise limits.rows" in refused(declared(tmp_path, form), limits=few)
+    meant = {"sha256": sha256_of([tmp_path / "rows.parquet"])}
+    assert len(read(declared(tmp_path, files("../../rows.parquet")), overrides=meant)) == 2
+    said = refused(declared(tmp_path, files("../../rows.xlsx", sheet="rows")), overrides=meant)
+    assert "has changed since it was seen" in said
+    assert "it is about files of this machine" in refused(declared(tmp_path, files("../../rows")), overrides=meant)
     (tmp_path / "no.xlsx").write_bytes(b"PK\x03\x04 no workbook")
     assert "is no Excel workbook (.xlsx), or a damaged one" in refused(declared(tmp_path, files("../../no.xlsx")))
 
