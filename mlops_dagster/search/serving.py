@@ -74,10 +74,9 @@ def read_candidate(estimator: Any, candidate: Mapping[str, Any], rows: int) -> t
     if why := family.why_not(last, rows) or ("" if last is wanted else why_random(wanted, but=prefix_of(wanted))):
         return why
     size = family.size(last)
-    for name in (*family.shared, *family.unread):
-        setattr(last, name, None)
+    last.set_params(**dict.fromkeys((*family.shared, *family.unread)))
     try:
-        return joblib.hash((type(family).__name__, wanted)), family.counted, size
+        return joblib.hash(wanted), family.counted, size
     except Exception as error:  # noqa: BLE001 - whatever it holds that can't be pickled
         return f"it can't be compared with others ({type(error).__name__}: {error})"
 
@@ -144,12 +143,14 @@ class ServeUnit:
         train, test = data.splits[self.fold]
         began = time.perf_counter()
         fitted = _configured(data, self.parameters[self.candidate])
+        last = last_step(fitted)
+        family = family_of(last)
+        assert family is not None
+        family.widen(last)
         X, y = _safe_split(fitted, data.X, data.y, train)
         fit_params = _check_method_params(data.X, params=data.fit_params, indices=train)
         fitted.fit(*((X,) if y is None else (X, y)), **fit_params)
         per_size = (time.perf_counter() - began) / sum(self.sizes.values())
-        family = family_of(last_step(fitted))
-        assert family is not None
         grown = family.grown(last_step(fitted))
         for candidate, size in self.sizes.items():
             began = time.perf_counter()
@@ -177,7 +178,7 @@ def _configured(data: SearchData, parameters: Mapping[str, Any]) -> Any:
 def _cut(fitted: Any, wanted: Any) -> Any:
     """Return a copy of what was fitted that is what a fit of `wanted` would have left."""
     served = copy.copy(fitted)
-    if isinstance(fitted, Pipeline):
+    if type(fitted) is Pipeline:
         served.steps = [*fitted.steps[:-1], (fitted.steps[-1][0], _cut(fitted.steps[-1][1], wanted.steps[-1][1]))]
         return served
     family = family_of(fitted)
