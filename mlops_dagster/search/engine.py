@@ -77,6 +77,8 @@ class Progress:
         Units finished so far, and all of them.
     seconds : float
         Since the first unit was begun.
+    counted : str
+        What is counted as trees, see `SearchPlan.counted`.
     """
 
     trees_done: int
@@ -84,6 +86,7 @@ class Progress:
     units_done: int
     units: int
     seconds: float
+    counted: str = "trees"
 
     @property
     def trees(self) -> int:
@@ -92,8 +95,8 @@ class Progress:
 
     @property
     def unit(self) -> str:
-        """What is counted: trees, or fits where there are none."""
-        return "trees" if self.trees else "fits"
+        """What is counted: trees or what stands for them, or fits where there are none."""
+        return self.counted if self.trees else "fits"
 
     @property
     def done(self) -> int:
