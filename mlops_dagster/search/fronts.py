@@ -10,14 +10,15 @@ import copy
 import numbers
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import joblib
+from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
-_KEPT = 32  # prefixes of one fold
+_KEPT_BYTES = 2**30
 
 
 def path(estimator: Any, *, fitted: bool = False) -> Iterator[tuple[str, Any]]:
@@ -71,23 +72,62 @@ def grafted(fitted: Any, wanted: Any, last: Any, mixed: Callable[[Any], Any] = c
     return last
 
 
-def why_random(estimator: Any, *, but: str = "") -> str:
-    """Return which random state isn't an integer, so that every fit is another one; empty if there is none.
-
-    Parameters
-    ----------
-    but : str
-        Parameters that begin with it are read elsewhere.
-    """
+def why_random(estimator: Any) -> str:
+    """Return which random state isn't an integer, so that no two fits are alike; empty if there is none."""
     for name, value in estimator.get_params(deep=True).items():
-        elsewhere = but and name.startswith(but)
-        if f"__{name}".endswith("__random_state") and not elsewhere and not isinstance(value, numbers.Integral):
-            return f"{name} isn't an integer, so that every fit would transform the rows otherwise"
+        if f"__{name}".endswith("__random_state") and not isinstance(value, numbers.Integral):
+            return f"{name} isn't an integer, so no two fits are alike"
     return ""
 
 
+class Settings:
+    """The settings of the steps in front of the last one that candidates ask for, each once.
+
+    Attributes
+    ----------
+    parameters : list of mapping
+        Of each setting, as ``set_params`` of the estimator takes them.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self._estimator = estimator
+        *_, (self._prefix, self._last) = path(estimator)
+        self.parameters: list[Mapping[str, Any]] = []
+        self._numbers: dict[Any, int] = {}
+        self._read: dict[Any, tuple[str, Any, int, str]] = {}
+
+    def of(self, candidate: Mapping[str, Any]) -> tuple[Any, dict[str, Any], int, str]:
+        """Return a candidate's last step, the parameters still to be set on it, its setting's number, and a reason.
+
+        The reason says why two fits of the steps in front would differ; it is empty if they wouldn't.
+        """
+        begin = self._prefix
+        outer = {name: value for name, value in candidate.items() if begin and not name.startswith(begin)}
+        prefix, last, number, why = self._of(outer)
+        if prefix != begin:  # the last step is another pipeline
+            _, last, number, why = self._of(candidate)
+            return last, {}, number, why
+        return last, {name[len(begin) :]: candidate[name] for name in candidate.keys() - outer.keys()}, number, why
+
+    def _of(self, parameters: Mapping[str, Any]) -> tuple[str, Any, int, str]:
+        # The candidates of a grid have the same objects for values.
+        key = tuple((name, id(value)) for name, value in parameters.items())
+        if key not in self._read:
+            wanted = clone(self._estimator).set_params(**clone(dict(parameters), safe=False))
+            *_, (prefix, last) = path(wanted)
+            why = ""
+            if prefix:
+                wanted.set_params(**{prefix[:-2]: None})
+                why = why_random(wanted)
+            number = self._numbers.setdefault((_hash(wanted) or key) if prefix else "", len(self.parameters))
+            if number == len(self.parameters):
+                self.parameters.append(parameters)
+            self._read[key] = prefix, last, number, why
+        return self._read[key]
+
+
 class Transformers:
-    """Fitted transformers of one fold, and what they made of its training rows."""
+    """Fitted transformers of one fold, and what they made of its training rows; the oldest go where it is too much."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Any, tuple[Any, Any]] = OrderedDict()
@@ -99,16 +139,19 @@ class Transformers:
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
-            if key in self._kept:
-                with self._lock:
-                    self._kept.move_to_end(key)
-                return self._kept[key]
-            made = make()
-            with self._lock:
-                self._kept[key] = made
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-            return made
+            made = self._kept.get(key) or make()
+        with self._lock:
+            self._kept[key] = made
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and sum(_bytes(X) for X, _ in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return made
+
+
+def _bytes(X: Any) -> int:
+    if hasattr(X, "memory_usage"):
+        return int(X.memory_usage().sum())
+    return int(getattr(X, "nbytes", 0) or getattr(getattr(X, "data", None), "nbytes", 0))
 
 
 class _Memory:
@@ -183,3 +226,41 @@ def own(X: Any) -> Any:
     if hasattr(X, "flags"):
         return X.copy(order="K")
     return X.copy() if hasattr(X, "copy") else copy.deepcopy(X)
+
+
+class Seen(Exception):  # noqa: N818 - nothing is wrong
+    """A spy was asked to predict these rows."""
+
+    def __init__(self, X: Any) -> None:
+        self.X = X
+
+
+class _Spy:
+    """Mixed into the class of a last step: sees what that would get, and does nothing."""
+
+    _real: Any
+    seen: tuple[Any, Any, dict[str, Any]]
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
+        self.seen = X, y, params
+        return self
+
+    def predict(self, X: Any) -> Any:
+        raise Seen(X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_clone__(self) -> Any:
+        return self  # a target transformer fits a clone
+
+    def get_metadata_routing(self) -> Any:
+        return self._real.get_metadata_routing()
+
+
+def spied(estimator: Any) -> tuple[Any, Any]:
+    """Return an estimator with a spy for its last step, and the spy."""
+    *_, (prefix, last) = path(estimator)
+    spy = object.__new__(type(type(last).__name__, (_Spy, type(last)), {"__module__": type(last).__module__}))
+    spy.__dict__.update(last.__dict__, _real=last)
+    return (estimator.set_params(**{prefix[:-2]: spy}) if prefix else spy), spy
