@@ -1,6 +1,7 @@
 """Declared models from end to end: the examples that ship, by the commands that their users type."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -131,6 +132,7 @@ def test_predictions_grow_and_meet_their_truth(mlops, project):
     named = " ".join(mlops("report", "shop_00").stdout.replace("│", " ").split())
     assert "version 1 became champion: root_mean_squared_error 16.75, baseline 19.85" in named
     assert "Are the predictions up to date? yes" in named
+    assert re.search(r" for \d{4}-\d\d-\d\d \(day \d{4}-\d\d-\d\d \+ 14 rows\); 90%: ", named)
     (reported,) = json.loads(mlops("report", "demand", "--json").stdout)["predictions"]
     assert (reported["symbol"], reported["rows"], reported["quality"]) == ("shop_00", 14, {"rows_scored": 0.0})
     mlops("report", "--html", "state.html")

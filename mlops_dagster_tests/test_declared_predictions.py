@@ -179,10 +179,17 @@ def test_forecasts_with_intervals(home, demand):  # noqa: F811
     assert models.judge(beat_baseline=False)[0] == "first"
     report = models.predict()
     assert report.facts["rows_appended"] == 14
+    first, last = (f"{later + pd.Timedelta(days=one):%Y-%m-%d}" for one in (1, 7))
+    assert report.facts["summary"] == f"14 predictions made for {first} to {last}."
+    assert report.facts["truth_time_counted"] == "as regular as those before (D)"
     assert report.facts["interval"].startswith("The intervals hold 80 % of truths as long as the rows are like the ")
     made, _ = models.store.read("predictions", "all")
     assert ((made["lower"] < made["value"]) & (made["value"] < made["upper"])).all()
     assert set(made["horizon"]) == {7}
+    assert (made["truth_time"] == made["day"] + pd.Timedelta("7D")).all()
+    assert not made["late"].any()
+    # Those of before, when nobody wrote down for when they are.
+    models.store.write("predictions", "all", made.drop(columns=["truth_time", "late"]))
     assert models.quality().facts["rows_waiting"] == 14
     models.table = whole
     models.prepare()
@@ -195,5 +202,16 @@ def test_forecasts_with_intervals(home, demand):  # noqa: F811
     assert report.metrics["root_mean_squared_error"] == pytest.approx(np.sqrt(np.mean(scored["error"] ** 2)))
     assert report.metrics["coverage"] == scored["inside"].mean()
     assert report.metrics["interval"] == pytest.approx(0.8)
-    # Another level is another prediction.
-    assert models.predict(interval=0.5).facts["rows_appended"] == 14
+    assert "late" not in report.facts["summary"]
+    # Another level is another prediction, three days were missed, and one is no longer there.
+    models.table = whole[whole["day"] != later].reset_index(drop=True)
+    models.prepare()
+    assert models.predict(interval=0.5, catch_up=9).facts["rows_appended"] == 20
+    made, _ = models.store.read("predictions", "all")
+    assert made["late"].tolist() == [False] * 14 + [True] * 6 + [False] * 14
+    report = models.quality()
+    assert report.facts["summary"].endswith("6 were made late, when the truth was known. 16 wait for their truth.")
+    scored, _ = models.store.read("prediction_quality", "all")
+    late = scored[scored["late"]]
+    days = late["truth_time"] - late["day"]
+    assert days.dt.days.tolist() == [7, 7, 7, 7, 8, 8]

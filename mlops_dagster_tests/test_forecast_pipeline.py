@@ -61,7 +61,7 @@ def test_forecasts_are_made_scored_and_checked(champion, defs, instance, home):
     forecast, quality = metadata(instance, "price_forecast"), metadata(instance, "forecast_quality")
     assert forecast["rows_appended"].value == 61
     assert forecast["lower"].value < forecast["forecast"].value < forecast["upper"].value
-    assert "own days of the week" in forecast["days_counted"].value  # business days, holidays included
+    assert "as regular as those before (B)" in forecast["days_counted"].value  # business days, holidays included
     for name in ("days_scored", "skill_vs_persistence_20", "coverage_20", "rmse_60"):
         assert isinstance(quality[name].value, float)  # poor_forecasts reads them
     for asset, plot in (("price_forecast", "forecast_and_price"), ("forecast_quality", "quality")):

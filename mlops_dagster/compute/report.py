@@ -167,6 +167,8 @@ def _columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
         "value": "What the champion says",
         "class": "The class that the champion finds likeliest",
         "horizon": "How many rows ahead the prediction is for",
+        "truth_time": "When what is predicted is to come, or came",
+        "late": "Whether the truth was known already when it was predicted",
         "model_digest": "Identifies the model: a SHA-256 of its parameters and of all that it has learned",
         **{
             name: f"How likely {name.removeprefix('probability_')} is"

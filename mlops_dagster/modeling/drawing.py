@@ -29,14 +29,21 @@ def to_png(figure: Figure, *, dpi: int = 72, colours: Sequence[str] = (BAR, TEST
     colours : sequence of str
         Those that it has besides ink, orange, white and the two greys. Up to sixteen in all cost half of what more do.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    # Laid out and drawn once: `savefig` draws twice, and writes a PNG that would have to be read again.
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+    canvas.draw()  # type: ignore[no-untyped-call]
     palette = Image.new("P", (1, 1))
     palette.putpalette([channel for colour in _palette(colours) for channel in colour])
     # Our own colours and not the picture's most frequent ones, which would be sixteen shades of grey text.
-    image = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+    drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    image = drawn.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="png", optimize=True)
     return small.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,8 +41,9 @@ def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFra
     -------
     DataFrame
         One row per row whose truth is known, the newest prediction of it: what the predictions say, without who made
-        them when; truth (where a return is learned, what the prediction began with times the change since then, so that
-        a later adjustment isn't taken for an error); error (prediction - truth) or correct; of intervals inside.
+        them when; truth_time, when it came; truth (where a return is learned, what the prediction began with times the
+        change since then, so that a later adjustment isn't taken for an error); error (prediction - truth) or correct;
+        of intervals inside.
     """
     names, column = identity_of(declaration), declaration.target.column
     ahead = HORIZON in predictions
@@ -51,11 +53,16 @@ def score(declaration: Declaration, predictions: pd.DataFrame, table: pd.DataFra
     places = _identity(known, names).get_indexer(_identity(newest, names))
     if ahead:
         of_group = np.zeros(len(known)) if declaration.group is None else known[declaration.group].to_numpy()
-        later = {one: series.groupby(of_group, sort=False).shift(-int(one)) for one in newest[HORIZON].unique()}
-        truths = [
-            later[one].iloc[place] if place >= 0 else np.nan for one, place in zip(newest[HORIZON], places, strict=True)
-        ]
-        truth = pd.Series(truths, index=newest.index, dtype=np.float64)
+
+        def ahead_of(column: pd.Series[Any], missing: object) -> list[Any]:
+            later = {one: column.groupby(of_group, sort=False).shift(-int(one)) for one in newest[HORIZON].unique()}
+            asked = zip(newest[HORIZON], places, strict=True)
+            return [later[one].iloc[place] if place >= 0 else missing for one, place in asked]
+
+        truth = pd.Series(ahead_of(series, np.nan), index=newest.index, dtype=np.float64)
+        if "truth_time" in newest and declaration.time is not None:
+            came = pd.Series(ahead_of(known[declaration.time], None), newest.index, newest["truth_time"].dtype)
+            newest = newest.assign(truth_time=came)
     else:
         truth = series.iloc[places].set_axis(newest.index).where(places >= 0)
     if ahead and declaration.target.learn == "return" and "current" in newest:

@@ -180,7 +180,8 @@ def _show_search(declaration: Declaration, reports: dict[str, Reports], session:
 def _show_predictions(declaration: Declaration, reports: dict[str, Reports], session: Session) -> None:
     for partition, made in reports.items():
         report = made[names.PREDICTIONS]
-        said = f"{report['summary']} They are by version {report['champion']}, in {report['table']['uri']}"
+        which = "It is" if report["rows_predicted"] == 1 else "They are"
+        said = f"{report['summary']} {which} by version {report['champion']}, in {report['table']['uri']}"
         out.print(f"{called(declaration, partition)}: {said}", markup=False)
         if drift := report.get("drift_summary"):
             out.print(drift, markup=False)

@@ -1,4 +1,4 @@
-"""The files of a registered model: which there are, and what is looked at before one is opened.
+"""The files of a registered model: what they need, and what is looked at before one is opened.
 
 A model file is code as soon as it is a pickle, and MLflow loads whatever module a model names. So a version is opened
 only if it is what this project registers: an estimator in the skops format, of types that we or its declaration trust,
@@ -8,17 +8,23 @@ whose bytes have the digest that was written down when it was trained.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import limited_yaml
 from mlops_dagster.stack.secrets import redacted
-from mlops_dagster.stack.trusted_types import TRUSTED, untrusted_in
+from mlops_dagster.stack.trusted_types import types_in, untrusted
 
 DESCRIPTION = "MLmodel"
 FILE = "model.skops"
+# Given, not inferred: MLflow infers them by loading the model in a new process, which takes 6 to 10 seconds and lists
+# whatever else happens to be imported there.
+MODEL_REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 
 
 class ModelRefused(MlopsError):  # noqa: N818 it reads better where it is caught
@@ -78,9 +84,10 @@ def open_model(folder: Path, uri: str, file_sha256: str, model_digest: str, trus
     if (found := hashlib.sha256(content).hexdigest()) != file_sha256:
         raise refuse(f"its file's SHA-256 is {found[:12]}..., registered was {file_sha256[:12]}...")
     try:
-        if strange := untrusted_in(content, trusted):
+        types = types_in(content)
+        if strange := untrusted(types, trusted):
             raise refuse(f"it holds types that aren't trusted: {', '.join(strange)}")
-        model = skops.io.loads(content, trusted=[*TRUSTED, *trusted])
+        model = skops.io.loads(content, trusted=sorted(types))
     except MlopsError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
@@ -88,6 +95,34 @@ def open_model(folder: Path, uri: str, file_sha256: str, model_digest: str, trus
     if digest_of(model) != model_digest:
         raise refuse("the model in it isn't the one that was registered")
     return model
+
+
+def requirements_of(types: Iterable[str]) -> list[str]:
+    """Return what it takes to open a model of these types, at the versions that are here."""
+    libraries = {*MODEL_REQUIREMENTS}
+    modules = {one.partition(".")[0] for one in types} - {*sys.stdlib_module_names, "sklearn", "numpy", "scipy"}
+    if modules:
+        owners = packages_distributions()
+        libraries |= {owner for module in modules for owner in owners.get(module, [])}
+    return [f"{library}=={version(library)}" for library in sorted(libraries)]
+
+
+@contextmanager
+def no_scan() -> Iterator[None]:
+    """Keep MLflow from reading which modules all installed packages have: half a second, to compare our requirements.
+
+    It would find nothing: they are the packages' own names, at the versions that are here.
+    """
+    from mlflow.utils import requirements_utils as theirs
+
+    unread = getattr(theirs, "_MODULES_TO_PACKAGES", {}) is None
+    if unread:
+        theirs._MODULES_TO_PACKAGES = {}  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if unread:
+            theirs._MODULES_TO_PACKAGES = None
 
 
 def short(error: BaseException) -> str:

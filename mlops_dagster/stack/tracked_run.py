@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlops_dagster.stack.child_runs import ChildRun, write_child_runs
 from mlops_dagster.stack.mlflow_connection import tracking_errors
+from mlops_dagster.stack.model_files import no_scan, requirements_of
 from mlops_dagster.stack.trusted_types import TRUSTED, check_types
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
     from mlops_dagster.stack.store import TableVersion
 
-# Given, not inferred: MLflow infers them by loading the model in a new process, which takes 6 to 10 seconds and lists
-# whatever else happens to be imported there.
-MODEL_REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 # What MLflow's servers take in one request.
 PER_REQUEST = {"params": 100, "tags": 100, "metrics": 1000}
 
@@ -221,7 +217,7 @@ class TrackedRun:
             status: Literal["READY", "FAILED"] = "FAILED"
             try:
                 folder = Path(scratch, "model")
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), no_scan():
                     # The contract says which columns may have missing values, and refuses rows that break it.
                     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
                     mlflow.sklearn.save_model(
@@ -236,7 +232,7 @@ class TrackedRun:
                         serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
                         skops_trusted_types=[*TRUSTED, *trusted],
                         input_example=input_example,
-                        pip_requirements=_requirements(types),
+                        pip_requirements=requirements_of(types),
                     )
                 file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
                 self._client.log_model_artifacts(logged.model_id, str(folder))
@@ -271,16 +267,6 @@ class TrackedRun:
 
     def _tracking_errors(self, doing: str) -> AbstractContextManager[None]:
         return tracking_errors(f"{doing} of run {self.run_id}", self._client.tracking_uri)
-
-
-def _requirements(types: Iterable[str]) -> list[str]:
-    """Return what it takes to open a model of these types, at the versions that are here."""
-    libraries = {*MODEL_REQUIREMENTS}
-    modules = {one.partition(".")[0] for one in types} - {*sys.stdlib_module_names, "sklearn", "numpy", "scipy"}
-    if modules:
-        owners = packages_distributions()
-        libraries |= {owner for module in modules for owner in owners.get(module, [])}
-    return [f"{library}=={version(library)}" for library in sorted(libraries)]
 
 
 def _in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:

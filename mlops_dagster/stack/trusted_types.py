@@ -69,15 +69,22 @@ TRUSTED = tuple(
 _BESIDE = re.compile(r"^mlops_dagster_models\.\w+(?=\.)")
 
 
-def untrusted_in(content: bytes, trusted: Iterable[str] = ()) -> list[str]:
-    """Return the types in a stored model that nobody trusts, without opening it.
-
-    Those of files beside a declaration are given as it says them, ``.module.name``.
-    """
+def types_in(content: bytes) -> set[str]:
+    """Return the types in a stored model that skops doesn't know to be harmless, without opening it."""
     import skops.io
 
-    strange = set(skops.io.get_untrusted_types(data=content)) - {*TRUSTED, *trusted}
-    return sorted(_BESIDE.sub("", one) for one in strange)
+    return set(skops.io.get_untrusted_types(data=content))
+
+
+def untrusted(types: Iterable[str], trusted: Iterable[str] = ()) -> list[str]:
+    """Return which of some types nobody trusts; those of files beside a declaration as it says them, ``.module.name``.
+
+    Examples
+    --------
+    >>> untrusted({"sklearn.tree._tree.Tree", "mlops_dagster_models.churn.own.Scaler", "os.system"})
+    ['.own.Scaler', 'os.system']
+    """
+    return sorted(_BESIDE.sub("", one) for one in {*types} - {*TRUSTED, *trusted})
 
 
 def check_types(model: Any, trusted: Sequence[str]) -> set[str]:
@@ -99,7 +106,8 @@ def check_types(model: Any, trusted: Sequence[str]) -> set[str]:
             f"{type(model).__name__} can't be stored: {type(error).__name__}: {str(error).rstrip('.')}. Use another "
             "estimator, or leave that part out."
         ) from error
-    if strange := untrusted_in(content, trusted):
+    types = types_in(content)
+    if strange := untrusted(types, trusted):
         cure = f"{type(model).__name__} holds {', '.join(strange)}; if you trust them, add them to estimator.trusted."
         raise refuse("estimator.trusted", list(trusted), cure)
-    return set(skops.io.get_untrusted_types(data=content))
+    return types

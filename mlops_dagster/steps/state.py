@@ -17,7 +17,7 @@ from mlops_dagster.steps.declared.findings import questions_of
 from mlops_dagster.steps.findings import QUESTIONS
 from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.kept import Kept, latest_searches
-from mlops_dagster.steps.summary import INLINE, OF_BASELINE
+from mlops_dagster.steps.summary import INLINE, OF_BASELINE, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,23 +136,20 @@ def _predictions(kept: Kept) -> Iterator[Row]:
     newest = made.iloc[-1]
     apart = None if kept.model.partitions is None else kept.model.partitions.name
     which = [name for name in (*kept.model.key, kept.model.time) if name not in (None, apart) and name in newest]
-    of = ", ".join(f"{name} {_written(newest[str(name)])}" for name in dict.fromkeys(which)) or "a row"
-    ahead = f" + {newest['horizon']} rows" if "horizon" in newest else ""
+    of = ", ".join(f"{name} {written(newest[str(name)])}" for name in dict.fromkeys(which)) or "a row"
+    if "horizon" in newest:
+        of += f" + {newest['horizon']} row{'' if newest['horizon'] == 1 else 's'}"
+        then = newest.get("truth_time")  # tables of before don't say it, and of some times nothing does
+        of = of if then is None or then != then else f"{written(then)} ({of})"
     interval = "lower" in newest and newest["lower"] == newest["lower"]
     yield (
         f"{newest['made_at']:%Y-%m-%d %H:%M}",
-        of + ahead,
-        _written(newest["value"] if "value" in newest else newest["class"]),
+        of,
+        written(newest["value"] if "value" in newest else newest["class"]),
         f"{newest['interval']:.0%}: {newest['lower']:,.5g} to {newest['upper']:,.5g}" if interval else "",
         newest["model_version"],
         f"{len(made):,}",
     )
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.5g}"
-    return f"{value:%Y-%m-%d}" if isinstance(value, datetime) else str(value)
 
 
 def _quality(kept: Kept) -> Iterator[Row]:

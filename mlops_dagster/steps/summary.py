@@ -5,6 +5,7 @@ What belongs here: words and formats, for Dagster's pages and MLflow's. What doe
 
 import re
 from collections.abc import Mapping
+from datetime import datetime, time
 
 MEANINGS: Mapping[str, str] = {
     "rmse": "root mean squared error, in points or currency",
@@ -33,6 +34,21 @@ _SHARES = ("coverage", "interval")
 OF_BASELINE = "_baseline"
 INLINE = 1000
 """From so many characters on Dagster's page hides markdown behind a click."""
+
+
+def written(value: object) -> str:
+    """Return a value of a table as people read it; of a time that is a day the day.
+
+    Examples
+    --------
+    >>> written(1234.5678), written(datetime(2024, 12, 24)), written(datetime(2024, 12, 24, 18, 30))
+    ('1,234.6', '2024-12-24', '2024-12-24 18:30')
+    """
+    if isinstance(value, float):
+        return f"{value:,.5g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d}" if value.time() == time() else f"{value:%Y-%m-%d %H:%M}"
+    return str(value)
 
 
 def summary(metrics: Mapping[str, float]) -> str:

@@ -24,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTran
 from sklearn.utils import all_estimators
 
 from mlops_dagster.modeling.digest import NoDigestError, model_digest
-from mlops_dagster.stack.trusted_types import TRUSTED, untrusted_in
+from mlops_dagster.stack.trusted_types import TRUSTED, types_in, untrusted
 
 RNG = np.random.default_rng(0)
 X = pd.DataFrame(np.abs(RNG.normal(size=(60, 3))), columns=["a", "b", "c"])
@@ -96,7 +96,7 @@ def test_every_estimator_has_the_same_digest_in_another_process_and_after_being_
     assert len({*here.values()}) == len(here)
     for name, model in models.items():
         stored = skops.io.dumps(model)
-        assert not untrusted_in(stored), name
+        assert not untrusted(types_in(stored)), name
         assert model_digest(skops.io.loads(stored, trusted=TRUSTED)) == here[name], name
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
@@ -156,6 +157,15 @@ def test_the_importance_is_what_shuffling_costs(diabetes, demand):
     assert set(table["feature"].head(2)) == {"bmi", "s5"}
     assert table["importance"].is_monotonic_decreasing
     assert table.set_index("feature")["importance"]["noise"] < 1 < table["importance"][0]
+    # It is scikit-learn's own number, whose scorer's "larger is better" is ours turned around.
+    rows = made.rows("test").sort_index()
+    theirs = permutation_importance(
+        model, made.inputs(rows), made.truth(rows), scoring="neg_mean_absolute_error", random_state=0
+    )
+    by_name = dict(zip(made.features, zip(theirs.importances_mean, theirs.importances_std, strict=True), strict=True))
+    assert {name: (mean, std) for name, mean, std in table.to_numpy()} == {
+        name: pytest.approx(numbers) for name, numbers in by_name.items()
+    }
 
     # Of a forecast that learned a change: in the unit of what is forecast.
     series = forecast(demand.fillna({"sales": 90.0}))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.utils import requirements_utils
 from sklearn.cluster import Birch
 
 from mlops_dagster.errors import MlopsError, ParameterError
@@ -142,7 +143,8 @@ def test_the_artifact_location_is_the_one_given(tmp_path, empty_mlflow):
     assert (tmp_path / "elsewhere" / run.run_id / "artifacts" / "a.png").exists()
 
 
-def test_types_of_ones_own_are_stored_if_the_declaration_trusts_them(tracker, tmp_path):
+def test_types_of_ones_own_are_stored_if_the_declaration_trusts_them(tracker, tmp_path, monkeypatch):
+    monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)  # as in a process that has just begun
     (tmp_path / "model.py").write_text(
         "from sklearn.base import BaseEstimator, TransformerMixin\n\n"
         "class Halves(TransformerMixin, BaseEstimator):\n"
@@ -172,6 +174,7 @@ def test_types_of_ones_own_are_stored_if_the_declaration_trusts_them(tracker, tm
     assert np.array_equal(loaded.predict(X), model.predict(X))
     # What was trusted can be read there, but only the declaration is believed.
     assert version.tags["trusted_types"] == "mlops_dagster_models.own.model.Halves"
+    assert requirements_utils._MODULES_TO_PACKAGES is None, "MLflow has read the files of every installed package"
 
 
 def test_what_skops_cannot_store_is_refused_before_anything_is_logged(tracker):

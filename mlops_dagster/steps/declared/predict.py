@@ -25,11 +25,13 @@ from mlops_dagster.steps.declared.rows import (
     late_rows,
     rows_to_predict,
     table_to_predict,
+    truth_times,
     without_target,
 )
 from mlops_dagster.steps.growing_tables import add_rows, append_rows, what_is_there
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
+from mlops_dagster.steps.summary import written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +89,10 @@ def predictions(
         late = late_rows(declaration, table, learned, frame, earlier, wanted["catch_up"])
         asked = pd.concat([late, asked])
     made, assumed = _predicted(declaration.predictions, model, learned, asked, wanted)
+    counted = None
+    if learned.horizon is not None and learned.time is not None:
+        then, counted = truth_times(declaration, table, learned)
+        made[[*then]] = then.loc[asked.index].reset_index(drop=True)
     made = made.assign(
         model_version=champion.version,
         model_digest=champion.model_digest,
@@ -96,17 +102,23 @@ def predictions(
         run_id=origin.run_id,
     ).astype({"made_at": "datetime64[us]"})
     same = [*identity_of(declaration), HORIZON, "interval", "model_digest", "inputs_digest"]
-    whole, grown, added = append_rows(
-        names.PREDICTIONS, partition, store, lambda earlier: add_rows(earlier, made, [*dict.fromkeys(same)])
-    )
+
+    def grow(earlier: pd.DataFrame | None) -> tuple[pd.DataFrame, int]:
+        whole, added = add_rows(earlier, made, [*dict.fromkeys(same)])
+        # Of a prediction that was made before it was written down nobody knows that it was late.
+        return whole.assign(late=whole["late"].eq(True)) if "late" in whole else whole, added
+
+    whole, grown, added = append_rows(names.PREDICTIONS, partition, store, grow)
     facts: dict[str, Any] = {
         "rows_predicted": len(made),
         "rows_appended": added,
         "champion": champion.version,
         "model_digest": champion.model_digest,
         "origin": origin_of_rows,
-        "summary": _summary(declaration, len(made), added),
+        "summary": _summary(declaration, made, added),
     }
+    if counted is not None:
+        facts["truth_time_counted"] = counted
     if assumed is not None:
         facts["interval"] = assumed
     metrics: dict[str, float] = {}
@@ -206,7 +218,9 @@ def prediction_quality(
         table=table,
         **table_summary(scored),
         facts={
-            "summary": _quality(numbers, metrics[0].name, waiting),
+            "summary": _quality(
+                numbers, metrics[0].name, waiting, int(scored["late"].eq(True).sum()) if "late" in scored else 0
+            ),
             **state,
             "rows_waiting": waiting,
             **({"not_measured": failed} if failed else {}),
@@ -262,15 +276,19 @@ def _predicted(
 # ------------------------------------------------------------------------------------------------------- in words
 
 
-def _summary(declaration: Declaration, asked: int, added: int) -> str:
+def _summary(declaration: Declaration, made: pd.DataFrame, added: int) -> str:
+    asked = len(made)
     if not asked:
         column = declaration.target.column
         return f"Nothing to predict: every row's {column} is known. Add rows without it, or give predictions.data."
-    there = f", {asked - added:,} were there already" if added < asked else ""
-    return f"{added:,} prediction{'s'[: added != 1]} made{there}."
+    times = made["truth_time"].dropna() if "truth_time" in made else ()
+    ends = [written(one) for one in (min(times), max(times))] if len(times) else []
+    when = f" for {' to '.join(dict.fromkeys(ends))}" if ends else ""
+    there = f", {asked - added:,} {'was' if asked - added == 1 else 'were'} there already" if added < asked else ""
+    return f"{added:,} prediction{'s'[: added != 1]} made{when}{there}."
 
 
-def _quality(numbers: Mapping[str, float], metric: str, waiting: int) -> str:
+def _quality(numbers: Mapping[str, float], metric: str, waiting: int, late: int) -> str:
     wait = f" {waiting:,} wait{'s'[: waiting == 1]} for {'its' if waiting == 1 else 'their'} truth." if waiting else ""
     count = int(numbers["rows_scored"])
     if not count:
@@ -280,4 +298,6 @@ def _quality(numbers: Mapping[str, float], metric: str, waiting: int) -> str:
         said += f": {metric} is {numbers[metric]:.4g}"
     if "coverage" in numbers:
         said += f"; {numbers['coverage']:.0%} lay inside their interval, {numbers['interval']:.0%} were meant to"
+    if late:
+        said += f". {late:,} {'was' if late == 1 else 'were'} made late, when the truth was known"
     return f"{said}.{wait}"

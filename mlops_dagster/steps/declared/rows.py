@@ -121,6 +121,34 @@ def late_rows(
     return rows
 
 
+def truth_times(declaration: Declaration, table: pd.DataFrame, learned: TrainingSet) -> tuple[pd.DataFrame, str]:
+    """Say of each row of a table when what is forecast of it is to come, and how that was found.
+
+    Returns
+    -------
+    DataFrame, str
+        truth_time: as it came; of rows whose truth is still to come as it is expected, missing where nothing says it.
+        late: whether it has come.
+    """
+    import pandas as pd
+
+    from mlops_dagster.stack.exchanges import next_times
+
+    times, ahead = table[str(learned.time)], learned.horizon or 0
+    series = _series_of(declaration, table)
+    came = times.groupby(series, sort=False).shift(-ahead)
+    late = came.notna()
+    found: dict[bytes, tuple[pd.Index[Any] | None, str]] = {}  # series that end alike go on alike
+    for _, its in times.groupby(series, sort=False):
+        known = pd.util.hash_pandas_object(its, index=False).to_numpy().tobytes()
+        if known not in found:
+            found[known] = next_times(its, ahead, declaration.calendar)
+        expected, last = found[known][0], its.index[-ahead:]
+        if expected is not None:
+            came.loc[last] = expected[-len(last) :]
+    return pd.DataFrame({"truth_time": came, "late": late}), "; ".join(dict.fromkeys(how for _, how in found.values()))
+
+
 def _series_of(declaration: Declaration, table: pd.DataFrame) -> pd.Series[Any]:
     """Return for each row which series it is of; without groups all are of one."""
     import pandas as pd
