@@ -35,16 +35,35 @@ def path(estimator: Any, *, fitted: bool = False) -> Iterator[tuple[str, Any]]:
     prefix = ""
     while True:
         yield prefix, estimator
-        if type(estimator) is Pipeline and estimator.steps:
+        if _is_a(Pipeline, estimator) and estimator.steps:
             name, estimator = estimator.steps[-1]
-        elif type(estimator) is TransformedTargetRegressor and estimator.regressor is not None:
-            name, estimator = "regressor", (fitted and getattr(estimator, "regressor_", None)) or estimator.regressor
+        elif _is_a(TransformedTargetRegressor, estimator) and estimator.regressor is not None:
+            name, unfitted = "regressor", estimator.regressor
+            estimator = getattr(estimator, "regressor_", unfitted) if fitted else unfitted
         else:
             return
         prefix += f"{name}__"
 
 
-def grafted(fitted: Any, wanted: Any, last: Any, mixed: Callable[[Any], Any] = copy.copy) -> Any:
+def last_step(estimator: Any, *, fitted: bool = False) -> Any:
+    """Return the estimator at the end of a pipeline, or in a target transformer, or the one that is in none."""
+    *_, (_, last) = path(estimator, fitted=fitted)
+    return last
+
+
+def _is_a(kind: type, estimator: Any) -> bool:
+    """Whether it is of this class itself, or a stand-in for it; somebody's own subclass may do anything."""
+    return type(estimator) is kind or (isinstance(estimator, kind) and type(estimator).__module__ == kind.__module__)
+
+
+def shallow(estimator: Any, its_class: Any = None) -> Any:
+    """Return a shallow copy, of another class if one is given."""
+    copied = object.__new__(its_class or type(estimator))
+    copied.__dict__.update(estimator.__dict__)
+    return copied
+
+
+def grafted(fitted: Any, wanted: Any, last: Any, mixed: Callable[[Any], Any] | None = None) -> Any:
     """Return a copy of what was fitted, with the parameters of another, and another last step.
 
     Parameters
@@ -54,15 +73,15 @@ def grafted(fitted: Any, wanted: Any, last: Any, mixed: Callable[[Any], Any] = c
     last : estimator
         Takes the place of the last step.
     mixed : callable
-        Makes the copies of the pipelines.
+        Makes the copies of the pipelines, of the wanted ones. Not given: they are copies of the fitted ones.
     """
-    if type(fitted) is Pipeline:
-        copied = mixed(wanted)
+    if _is_a(Pipeline, fitted):
+        copied = mixed(wanted) if mixed else shallow(fitted)
         (name, inner), inner_wanted = fitted.steps[-1], wanted.steps[-1][1]
         copied.steps = [*fitted.steps[:-1], (name, grafted(inner, inner_wanted, last, mixed))]
         return copied
-    if type(fitted) is TransformedTargetRegressor:
-        copied = copy.copy(wanted)
+    if _is_a(TransformedTargetRegressor, fitted):
+        copied = shallow(wanted)
         learned = {name: value for name, value in vars(fitted).items() if name not in vars(wanted)}
         copied.__dict__.update(learned)
         copied.regressor_ = grafted(fitted.regressor_, wanted.regressor, last, mixed)
@@ -85,13 +104,15 @@ class Settings:
 
     Attributes
     ----------
+    estimator : estimator
+        What candidates are set on.
     parameters : list of mapping
         Of each setting, as ``set_params`` of the estimator takes them.
     """
 
     def __init__(self, estimator: Any) -> None:
-        self._estimator = estimator
-        *_, (self._prefix, self._last) = path(estimator)
+        self.estimator = estimator
+        *_, (self._prefix, _) = path(estimator)
         self.parameters: list[Mapping[str, Any]] = []
         self._numbers: dict[Any, int] = {}
         self._read: dict[Any, tuple[str, Any, int, str]] = {}
@@ -102,7 +123,10 @@ class Settings:
         The reason says why two fits of the steps in front would differ; it is empty if they wouldn't.
         """
         begin = self._prefix
-        outer = {name: value for name, value in candidate.items() if begin and not name.startswith(begin)}
+        if not begin:
+            self.parameters = [{}]
+            return self.estimator, dict(candidate), 0, ""
+        outer = {name: value for name, value in candidate.items() if not name.startswith(begin)}
         prefix, last, number, why = self._of(outer)
         if prefix != begin:  # the last step is another pipeline
             _, last, number, why = self._of(candidate)
@@ -113,16 +137,13 @@ class Settings:
         # The candidates of a grid have the same objects for values.
         key = tuple((name, id(value)) for name, value in parameters.items())
         if key not in self._read:
-            wanted = clone(self._estimator).set_params(**clone(dict(parameters), safe=False))
+            wanted = clone(self.estimator).set_params(**clone(dict(parameters), safe=False))
             *_, (prefix, last) = path(wanted)
-            why = ""
-            if prefix:
-                wanted.set_params(**{prefix[:-2]: None})
-                why = why_random(wanted)
-            number = self._numbers.setdefault((_hash(wanted) or key) if prefix else "", len(self.parameters))
+            wanted.set_params(**{prefix[:-2]: None})
+            number = self._numbers.setdefault(_hash(wanted) or key, len(self.parameters))
             if number == len(self.parameters):
                 self.parameters.append(parameters)
-            self._read[key] = prefix, last, number, why
+            self._read[key] = prefix, last, number, why_random(wanted)
         return self._read[key]
 
 
@@ -190,8 +211,8 @@ def remembering(estimator: Any, transformers: Transformers) -> Any:
     def fit(X: Any, y: Any = None, **params: Any) -> Any:
         del estimator.fit
         steps = [step for _, step in path(estimator)]
-        pipelines = [step for step in steps if type(step) is Pipeline and step.memory is None]
-        targets = [_hash(_alone(step)) for step in steps if type(step) is TransformedTargetRegressor]
+        pipelines = [step for step in steps if _is_a(Pipeline, step) and step.memory is None]
+        targets = [_hash(_alone(step)) for step in steps if _is_a(TransformedTargetRegressor, step)]
         if not pipelines or None in targets:
             return estimator.fit(X, y, **params)
         memory = _Memory(transformers, targets)
@@ -209,7 +230,7 @@ def remembering(estimator: Any, transformers: Transformers) -> Any:
 
 
 def _alone(target: Any) -> Any:
-    alone = copy.copy(target)
+    alone = shallow(target)
     alone.regressor = None
     return alone
 
@@ -238,7 +259,7 @@ class Seen(Exception):  # noqa: N818 - nothing is wrong
 class _Spy:
     """Mixed into the class of a last step: sees what that would get, and does nothing."""
 
-    _real: Any
+    real: Any
     seen: tuple[Any, Any, dict[str, Any]]
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
@@ -255,12 +276,21 @@ class _Spy:
         return self  # a target transformer fits a clone
 
     def get_metadata_routing(self) -> Any:
-        return self._real.get_metadata_routing()
+        return self.real.get_metadata_routing()
+
+
+def as_predicted(estimator: Any, X: Any) -> Any:
+    """Return the rows that the last step would be asked to predict."""
+    try:
+        estimator.predict(X)
+    except Seen as seen:
+        return seen.X
+    raise AssertionError("a prediction without its last step")
 
 
 def spied(estimator: Any) -> tuple[Any, Any]:
     """Return an estimator with a spy for its last step, and the spy."""
     *_, (prefix, last) = path(estimator)
-    spy = object.__new__(type(type(last).__name__, (_Spy, type(last)), {"__module__": type(last).__module__}))
-    spy.__dict__.update(last.__dict__, _real=last)
+    spy = shallow(last, type(type(last).__name__, (_Spy, type(last)), {"__module__": type(last).__module__}))
+    spy.real = last
     return (estimator.set_params(**{prefix[:-2]: spy}) if prefix else spy), spy
