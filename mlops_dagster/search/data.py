@@ -117,11 +117,10 @@ class Fold:
         X_train, X_test = self.X_train, self.X_test
         if X_train is None:
             X_train, _ = _safe_split(data.estimator, data.X, None, self.train)
-        # Transformers may work in place, and these rows are to be scored.
         as_they_are = composite is spy
         weights = _check_method_params(data.X, params=data.fit_params, indices=self.train)
         remembering(composite, data.transformers(self._number))
-        composite.fit(X_train if as_they_are else own(X_train), self.y_train, **weights)
+        composite.fit(X_train, self.y_train, **weights)
         X, y, weights = spy.seen
         self._composite = composite
         if others := weights.keys() - {"sample_weight"}:
@@ -132,6 +131,7 @@ class Fold:
             grown_on = grown_on.copy()  # sorting in place would change the user's matrix
             grown_on.sort_indices()
         # Training rows are predicted as any other rows would be: transformed, not fit_transformed.
+        # Copies, since a transformer may work in place, and these rows are to be scored.
         parts = [part for part in (X_test if len(self.test) else None, self.X_train) if part is not None]
         evaluate = [
             check_array(
@@ -190,7 +190,7 @@ class SearchData:
     def transformers(self, number: int) -> Transformers:
         """Return what is kept of the transformers that were fitted on a fold."""
         with self._making:
-            return self._transformers.setdefault(number, Transformers())
+            return self._transformers.setdefault(number, Transformers(self.train_scores))
 
     def release(self, number: int, setting: int | None = None) -> None:
         """Forget what was prepared of a fold, for one setting or for all."""

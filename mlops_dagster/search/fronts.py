@@ -148,25 +148,38 @@ class Settings:
 
 
 class Transformers:
-    """Fitted transformers of one fold, and what they made of its training rows; the oldest go where it is too much."""
+    """Fitted transformers of one fold, and what they made of its training rows; the oldest go where it is too much.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    rows_are_scored : bool
+        Whether training rows are scored afterwards: then those that a transformer changes in place count as they are
+        left, and it has to do so for each candidate, as in ``GridSearchCV``.
+    """
+
+    def __init__(self, rows_are_scored: bool) -> None:
+        self._rows_are_scored = rows_are_scored
         self._kept: OrderedDict[Any, tuple[Any, Any]] = OrderedDict()
         self._locks: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def once(self, key: Any, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-        """Return what is there under a key, made the first time that it is asked for."""
+    def once(self, key: Any, X: Any, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Return what is there under a key, made of these rows the first time that it is asked for."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
-            made = self._kept.get(key) or make()
+            made = self._kept.get(key)
+            if made is None:
+                before = _hash(X) if self._rows_are_scored else None
+                made = make()
+                if self._rows_are_scored and (before is None or before != _hash(X)):
+                    return made
         with self._lock:
             self._kept[key] = made
             self._kept.move_to_end(key)
             while len(self._kept) > 1 and sum(_bytes(X) for X, _ in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
-        return made
+        return own(made[0]), made[1]  # whoever comes next may work in place
 
 
 def _bytes(X: Any) -> int:
@@ -196,8 +209,7 @@ class _Memory:
             self._so_far = None if key is None or self._so_far is None else (*self._so_far, key)
             if self._so_far is None:
                 return function(transformer, X, y, *args, **others)
-            made, fitted = self._transformers.once(self._so_far, lambda: function(transformer, X, y, *args, **others))
-            return own(made), fitted  # whoever comes next may work in place
+            return self._transformers.once(self._so_far, X, lambda: function(transformer, X, y, *args, **others))
 
         return once
 
