@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
     from mlops_dagster.steps.inputs import Pins
+
+
+_FOREST = re.compile(r"sklearn\.ensemble\.(RandomForest|ExtraTrees)(Regressor|Classifier)")
 
 
 class Session:
@@ -240,6 +244,8 @@ class Session:
         """Whether a step's trees and candidates are fitted on the deployment's Spark."""
         spark = self.deployment.spark
         if self.model is not None:
+            if step == TRAINED_MODEL:  # the trees of a forest can be grown anywhere; all else is fitted as a whole
+                return spark.train and _FOREST.fullmatch(self.model.estimator.class_ or "") is not None
             said = given.get("engine") or (SPARK if spark.search else HERE)
             return step == GRID_SEARCH_RESULTS and said == SPARK
         on = step == pipelines.TRAINED_MODEL.name and spark.train

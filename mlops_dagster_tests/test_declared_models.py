@@ -86,6 +86,15 @@ def test_an_examples_search_finds_the_same_on_spark(mlops, project, model, monke
     score, same = (one["grid_search_results"]["metrics"]["best_score"] for one in (made, there))
     assert score == pytest.approx(same, rel=1e-12)
 
+    # A forest grows there to the same last bit; what has no trees of its own never asks for Spark.
+    builds = [mlops("build-model", model, "--json")]
+    monkeypatch.setenv("MLOPS_SPARK__TRAIN", "true")
+    if model == "house_value":
+        monkeypatch.setenv("MLOPS_SPARK__MASTER", "spark://127.0.0.1:1")
+    builds.append(mlops("build-model", model, "--json"))
+    digests = {json.loads(one.stdout)["symbols"]["all"]["trained_model"]["model_digest"] for one in builds}
+    assert len(digests) == 1
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ class Forecasting(Predicting):
             "features": "mlops_dagster_tests.modeling.conftest:lagged",
             "split": {"kind": "chronological", "test_size": 0.3},
             "metrics": ["neg_root_mean_squared_error"],
+            "baseline": {"kind": "persistence"},
             "gate": {},
             "predictions": {"output": ["value", "interval"], "interval": 0.8},
         }
@@ -200,6 +201,9 @@ def test_forecasts_with_intervals(home, demand):  # noqa: F811
     for _, row in scored.iterrows():
         assert row["truth"] == expected[row["shop"], row["day"] + pd.Timedelta("7D")]
     assert report.metrics["root_mean_squared_error"] == pytest.approx(np.sqrt(np.mean(scored["error"] ** 2)))
+    stays = np.sqrt(np.mean((scored["current"] - scored["truth"]) ** 2))  # on the same rows
+    assert report.metrics["root_mean_squared_error_baseline_last_100"] == pytest.approx(stays)
+    assert models.answer("Are they better than the baseline?").good is None  # fourteen are too few
     assert report.metrics["coverage"] == scored["inside"].mean()
     assert report.metrics["interval"] == pytest.approx(0.8)
     assert "late" not in report.facts["summary"]

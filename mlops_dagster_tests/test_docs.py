@@ -164,7 +164,7 @@ def test_the_python_runs_as_it_is_written(document, reader):
 
 
 def _declared(said):
-    """Read what a document says of an estimator, in a declaration that has all the rest."""
+    """Read what a document says of a model, in a declaration that has all the rest."""
     rest = {
         "task": "regression",
         "data": {"function": ".data:load"},
@@ -176,8 +176,8 @@ def _declared(said):
         "baseline": "mean",
     }
     parameters = said.get("parameters", {})
-    rest |= {"estimator": said["estimator"], "parameters": parameters}
-    if said["estimator"]["class"].endswith("Classifier"):
+    rest |= {"estimator": {"class": "sklearn.linear_model.Ridge"}, **said}
+    if rest["estimator"]["class"].endswith("Classifier"):
         rest |= {"task": "classification", "metrics": ["roc_auc"], "baseline": "prior"}
     make_estimator(Declaration.model_validate(rest), {name: one["default"] for name, one in parameters.items()})
 
@@ -192,7 +192,7 @@ def test_the_yaml_is_accepted(document, no_settings, tmp_path):
             if set(said) <= {"ops", "resources"}:
                 problems = [_refused_run_config(said, name) for name in ("local", "databricks_pipes")]
                 assert None in problems, f"line {block.line}: {problems}"
-            elif set(said) <= {"estimator", "parameters"}:
+            elif set(said) <= set(Declaration.model_fields) - set(Deployment.model_fields):
                 _declared(said)
             else:
                 assert set(said) <= set(Deployment.model_fields), f"line {block.line}: neither run config nor settings"

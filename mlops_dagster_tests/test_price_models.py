@@ -149,8 +149,11 @@ def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
     with pytest.raises(ParameterError, match=r"source='web'.*bundled, files, yahoo"):
         session.run("data", "GSPC", {"source": "web"})
     # Where a deployment says that the prices are, unless the run says it.
-    mine = Deployment(home=home, data={"prices": {"path": str(tmp_path / "none_of_{symbol}.csv")}})
+    mine = Deployment(
+        home=home, spark={"train": True}, data={"prices": {"path": str(tmp_path / "none_of_{symbol}.csv")}}
+    )
     session = Session(mine, TEST, model=session.model)
+    assert session.on_spark("trained_model", {})  # a forest
     with pytest.raises(SourceError, match=r"none_of_GSPC\.csv"):
         session.run("data", "GSPC", {})
     assert session.run("data", "GSPC", {"source": "bundled"}).facts["origin"] == "bundled file GSPC.csv"

@@ -81,7 +81,7 @@ def evaluate(
     for metric in metrics:
         numbers[metric.name] = metric.measure(outputs, truth)
         numbers[f"{metric.name}_baseline"] = measured[metric.name]
-    skill = _skill(metrics[0], numbers)
+    skill = skill_of(metrics[0], numbers)
     if skill is not None:
         numbers["skill_vs_baseline"] = skill
     numbers |= {"train_rows": float(len(training_set.rows("train"))), "test_rows": float(len(rows))}
@@ -107,7 +107,14 @@ def measure_baseline(
         raise MlopsError(f"baseline {declaration.baseline.kind}: {error}") from error
 
 
-def _skill(metric: Metric, numbers: dict[str, float]) -> float | None:
+def skill_of(metric: Metric, numbers: Mapping[str, float]) -> float | None:
+    """Return which share of the way from the baseline to perfect answers is gone; None if nobody knows what is perfect.
+
+    Parameters
+    ----------
+    numbers : mapping
+        The metric's value by its name, and the baseline's as ``<metric>_baseline``.
+    """
     if metric.perfect is None:
         return None
     measured, reference = numbers[metric.name], numbers[f"{metric.name}_baseline"]

@@ -18,7 +18,7 @@ from mlops_dagster.spec.model import Declaration
 
 LAST_ROWS = 100
 """Of so many predictions, the last whose truth has come, there are numbers beside those of all."""
-HORIZON = "horizon"
+HORIZON, OF_BASELINE = "horizon", "_baseline"
 
 
 def identity_of(said: Declaration | TrainingSet) -> list[str]:
@@ -91,15 +91,26 @@ def _identity(rows: pd.DataFrame, names: Sequence[str]) -> pd.MultiIndex:
 
 
 def measure(
-    scored: pd.DataFrame, metrics: Sequence[Metric], classes: tuple[Label, ...] | None, positive: Label | None
+    scored: pd.DataFrame,
+    metrics: Sequence[Metric],
+    classes: tuple[Label, ...] | None,
+    positive: Label | None,
+    baseline: str | None = None,
 ) -> tuple[dict[str, float], list[str]]:
     """Say what scored predictions add up to: all of them, and the last `LAST_ROWS`.
+
+    Parameters
+    ----------
+    baseline : str, optional
+        Its kind. That all stays as it is (persistence) is measured on the same rows: what it is worth on the test rows
+        says little of a price that has doubled since then.
 
     Returns
     -------
     dict of str to float, list of str
-        rows_scored; each metric, and as ``<metric>_last_100``; of intervals coverage (the share of truths inside) and
-        interval (the share that was meant). Then the metrics that have no meaning for these predictions.
+        rows_scored; each metric, and as ``<metric>_last_100``; of persistence the same, as ``<metric>_baseline``; of
+        intervals coverage (the share of truths inside) and interval (the share that was meant). Then the metrics that
+        have no meaning for these predictions.
     """
     numbers: dict[str, float] = {"rows_scored": float(len(scored))}
     failed: list[str] = []
@@ -113,6 +124,9 @@ def measure(
                 numbers[f"{metric.name}{ending}"] = measured
             elif not ending:
                 failed.append(metric.name)
+            if baseline == "persistence" and "current" in rows and rows["current"].notna().all():
+                guessed = Outputs(value=rows["current"].to_numpy())
+                numbers[f"{metric.name}{OF_BASELINE}{ending}"] = metric.measure(guessed, truth, np.arange(len(truth)))
         if "inside" in rows and rows["inside"].notna().any():
             numbers[f"coverage{ending}"] = float(rows["inside"].mean())
             numbers[f"interval{ending}"] = float(rows["interval"].mean())

@@ -91,10 +91,17 @@ def grafted(fitted: Any, wanted: Any, last: Any, mixed: Callable[[Any], Any] | N
     return last
 
 
-def why_random(estimator: Any) -> str:
-    """Return which random state isn't an integer, so that no two fits are alike; empty if there is none."""
+def why_random(estimator: Any, *, but: str = "") -> str:
+    """Return which random state isn't an integer, so that no two fits are alike; empty if there is none.
+
+    Parameters
+    ----------
+    but : str
+        Parameters that begin with it are given their seeds.
+    """
     for name, value in estimator.get_params(deep=True).items():
-        if f"__{name}".endswith("__random_state") and not isinstance(value, numbers.Integral):
+        seeded = but and name.startswith(but)
+        if f"__{name}".endswith("__random_state") and not seeded and not isinstance(value, numbers.Integral):
             return f"{name} isn't an integer, so no two fits are alike"
     return ""
 

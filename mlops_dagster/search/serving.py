@@ -81,10 +81,9 @@ def read_candidate(estimator: Any, candidate: Mapping[str, Any], rows: int, why:
     if why := family.why_not(last, rows) or why:
         return why
     size = family.size(last)
-    for name in (*family.shared, *family.unread):
-        setattr(last, name, None)
+    last.set_params(**dict.fromkeys((*family.shared, *family.unread)))
     try:
-        return joblib.hash((type(family).__name__, wanted)), family.counted, size
+        return joblib.hash(wanted), family.counted, size
     except Exception as error:  # noqa: BLE001 - whatever it holds that can't be pickled
         return f"it can't be compared with others ({type(error).__name__}: {error})"
 
@@ -152,13 +151,15 @@ class ServeUnit:
         train, test = data.splits[self.fold]
         began = time.perf_counter()
         fitted = _configured(data, self.parameters[self.candidate])
+        last = last_step(fitted)
+        family = family_of(last)
+        assert family is not None
+        family.widen(last)
         X, y = _safe_split(fitted, data.X, data.y, train)
         fit_params = _check_method_params(data.X, params=data.fit_params, indices=train)
         remembering(fitted, data.transformers(self.fold))
         fitted.fit(*((X,) if y is None else (X, y)), **fit_params)
         per_size = (time.perf_counter() - began) / sum(self.sizes.values())
-        family = family_of(last_step(fitted))
-        assert family is not None
         grown = family.grown(last_step(fitted, fitted=True))
         for candidate, size in self.sizes.items():
             began = time.perf_counter()

@@ -88,8 +88,13 @@ def _worse_than_baseline(
     tables = Inputs(
         quality.partition or names.ALL, store_of(deployment, declaration), known=names.steps_of(declaration)
     )
-    found = predictions_beat_baseline(declaration, tables, fewest=deployment.retrain.days_scored)
-    return found.said if found.good is False else None
+    settings = deployment.retrain
+    found = predictions_beat_baseline(declaration, tables, fewest=settings.days_scored)
+    skill = found.numbers.get("skill_vs_baseline")
+    if found.good is None or skill is None:  # too few, or nobody knows what perfect answers would have
+        return found.said if found.good is False else None
+    below = f"{found.said} The skill of the last 100, {skill:.3f}, is below {settings.skill_below:g}."
+    return below if skill < settings.skill_below else None
 
 
 def _what_is_poor(quality: dg.AssetMaterialization, settings: RetrainSettings) -> str | None:

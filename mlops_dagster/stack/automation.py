@@ -63,17 +63,18 @@ class InboxSettings(_Settings):
 
 
 class RetrainSettings(_Settings):
-    """When poor forecasts lead to a new model."""
+    """When poor predictions lead to a new model."""
 
     skill_below: float = Field(
         default=-0.05,
         lt=1,
-        description="Skill of the last 20 scored days against 'the price stays as it is'; below this a model is built",
+        description="Skill of the last 100 predictions whose truth has come: 1 is perfect, 0 as good as the baseline; "
+        "below this a model is built",
     )
     days_scored: int = Field(
-        default=20, ge=1, description="How many days have to be scored before anything is concluded"
+        default=20, ge=1, description="The truth of how many has to have come before anything is concluded"
     )
-    every_days: int = Field(default=7, ge=1, description="At most one such build per symbol in so many days")
+    every_days: int = Field(default=7, ge=1, description="At most one such build of a model in so many days")
 
 
 class EmailSettings(_Settings):

@@ -55,7 +55,11 @@ class SparkSettings(BaseModel):
     search: bool = Field(
         default=False, description="Whether the searches of declared models run on Spark, unless a run says otherwise"
     )
-    train: bool = Field(default=False, description="Whether build_model_pipeline grows its forest on Spark, too")
+    train: bool = Field(
+        default=False,
+        description="Whether the trees of a random forest or of extra trees grow on Spark when it is trained; other "
+        "estimators are always fitted in the step's own process",
+    )
 
     @field_validator("master")
     @classmethod

@@ -74,7 +74,7 @@ def features_have_not_drifted(declaration: Declaration, tables: Inputs, registry
 def predictions_beat_baseline(
     declaration: Declaration, tables: Inputs, registry: Registry | None = None, *, fewest: int = _FEWEST
 ) -> Finding:
-    """The last 100 predictions whose truth has come are better than the baseline was on the test rows."""
+    """The last 100 predictions whose truth has come are better than the baseline (persistence: on the same rows)."""
     _, scored = tables.read(names.PREDICTION_QUALITY)
     _, trained = tables.read(names.TRAINED_MODEL)
     measured = json.loads(scored.metadata["metrics"])
@@ -92,16 +92,19 @@ def interval_covers_the_truth(declaration: Declaration, tables: Inputs, registry
 
 def beats_baseline(declaration: Declaration, measured: Mapping[str, float]) -> Finding:
     """Say whether the metric that counts is better than the baseline's."""
+    from mlops_dagster.modeling.evaluation import skill_of
     from mlops_dagster.modeling.metrics import metric_of
 
     said = declaration.gate.metric or declaration.metrics[0]
     metric = metric_of(said, declaration, function_of(declaration, said))
     ours, theirs = measured[metric.name], measured[f"{metric.name}_baseline"]
+    skill = skill_of(metric, measured)
     return Finding(
         metric.better(ours, theirs),
         f"{metric.name} is {ours:.5g}, that of the baseline ({declaration.baseline.kind}) {theirs:.5g}; the "
         f"{'larger' if metric.greater_is_better else 'smaller'} the better.",
-        {metric.name: ours, f"{metric.name}_baseline": theirs},
+        {metric.name: ours, f"{metric.name}_baseline": theirs}
+        | ({} if skill is None else {"skill_vs_baseline": skill}),
     )
 
 

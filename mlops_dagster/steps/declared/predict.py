@@ -205,7 +205,7 @@ def prediction_quality(
     trained = store.current(names.TRAINING_SET, partition)
     said = {} if trained is None else {name: json.loads(trained.metadata[name]) for name in ("classes", "positive")}
     classes = tuple(said["classes"]) if said.get("classes") else None
-    numbers, failed = measure(scored, metrics, classes, said.get("positive"))
+    numbers, failed = measure(scored, metrics, classes, said.get("positive"), declaration.baseline.kind)
     newest = made.drop_duplicates([*identity_of(declaration), *({"horizon"} & set(made))])
     waiting = len(newest) - len(scored)
     table = store.write(names.PREDICTION_QUALITY, partition, scored, metadata={"metrics": json.dumps(numbers)})

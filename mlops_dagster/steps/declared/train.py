@@ -18,6 +18,7 @@ from mlops_dagster.steps.report import StepReport, table_summary
 
 if TYPE_CHECKING:
     from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.search import Engine
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
@@ -37,8 +38,14 @@ def trained_model(
     tracker: Tracker,
     origin: Origin,
     inputs: Pins | None = None,
+    engine: Engine | None = None,
 ) -> StepReport:
     """Fit the estimator to the training rows, evaluate it on the test rows, and track it in MLflow.
+
+    Parameters
+    ----------
+    engine : Engine, optional
+        Where the trees of a forest grow; the model is the same. Not given: one thread per core.
 
     Raises
     ------
@@ -68,7 +75,7 @@ def trained_model(
     with tracker.run(run_name(declaration, partition), origin=origin, tags=tags) as run:
         run.log_params({**said_of(data), **parameters})
         run.log_input(table, table_summary(frame)["columns"])
-        model = fit(estimator, data)
+        model = fit(estimator, data, engine)
         digest = model_digest(model)
         evaluation = evaluate(model, data, declaration, metrics, baseline)
         importance = importance_of(model, data, metrics[0])
@@ -136,16 +143,18 @@ def trained_model(
     )
 
 
-def fit(estimator: Any, data: TrainingSet) -> Any:
-    """Fit an estimator to the training rows.
+def fit(estimator: Any, data: TrainingSet, engine: Engine | None = None) -> Any:
+    """Fit an estimator to the training rows; the trees of a forest grow on an engine.
 
     Raises
     ------
     FitError
         If it refuses them.
     """
+    from mlops_dagster.search import grow_forest
+
     try:
-        return estimator.fit(data.X_train, data.y_train)
+        return grow_forest(estimator, data.X_train, data.y_train, engine=engine)
     except MlopsError:
         raise
     except Exception as error:
