@@ -41,10 +41,11 @@ class Story:
             defs=defs,
             instance=self.instance,
             cursor=self.cursor,
-            asset_selection=dg.AssetSelection.assets(*(KEYS[step] for step in TARGETS)),
+            asset_selection=dg.AssetSelection.assets(*(dg.AssetKey(KEYS[step]) for step in TARGETS)),
         )
         self.cursor = result.cursor
-        return {(asset, symbol) for asset in TARGETS for symbol in result.get_requested_partitions(dg.AssetKey(asset))}
+        keys = {step: dg.AssetKey(KEYS[step]) for step in TARGETS}
+        return {(step, symbol) for step, key in keys.items() for symbol in result.get_requested_partitions(key)}
 
 
 @pytest.fixture

@@ -7,12 +7,10 @@ Such a copy is the estimator that a fit of its own would have left, so that ever
 
 from __future__ import annotations
 
-import numbers
 from importlib import import_module
 from typing import Any
 
-from sklearn.pipeline import Pipeline
-
+from mlops_dagster.search.fronts import last_step, why_random
 from mlops_dagster.search.growing import FORESTS
 
 _TABLE = {
@@ -32,6 +30,8 @@ _TABLE = {
     "sklearn.HistGradientBoostingClassifier": "hist_gradient_boosting.HistGradientBoosting",
     "sklearn.HistGradientBoostingRegressor": "hist_gradient_boosting.HistGradientBoosting",
     "sklearn.IsolationForest": "bagging.Bagging",
+    "sklearn.KNeighborsClassifier": "neighbours.Neighbours",
+    "sklearn.KNeighborsRegressor": "neighbours.Neighbours",
     "sklearn.VotingClassifier": "predicting.VoteOfClasses",
     "sklearn.VotingRegressor": "predicting.Vote",
     "xgboost.XGBClassifier": "xgb.XGBoost",
@@ -91,41 +91,3 @@ def can_share(estimator: Any) -> bool:
     """Whether candidates of this estimator, or of the pipeline that ends in it, may share work."""
     last = last_step(estimator)
     return type(last) in FORESTS or family_of(last) is not None
-
-
-def last_step(estimator: Any) -> Any:
-    """Return the estimator at the end of a pipeline, or the one that is none."""
-    while type(estimator) is Pipeline and estimator.steps:
-        estimator = estimator.steps[-1][1]
-    return estimator
-
-
-def prefix_of(estimator: Any) -> str:
-    """Return what the names of the last step's parameters begin with.
-
-    Examples
-    --------
-    >>> from sklearn.pipeline import make_pipeline
-    >>> prefix_of(make_pipeline("passthrough", make_pipeline(Pipeline([("last", None)]))))
-    'pipeline__pipeline__last__'
-    """
-    prefix = ""
-    while type(estimator) is Pipeline and estimator.steps:
-        name, estimator = estimator.steps[-1]
-        prefix += f"{name}__"
-    return prefix
-
-
-def why_random(estimator: Any, *, but: str = "") -> str:
-    """Return which random state isn't an integer, so that no two fits are alike; empty if there is none.
-
-    Parameters
-    ----------
-    but : str
-        Parameters that begin with it are read elsewhere.
-    """
-    for name, value in estimator.get_params(deep=True).items():
-        elsewhere = but and name.startswith(but)
-        if f"__{name}".endswith("__random_state") and not elsewhere and not isinstance(value, numbers.Integral):
-            return f"{name} isn't an integer, so no two fits are alike"
-    return ""

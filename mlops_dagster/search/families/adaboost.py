@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_dagster.search.families import Family, why_random
+from mlops_dagster.search.families import Family
+from mlops_dagster.search.fronts import why_random
 
 
 class AdaBoost(Family):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_dagster.search.families import Family, why_random
+from mlops_dagster.search.families import Family
+from mlops_dagster.search.fronts import why_random
 
 _EACH = ("estimators_", "estimators_features_", "_seeds", "_average_path_length_per_tree", "_decision_path_lengths")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_dagster.search.families import Family, why_random
+from mlops_dagster.search.families import Family
+from mlops_dagster.search.fronts import why_random
 
 _STOPS_ABOVE = 10_000  # rows, with early_stopping="auto"
 _BINNED = 200_000  # rows; of more, a random part tells the bins
