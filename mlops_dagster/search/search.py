@@ -139,9 +139,10 @@ def _with_engine(search: Any) -> Any:
 class SharedGridSearchCV(GridSearchCV, _Shared):  # type: ignore[misc]
     """Exhaustive search over parameter values that does once what its candidates have in common.
 
-    It takes the place of ``sklearn.model_selection.GridSearchCV`` and returns the same, times apart. Candidates share the
-    trees of forests, the stages of boosting and what else a family of estimators knows (`families`), and each setting of
-    the steps in front is fitted once per fold: see :meth:`plan`. Everything else is fitted as ``GridSearchCV`` would.
+    It takes the place of ``sklearn.model_selection.GridSearchCV`` and returns the same, times apart. Candidates share
+    the trees of forests, the stages of boosting and what else a family of estimators knows (`families`), and each
+    setting of the steps in front is fitted once per fold: see :meth:`plan`. Everything else is fitted as
+    ``GridSearchCV`` would.
 
     Parameters
     ----------
@@ -167,8 +168,8 @@ class SharedGridSearchCV(GridSearchCV, _Shared):  # type: ignore[misc]
     work_ : dict
         What was done: ``candidates``, ``folds``, ``fits``, ``trees_asked``, ``trees_needed``, ``trees_grown``,
         ``trees_reused`` (from the cache or an earlier round), ``refit_trees_grown`` (0 where it was refitted plainly),
-        ``shared_fits``, ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work had to be
-        done plainly, by reason), ``units``, ``slots`` (how many units at the same time), ``seconds`` (of all slots),
+        ``shared_fits``, ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work had to
+        be done plainly, by reason), ``units``, ``slots`` (how many units at the same time), ``seconds`` (of all slots),
         ``wall_seconds``. Trees are stages, or what else a family counts.
     cv_results_, best_index_, best_params_, best_score_, best_estimator_, ...
         As in ``GridSearchCV``. ``mean_fit_time`` and ``mean_score_time`` divide what a tree took among the fits that
