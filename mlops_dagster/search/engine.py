@@ -83,6 +83,8 @@ class Progress:
         Units finished so far, and all of them.
     seconds : float
         Since the first unit was begun.
+    counted : str
+        What is counted as trees, see `SearchPlan.counted`.
     """
 
     trees_done: int
@@ -90,6 +92,7 @@ class Progress:
     units_done: int
     units: int
     seconds: float
+    counted: str = "trees"
 
     @property
     def trees(self) -> int:
@@ -98,8 +101,8 @@ class Progress:
 
     @property
     def unit(self) -> str:
-        """What is counted: trees, or fits where there are none."""
-        return "trees" if self.trees else "fits"
+        """What is counted: trees or what stands for them, or fits where there are none."""
+        return self.counted if self.trees else "fits"
 
     @property
     def done(self) -> int:

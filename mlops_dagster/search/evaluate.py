@@ -117,6 +117,7 @@ class Evaluation:
                 plan.estimate = measure(plan, data, engine.slots)
             raise Planned(plan)
         self.plan = self.plan.then(plan) if self.planned else plan
+        self._work.counted = plan.counted
         if self._verbose > 0:
             print(plan)
         if self._callbacks:

@@ -59,6 +59,7 @@ class Work:
         self.units_done = 0
         self.seconds = 0.0
         self.fell_back: dict[str, int] = {}
+        self.counted = "trees"
         self._needed = self._units = 0
         self._tell = tell
         self._began = time.perf_counter()
@@ -72,7 +73,7 @@ class Work:
         """Say how far it is."""
         if self._tell is not None:
             seconds = time.perf_counter() - self._began
-            self._tell(Progress(self.trees_grown, self._needed, self.units_done, self._units, seconds))
+            self._tell(Progress(self.trees_grown, self._needed, self.units_done, self._units, seconds, self.counted))
 
 
 class Gathering:

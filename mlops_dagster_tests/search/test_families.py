@@ -18,6 +18,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
 from mlops_dagster.search import SharedGridSearchCV
@@ -155,6 +156,28 @@ class TestVote(FamilyContract):
         (VotingRegressor([("tree", DecisionTreeRegressor())]), "tree__random_state"),
         (VotingRegressor([("one", LinearRegression())]), "2 weights for 1"),
     )
+
+
+class TestNeighbours(FamilyContract):
+    estimators = (
+        KNeighborsRegressor(),
+        KNeighborsRegressor(algorithm="brute", p=1),
+        KNeighborsClassifier(algorithm="kd_tree"),
+        KNeighborsClassifier(algorithm="brute", metric="cosine"),
+    )
+    grid = {"n_neighbors": [1, 5, 13], "weights": ["uniform", "distance"]}
+    counted = (2 * (1 + 5 + 13), 13)
+    apart = {"leaf_size": [2, 30]}
+    refused = ((KNeighborsRegressor(metric="precomputed"), "distances are given"),)
+
+    @pytest.mark.parametrize("algorithm", ["brute", "kd_tree", "auto"])
+    def test_ties_and_more_neighbours_than_rows(self, rows, algorithm):
+        X, y = np.round(rows[0], 1)[:, :2], rows[1]  # many rows are equally distant, and some equal
+        grid = {"n_neighbors": [1, 2, 7, 20, 61], "weights": ["uniform", "distance"]}
+        model = KNeighborsRegressor(algorithm=algorithm)
+        mine = assert_same(model, grid, X, y, cv=2, refit=False, return_train_score=True)
+        assert mine.work_["shared_fits"] == 2
+        assert (algorithm == "auto") == any("algorithm='auto'" in reason for reason in mine.plan_.not_shared)
 
 
 xgboost = pytest.importorskip("xgboost")

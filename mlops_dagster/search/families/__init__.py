@@ -30,6 +30,8 @@ _TABLE = {
     "sklearn.HistGradientBoostingClassifier": "hist_gradient_boosting.HistGradientBoosting",
     "sklearn.HistGradientBoostingRegressor": "hist_gradient_boosting.HistGradientBoosting",
     "sklearn.IsolationForest": "bagging.Bagging",
+    "sklearn.KNeighborsClassifier": "neighbours.Neighbours",
+    "sklearn.KNeighborsRegressor": "neighbours.Neighbours",
     "sklearn.VotingClassifier": "predicting.VoteOfClasses",
     "sklearn.VotingRegressor": "predicting.Vote",
     "xgboost.XGBClassifier": "xgb.XGBoost",
