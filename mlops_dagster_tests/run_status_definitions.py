@@ -9,12 +9,20 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_dagster.assets.of_model import PRICES
-from mlops_dagster.resources import resources_of
+from mlops_dagster.assets.of_model import OfModel
+from mlops_dagster.resources import key_of, resources_of
 from mlops_dagster.run_workers import in_process_executor
 from mlops_dagster.sensors.mlflow_runs import mlflow_runs
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment, TrackingSettings
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
+
+
+class Owner(OfModel):
+    """A model to which the runs of these assets belong as well."""
+
+    def has(self, run: dg.DagsterRun) -> bool:
+        return True
 
 
 class Behaviour(dg.Config):
@@ -56,14 +64,16 @@ def right(context: dg.AssetExecutionContext, config: Behaviour, tracker: dg.Reso
 def definitions(client: str) -> dg.Definitions:
     home = os.environ.get("RUN_STATUS_HOME", "/nowhere")
     deployment = Deployment(home=home, tracking=TrackingSettings(client=client, experiment_name=client))
+    model = Owner(find_model("stock_price"))
+    resources = resources_of(deployment, model.declaration, model.name)
     return dg.Definitions(
         assets=[alone, left, right],
         jobs=[
             dg.define_asset_job("one_process", [alone]),
             dg.define_asset_job("a_process_per_step", [left, right], executor_def=dg.multiprocess_executor),
         ],
-        sensors=[mlflow_runs(PRICES)],
-        resources=resources_of(deployment),
+        sensors=[mlflow_runs(model)],
+        resources={**resources, "tracker": resources[key_of("tracker", model.name)]},
         executor=in_process_executor,
     )
 

@@ -36,7 +36,7 @@ WORKSPACE = "load_from:\n" + "".join(
 
 def mlflow_runs(home, location, dagster_run_id):
     client = MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db")
-    experiment = client.get_experiment_by_name(CLIENTS[location])
+    experiment = client.get_experiment_by_name(f"{CLIENTS[location]}-stock_price")
     assert experiment is not None
     return client.search_runs([experiment.experiment_id], f"tags.orchestrator_run_id = '{dagster_run_id}'")
 

@@ -78,7 +78,7 @@ IMPORTS = """
 import importlib.metadata, json, subprocess, sys
 sys.path.insert(0, sys.argv[1])
 found = []
-for name in ("mlops_dagster", "mlops_dagster_tests", "mlops_dagster.pipelines"):
+for name in ("mlops_dagster", "mlops_dagster_tests", "mlops_dagster.errors"):
     try:
         found.append(getattr(__import__(name), "WHERE", "the checkout"))
     except ModuleNotFoundError as error:

@@ -25,8 +25,8 @@ HEAD = """\
 # Every swap, tried
 
 Each line is a stack: who starts the pipelines, where their steps run, where runs are tracked, where tables lie. The
-pipelines are the three of daily prices, and the two of a declared model of two classes, the example `breast_cancer`.
-All ran with the same parameters on the same rows, and what each left behind was compared with the first line, as
+pipelines are those that build and search the model `stock_price`; where there is a Spark, the search runs on it. All
+ran with the same parameters on the same rows, and what each left behind was compared with the first line, as
 [`mlops parity`](parity.md) does it: tables, metrics, `cv_results_`, model digest, MLflow's parameters, metrics, tags
 and artifacts, and the champion. **{verdict}.**
 

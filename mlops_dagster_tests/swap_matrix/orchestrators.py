@@ -13,25 +13,16 @@ from typing import Any
 import yaml
 
 from mlops_dagster.instance import prepare_instance
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.databricks.bundle import bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster_tests.contracts import airflow as contracts_airflow
 from mlops_dagster_tests.contracts import dagster_dev as contracts
 from mlops_dagster_tests.contracts.bundle import jobs_of
-from mlops_dagster_tests.swap_matrix.stacks import Stack
+from mlops_dagster_tests.swap_matrix.stacks import SYMBOL, Stack
 
 SEARCH: Mapping[str, Any] = {"grid": {"max_depth": [3, 4], "n_estimators": [3, 5]}, "folds": 2}
-# Of each pipeline the step that learns, and what it is given.
-PRICES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "build_model_pipeline": ("trained_model", {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}),
-    "search_model_pipeline": ("grid_search_results", SEARCH),
-    "cluster_search_model_pipeline": ("spark_grid_search_results", SEARCH),
-}
-CHURN: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "churn_build_model_pipeline": ("trained_model", {"max_depth": 4, "n_estimators": 5}),
-    "churn_search_model_pipeline": ("grid_search_results", SEARCH),
-}
-PIPELINES = {**PRICES, **CHURN}
+BUILD: Mapping[str, Any] = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 BIN = Path(sys.executable).parent
 
 
@@ -49,47 +40,46 @@ def _call(command: Sequence[str], stack: Stack, **more: str) -> str:
     return done.stdout
 
 
+def pipelines_of(stack: Stack) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Return of each pipeline the step that learns, and what it is given; where there is a Spark, it searches."""
+    search = "cluster_search_model_pipeline" if stack.has_spark else "search_model_pipeline"
+    return {"build_model_pipeline": ("trained_model", BUILD), search: ("grid_search_results", SEARCH)}
+
+
 def shell(stack: Stack) -> None:
     """`mlops`, one command a pipeline."""
-    for pipeline, (_, given) in PIPELINES.items():
-        command = pipeline.removeprefix("churn_").removesuffix("_pipeline").replace("_", "-")
-        of = ["churn"] if pipeline in CHURN else ["--symbol=ACME"]
+    for pipeline, (_, given) in pipelines_of(stack).items():
+        command = pipeline.removesuffix("_pipeline").replace("_", "-")
         values = {**given, "grid": json.dumps(given["grid"])} if "grid" in given else given
-        _call(
-            [str(BIN / "mlops"), command, *of, *(f"--{_option(name)}={value}" for name, value in values.items())], stack
-        )
+        options = (f"--{name.replace('_', '-')}={value}" for name, value in values.items())
+        _call([str(BIN / "mlops"), command, f"--symbol={SYMBOL}", *options], stack)
 
 
-def _option(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _symbol(pipeline: str) -> dict[str, str]:
-    return {} if pipeline in CHURN else {"symbol": "ACME"}
-
-
-def _ops(pipeline: str, step: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"churn__{step}" if pipeline in CHURN else step: {"config": json.loads(json.dumps(given))}}
+def _ops(step: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"stock_price__{step}": {"config": json.loads(json.dumps(given))}}
 
 
 def dagster_cli(stack: Stack) -> None:
     """`dagster job execute`, one process a job."""
     prepare_instance(stack.deployment)
-    for job, (step, given) in PIPELINES.items():
+    for job, (step, given) in pipelines_of(stack).items():
         config = stack.home / f"{job}.yaml"
-        config.write_text(yaml.safe_dump({"ops": _ops(job, step, given)}))
+        config.write_text(yaml.safe_dump({"ops": _ops(step, given)}))
         command = [str(BIN / "dagster"), "job", "execute", "-m", "mlops_dagster.definitions", "-j", job]
-        tags = [] if job in CHURN else ["--tags", '{"dagster/partition": "ACME"}']
-        _call([*command, "-c", str(config), *tags], stack)
+        _call([*command, "-c", str(config), "--tags", json.dumps({"dagster/partition": SYMBOL})], stack)
 
 
 def dagster_dev(stack: Stack) -> None:
     """The UI's own mutation, on a real `dagster dev`: its daemon takes the runs from the queue and starts them."""
     prepare_instance(stack.deployment)
     with contracts.dagster_dev(stack.home, env={**stack.environment, "MLOPS_HOME": str(stack.home)}) as dev:
-        for job, (step, given) in PIPELINES.items():
-            run_id = dev.launch(job, _ops(job, step, given), symbol=None if job in CHURN else "ACME")
+        for job, (step, given) in pipelines_of(stack).items():
+            run_id = dev.launch(job, _ops(step, given), symbol=SYMBOL)
             assert dev.ended(run_id) == "SUCCESS", (stack.home / "dev.log").read_text()
+
+
+def _bundle(stack: Stack) -> str:
+    return bundle_text(stack.deployment, str(stack.file), [find_model("stock_price")])
 
 
 def databricks_job(stack: Stack) -> None:
@@ -97,13 +87,13 @@ def databricks_job(stack: Stack) -> None:
     workspace = stack.workspace
     assert workspace is not None
     wheels = workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels"
-    wheel = build_wheel(wheels, defs=stack.model.folder.parent)
-    made = yaml.safe_load(bundle_text(stack.deployment, str(stack.file), [stack.model]))
+    wheel = build_wheel(wheels)
+    made = yaml.safe_load(_bundle(stack))
     jobs = jobs_of(made, f"/Volumes/main/mlops/data/{stack.name}/wheels/{wheel.name}")
-    for name, (_, given) in PIPELINES.items():
+    for name, (_, given) in pipelines_of(stack).items():
         job_id = workspace.call("POST", "/api/2.2/jobs/create", jobs[name])["job_id"]
         texts = {one: json.dumps(value) for one, value in given.items()}
-        body = {"job_id": job_id, "job_parameters": {**_symbol(name), **texts}}
+        body = {"job_id": job_id, "job_parameters": {"symbol": SYMBOL, **texts}}
         run_id = workspace.call("POST", "/api/2.2/jobs/run-now", body)["run_id"]
         run = workspace.ended(run_id, seconds=600)
         assert run["state"]["result_state"] == "SUCCESS", workspace.stderr(run_id)
@@ -117,9 +107,9 @@ def airflow(stack: Stack) -> None:
         _call(command, stack, **more)
     if stack.workspace is not None:
         wheels = stack.workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels"
-        wheel = build_wheel(wheels, defs=stack.model.folder.parent)
+        wheel = build_wheel(wheels)
         bundle = stack.home / "databricks.yml"
-        bundle.write_text(bundle_text(stack.deployment, str(stack.file), [stack.model]))
+        bundle.write_text(_bundle(stack))
         host = stack.workspace.url.removeprefix("http://").split(":")
         connection = {"conn_type": "databricks", "schema": "http", "host": host[0], "port": int(host[1])}
         more |= {
@@ -129,11 +119,8 @@ def airflow(stack: Stack) -> None:
             "AIRFLOW__MLOPS__POLL_SECONDS": "1",
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({**connection, "password": stack.workspace.token}),
         }
-    manifest = home / "manifest.json"
-    manifest.write_text(_call([str(BIN / "mlops"), "manifest"], stack))
-    more |= {"AIRFLOW__MLOPS__MANIFEST": str(manifest), "AIRFLOW__MLOPS__PROJECT": str(stack.home)}
-    for dag, (_, given) in PIPELINES.items():
-        conf = json.dumps({**_symbol(dag), **given})
+    for dag, (_, given) in pipelines_of(stack).items():
+        conf = json.dumps({"symbol": SYMBOL, **given})
         said = _call([str(contracts_airflow.BIN / "airflow"), "dags", "test", dag, "--conf", conf], stack, **more)
         assert "failed" not in said.splitlines()[-1], said
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from typing import Any
 
 import yaml
 
-from mlops_dagster.spec.model import Declaration
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster_tests.contracts.databricks_stack import CLUSTERS, VOLUME
@@ -24,7 +21,7 @@ from mlops_dagster_tests.contracts.spark_servers import PATIENT, spark_connect_s
 from mlops_dagster_tests.contracts.workspace import Workspace, workspace
 from mlops_dagster_tests.swap_matrix.cells import Cell
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "defs" / "breast_cancer"
+SYMBOL = "GSPC"
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 
 
@@ -83,12 +80,8 @@ class Stack:
     name: str
     home: Path
     environment: Mapping[str, str]
+    has_spark: bool
     workspace: Workspace | None = None
-
-    @property
-    def model(self) -> Declaration:
-        """The model that its project declares, beside those of prices."""
-        return find_model("churn", self.home / "defs")
 
     @property
     def file(self) -> Path:
@@ -107,9 +100,8 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
     environment = {"MLOPS_DEPLOYMENT": str(home / "deployment.yaml"), "DAGSTER_HOME": str(home / "dagster"), **AWS}
     settings: dict[str, Any] = {
         "home": str(home),
-        "symbols": ["ACME"],
         "spark": dict(PATIENT),
-        "prices": {"source": "files", "path": str(prices.parent / "{symbol}.csv")},
+        "data": {"prices": {"source": "files", "path": str(prices.parent / "{symbol}.csv")}},
         "tracking": {"experiment_name": name, "registered_model": f"{name}.{{symbol}}"},
     }
     if cell.tracking == "MLflow server":
@@ -118,15 +110,14 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
         options = {key: value for key, value in servers.s3.storage_options.items() if "key" not in key}
         settings["store"] = {"root": f"s3://{servers.s3.new_bucket()}/mlops", "storage_options": options}
     if cell.compute == "Spark standalone":
-        settings["spark"] = {"master": servers.standalone, "train": True, **PATIENT}
+        settings["spark"] = {"master": servers.standalone, **PATIENT}
     if cell.compute == "Spark Connect":
-        settings["spark"] = {"master": servers.connect, "train": True, **PATIENT}
+        settings["spark"] = {"master": servers.connect, **PATIENT}
     if cell.on_databricks:
         environment |= servers.databricks.environment
         settings |= _on_databricks(cell, name, servers, prices, settings)
-    shutil.copytree(EXAMPLE, home / "defs" / "churn")
     (home / "deployment.yaml").write_text(yaml.safe_dump(settings))
-    return Stack(name, home, environment, servers.databricks if cell.on_databricks else None)
+    return Stack(name, home, environment, cell.compute != "local", servers.databricks if cell.on_databricks else None)
 
 
 def _on_databricks(
@@ -153,7 +144,7 @@ def _on_databricks(
         "compute": "databricks_step" if by_step else "databricks_pipes",
         "databricks": databricks,
         "spark": {"master": "active"},
-        "prices": {"source": "files", "path": f"{VOLUME}/{name}/{{symbol}}.csv"},
+        "data": {"prices": {"source": "files", "path": f"{VOLUME}/{name}/{{symbol}}.csv"}},
     }
     if cell.storage == "volume":
         said["store"] = {"root": f"{VOLUME}/{name}/store"}

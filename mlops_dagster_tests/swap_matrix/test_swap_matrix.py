@@ -1,5 +1,4 @@
-"""The same pipelines, of prices and of a declared model, in each cell of the matrix, compared with the reference to the
-last bit.
+"""The same pipelines in each cell of the matrix, compared with the reference to the last bit.
 
 CI runs a slice. `make matrix` runs all cells and writes docs/swap-matrix.md.
 """
@@ -11,11 +10,9 @@ import shutil
 import time
 from contextlib import ExitStack
 
-import pandas as pd
 import pytest
 
-from mlops_dagster.shell.output import open_tracker
-from mlops_dagster.spec.steps import ALL
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.parity import compare, left_behind
@@ -23,7 +20,7 @@ from mlops_dagster_tests.conftest import wandering_prices
 from mlops_dagster_tests.swap_matrix import cells
 from mlops_dagster_tests.swap_matrix.__main__ import page
 from mlops_dagster_tests.swap_matrix.orchestrators import ORCHESTRATE
-from mlops_dagster_tests.swap_matrix.stacks import Servers, make_stack
+from mlops_dagster_tests.swap_matrix.stacks import SYMBOL, Servers, make_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("swap matrix")]
 WHOLE = os.environ.get("MLOPS_MATRIX") == "all"
@@ -53,14 +50,9 @@ def run_cell(servers, empty_mlflow, prices):
             began = time.monotonic()
             ORCHESTRATE[cell.orchestrator](stack)
             seconds = time.monotonic() - began
-            deployment = stack.deployment
-            left = {"ACME": left_behind("ACME", store=store_of(deployment), tracker=open_tracker(deployment))}
-            left["churn"] = left_behind(
-                ALL,
-                store=store_of(deployment, stack.model),
-                tracker=MlflowTracker(**deployment.tracker_settings(stack.model)),
-            )
-        return left, seconds
+            deployment, model = stack.deployment, find_model("stock_price")
+            tracker = MlflowTracker(**deployment.tracker_settings(model))
+            return left_behind(SYMBOL, store=store_of(deployment, model), tracker=tracker), seconds
 
     return run
 
@@ -68,7 +60,7 @@ def run_cell(servers, empty_mlflow, prices):
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory):
     """Prices for all cells: 400 trading days."""
-    file = tmp_path_factory.mktemp("prices") / "ACME.csv"
+    file = tmp_path_factory.mktemp("prices") / f"{SYMBOL}.csv"
     wandering_prices().to_csv(file, index=False)
     return file
 
@@ -81,24 +73,17 @@ def reference(run_cell):
 def test_the_reference_has_all_that_is_compared(reference, record_property):
     left, seconds = reference
     record_property("seconds", seconds)
-    expected = {"training_set", "trained_model", "champion_model", "grid_search_results"}
-    assert set(left["ACME"].tables) == {*expected, "prices", "spark_grid_search_results"}
-    assert set(left["ACME"].tracked) == {"trained_model", "grid_search_results", "spark_grid_search_results"}
-    assert set(left["churn"].tables) == {*expected, "data"}
-    assert set(left["churn"].tracked) == {"trained_model", "grid_search_results"}
-    tables = left["ACME"].tables
-    here, on_spark = (tables[name][0] for name in ("grid_search_results", "spark_grid_search_results"))
-    pd.testing.assert_frame_equal(here, on_spark, check_exact=True)
+    assert set(left.tables) == {"data", "training_set", "trained_model", "champion_model", "grid_search_results"}
+    assert set(left.tracked) == {"trained_model", "grid_search_results"}
 
 
 @pytest.mark.parametrize("cell", CHOSEN, ids=str)
 def test_a_cell_makes_what_the_reference_makes(cell, run_cell, reference, record_property):
     left, seconds = run_cell(cell)
     record_property("seconds", seconds)
-    for of, made in left.items():
-        compared = compare(reference[0][of], made)
-        assert {one.what: one.differences for one in compared if one.differences} == {}, of
-        assert len(compared) == len(reference[0][of].tables) + len(reference[0][of].tracked)
+    compared = compare(reference[0], left)
+    assert {one.what: one.differences for one in compared if one.differences} == {}
+    assert len(compared) == len(reference[0].tables) + len(reference[0].tracked)
 
 
 def test_what_makes_no_sense_has_a_reason():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Data, Declaration
-from mlops_dagster.spec.project import model_names, project_of
+from mlops_dagster.spec.project import model_names, project_of, shipped_folders
 from mlops_dagster.spec.reading import FILE, read_declaration
 from mlops_dagster.spec.travelled import TRAVELLED
 from mlops_dagster.stack.file_finding import find_files
@@ -60,6 +60,8 @@ class StaysError(MlopsError):
 def project_files(defs: Path) -> dict[str, bytes]:
     """Return what travels of a project by its path below site-packages, sorted; nothing if it declares no model.
 
+    Nor does anything of the models that come with this package: it has them.
+
     Of a package all modules, of `defs` all that has to do with its models: what lies beside a declaration, and the
     files in the project that it names as its data. A model with more than :data:`MOST` bytes of them leaves the data
     behind.
@@ -69,7 +71,7 @@ def project_files(defs: Path) -> dict[str, bytes]:
     StaysError
         If a file holds a secret.
     """
-    models = [defs / name for name in model_names(defs)]
+    models = [] if defs in shipped_folders() else [defs / name for name in model_names(defs)]
     if not models:
         return {}
     root, package = project_of(models[0]), _package_of(defs)
@@ -93,7 +95,7 @@ def check_travels(declaration: Declaration, deployment: Deployment, steps: Itera
     steps : iterable of str
         Those of the run.
     path : str, optional
-        Which files the run reads in place of the declaration's.
+        Which files the run reads in place of the deployment's or the declaration's.
 
     Raises
     ------
@@ -112,6 +114,7 @@ def check_travels(declaration: Declaration, deployment: Deployment, steps: Itera
             "travels to a cluster. Reload the code location; if the model is changed in Python, change the file."
         )
     travelling = project_files(folder.parent)
+    path = deployment.data_parameters(declaration, {"path": path}).get("path")
     said = declaration.predictions
     for step, data, given in (
         (names.DATA, declaration.data, path),

@@ -77,12 +77,11 @@ def _of_project(defs: Path | None) -> dict[str, bytes]:
         found = {one.relative_to(site).as_posix(): one.read_bytes() for one in files}
     else:
         try:
-            from mlops_dagster.spec.project import defs_folder, shipped_folders
+            from mlops_dagster.spec.project import defs_folder
             from mlops_dagster.stack.databricks.project_files import project_files
         except ModuleNotFoundError:  # on a cluster without pydantic, which its versions are about to say
             return {}
-        folder = defs or defs_folder()
-        found = {} if folder in shipped_folders() else project_files(folder)
+        found = project_files(defs or defs_folder())
     # Python reads it before anything else, so that a code location of the project's own is found, too.
     return {**found, f"{TRAVELLED}.pth": f"import {TRAVELLED}\n".encode()} if found else {}
 

@@ -99,6 +99,15 @@ def test_a_cluster_reads_the_same_models_as_here(
             del sys.modules[name]
 
 
+def test_models_that_ship_are_in_the_package_already(tmp_path: Path) -> None:
+    shipped = find_model("stock_price")
+    assert project_files(shipped.folder.parent) == {}
+    check_travels(shipped, load_deployment("databricks_serverless"), ["data", "training_set"], None)
+    files = ZipFile(build_wheel(tmp_path, defs=shipped.folder.parent)).namelist()
+    assert "mlops_dagster/examples/prices/defs/prices/GSPC.csv" in files
+    assert not [name for name in files if name.startswith("mlops_dagster_project")]
+
+
 def test_without_declared_models_nothing_of_the_folder_travels(tmp_path: Path) -> None:
     (tmp_path / "defs" / "other").mkdir(parents=True)
     (tmp_path / "defs" / "other" / "defs.yaml").write_text("type: dagster.FunctionComponent\n")
@@ -138,6 +147,10 @@ def test_data_that_no_cluster_can_read_are_refused(
         check_travels(find_model("spending"), deployment, ["data"], path)
     assert getattr(refused.value, "exit_status", 1) == 2
     check_travels(find_model("spending"), deployment, ["training_set"], path)
+    if path:  # whoever says it
+        deployment.data["spending"] = {"path": path}
+        with pytest.raises(Exception, match=said):
+            check_travels(find_model("spending"), deployment, ["data"], None)
 
 
 def test_a_model_that_would_be_another_there_is_refused(acme: Path) -> None:
