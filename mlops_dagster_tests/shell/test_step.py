@@ -146,7 +146,7 @@ def examples(tmp_path):
         (["data"], "model=None (NoneType): say which. Declared here: breast_cancer, demand."),
         (["nobody/data"], "model='nobody' (str): no such model is declared in "),
         (["breast_cancer/data", "-p", "x"], "partition='x' (str): breast_cancer has one model for all rows; leave it"),
-        (["demand/data"], "partition=None (NoneType): say which --partition; there are shop_00, "),
+        (["demand/data"], "series=None (NoneType): say which --series; there are shop_00, "),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, arguments, said):
@@ -159,5 +159,5 @@ def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, argument
 def test_what_a_step_needs_has_to_be_there(mlops, home):
     done = mlops("step", "training_set", "--symbol", "ACME", "--json")
     assert done.returncode == 1
-    message = json.loads(done.stdout)["message"]
-    assert str(home / "store" / "prices" / "data") in message
+    there = home / "store" / "prices"  # where models share it
+    assert f"there is no table 'data' of 'ACME' below {there}; " in json.loads(done.stdout)["message"]
