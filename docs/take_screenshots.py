@@ -48,18 +48,18 @@ def launchpad(page: Page) -> None:
 
 def model(page: Page) -> None:
     """What the run left behind: metrics, the forecast plot, the link to MLflow; and what the checks say."""
-    page.goto(f"{DAGSTER}/assets/trained_model?view=partitions&partition=GSPC")
-    page.get_by_text("rmse", exact=True).first.wait_for()
+    page.goto(f"{DAGSTER}/assets/stock_price/trained_model?view=partitions&partition=GSPC")
+    page.get_by_text("root_mean_squared_error", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
     link = page.get_by_role("link", name="open in MLflow").first.get_attribute("href")
     _save_with_picture(page, "forecast.png", "forecast")
-    page.goto(f"{DAGSTER}/assets/training_set?view=checks")
+    page.goto(f"{DAGSTER}/assets/stock_price/training_set?view=checks")
     page.get_by_text("training_set_leaks_nothing").first.wait_for()
     page.wait_for_timeout(1500)
     _save(page, "checks.png")
     assert link is not None
     page.goto(link)
-    page.get_by_text("GSPC-honest").first.wait_for(timeout=300_000)
+    page.get_by_text("stock_price-GSPC").first.wait_for(timeout=300_000)
     page.get_by_text("150", exact=True).first.wait_for(timeout=300_000)
     page.get_by_role("button", name="Close").first.click()  # the assistant, beside the run
     page.wait_for_timeout(2000)
@@ -70,31 +70,31 @@ def search(page: Page) -> None:
     """A search with the preset that the launchpad opens with, and the picture that shows all of its candidates."""
     _open_launchpad(page, "search_model_pipeline", "preset")
     _launch(page)
-    page.goto(f"{DAGSTER}/assets/grid_search_results?view=partitions&partition=GSPC")
+    page.goto(f"{DAGSTER}/assets/stock_price/grid_search_results?view=partitions&partition=GSPC")
     _save_with_picture(page, "search.png", "parallel_coordinates")
 
 
 def champion(page: Page) -> None:
     """Every decision about who is champion, in one picture."""
-    page.goto(f"{DAGSTER}/assets/champion_model?view=partitions&partition=GSPC")
+    page.goto(f"{DAGSTER}/assets/stock_price/champion_model?view=partitions&partition=GSPC")
     _save_with_picture(page, "champion_history.png", "champion_history")
 
 
-def forecasts(page: Page) -> None:
-    """Two months of forecasts, caught up with, beside the prices that came; the newest forecast is the last of them."""
-    editor = _open_launchpad(page, "forecast_pipeline", "catch_up")
+def predictions(page: Page) -> None:
+    """Two months of predictions, caught up with, beside the prices that came; the newest is the last of them."""
+    editor = _open_launchpad(page, "predict_pipeline", "catch_up")
     editor.evaluate(
         "node => node.CodeMirror.setValue(node.CodeMirror.getValue().replace('catch_up: 0', 'catch_up: 60'))"
     )
     _launch(page)
-    page.goto(f"{DAGSTER}/assets/price_forecast?view=partitions&partition=GSPC")
+    page.goto(f"{DAGSTER}/assets/stock_price/predictions?view=partitions&partition=GSPC")
     _save_with_picture(page, "price_forecast.png", "forecast_and_price")
 
 
 def automation(page: Page) -> None:
     """Schedules and sensors, and which of them are on."""
     page.goto(f"{DAGSTER}/automation")
-    page.get_by_text("weekly_search").wait_for()
+    page.get_by_text("poor_predictions").first.wait_for()
     rows = page.locator("[data-index]", has=page.get_by_role("checkbox"))
     for number in range(rows.count()):
         rows.nth(number).get_by_role("checkbox").nth(1).wait_for(state="attached")  # the switch, not known at first
@@ -105,7 +105,7 @@ def automation(page: Page) -> None:
 def columns(page: Page) -> None:
     """What an asset is: description, columns and what they are made from, owners, kinds, tags, links to the code."""
     page.set_viewport_size({"width": 1600, "height": 1000})
-    page.goto(f"{DAGSTER}/assets/training_set")
+    page.goto(f"{DAGSTER}/assets/stock_price/training_set")
     page.get_by_text("volatility_20d").first.wait_for()
     page.wait_for_timeout(3000)
     _save(page, "columns.png")
@@ -178,7 +178,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(120_000)
         # `take_screenshots.py lineage champion` takes only these.
-        takes = (launchpad, model, champion, forecasts, search, automation, columns, lineage)
+        takes = (launchpad, model, champion, predictions, search, automation, columns, lineage)
         for take in [take for take in takes if len(sys.argv) == 1 or take.__name__ in sys.argv[1:]]:
             take(page)
         browser.close()

@@ -51,7 +51,8 @@ app = typer.Typer(
     cls=models.Commands,
     suggest_commands=False,  # click does it, too
     help="Train scikit-learn models. A command about a model has its name first, as in mlops build-model churn; "
-    "without one it means the model that has plain names. Commands run the same steps as Dagster's assets.",
+    "without one it means a project's only model, or stock_price, which comes with the package. Commands run the same "
+    "steps as Dagster's assets.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

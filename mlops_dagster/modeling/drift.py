@@ -1,8 +1,8 @@
 """Whether the values of features have left what a model learned from, and intervals still hold what they are meant to.
 
-The limits were chosen on the bundled prices, 2006 to 2018 (`benchmarks/forecast_checks.py`, docs/forecast.md). The
-usual population stability index isn't used: features such as volatility_20d change so slowly that even most months of
-the training rows themselves differ from all of them by more than 0.25, the index's usual limit.
+The limits were chosen on the bundled prices, 2006 to 2018 (`benchmarks/forecast_checks.py`). The usual population
+stability index isn't used: features such as volatility_20d change so slowly that even most months of the training rows
+themselves differ from all of them by more than 0.25, the index's usual limit.
 """
 
 from __future__ import annotations

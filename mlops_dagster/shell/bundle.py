@@ -24,7 +24,7 @@ def databricks_bundle(
         "databricks.yml"
     ),
 ) -> None:
-    """Write a Databricks Asset Bundle: each pipeline, those of declared models too, as a job of Databricks itself.
+    """Write a Databricks Asset Bundle: each pipeline of the models as a job of Databricks itself.
 
     Example: mlops databricks-bundle --deployment databricks_serverless
     """

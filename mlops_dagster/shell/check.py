@@ -23,13 +23,13 @@ _ROWS = 500  # of the training rows, for the fit that only shows whether there i
 
 
 def check(
-    model: Annotated[str, typer.Argument(help="The name of a declared model.", show_default=False)],
+    model: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
     partition: Annotated[
         str | None, typer.Option("--partition", "-p", help="Which partition to try. Default: the first.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a declared model offline: its data against the contract, split, leaks, a small fit. Nothing is written.
+    """Check a model offline: its data against the contract, split, leaks, a small fit. Nothing is written.
 
     Example: mlops check churn
     """

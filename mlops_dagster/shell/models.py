@@ -21,7 +21,7 @@ from mlops_dagster.shell.showing import show_decisions, show_model, show_plans, 
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.parameters import Pipeline, check_partition
-from mlops_dagster.spec.project import find_model, model_meant
+from mlops_dagster.spec.project import find_model, model_meant, model_names
 
 if TYPE_CHECKING:
     from mlops_dagster.session import Session
@@ -55,11 +55,11 @@ class Commands(TyperGroup):
                 declaration = find_model(rest[0]) if named else model_meant()
                 flags = flags_of(one for pipeline in names.pipelines_of(declaration) for one in pipeline.parameters)
                 arguments = plain_arguments(rest[1:] if named else rest, flags)
-                return f"{command} {rest[0]}" if named else command, _command(command, declaration), arguments
+                return f"{command} {rest[0]}" if named else command, _command(command, declaration, named), arguments
         return super().resolve_command(ctx, args)
 
 
-def _command(name: str, declaration: Declaration) -> click.Command:
+def _command(name: str, declaration: Declaration, named: bool) -> click.Command:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     run = OF_MODELS[name](declaration)
     signature = inspect.signature(run, eval_str=True)
@@ -76,7 +76,10 @@ def _command(name: str, declaration: Declaration) -> click.Command:
         elif option is not None or one.name not in ("partition", "all_partitions"):
             left.append(one)
     run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
-    app.command(name)(run)
+    if not named:
+        there = ", ".join(model_names())
+        run.__doc__ = f"{run.__doc__}\n\nMODEL is one of {there}. Default: {declaration.name}."
+    app.command(name, options_metavar="[OPTIONS]" if named else "[MODEL] [OPTIONS]")(run)
     return typer.main.get_command(app)
 
 

@@ -98,7 +98,7 @@ def new_project(
     name: Annotated[str, typer.Argument(help="The project's name, and its folder's.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Make a project of one's own for declared models: a folder that Dagster and mlops understand.
+    """Make a project for models of your own: a folder that Dagster and mlops understand.
 
     Example: mlops new-project acme
     """

@@ -21,7 +21,8 @@ def parity(
     a: Annotated[str, typer.Argument(help=_SIDE, show_default=False)],
     b: Annotated[str, typer.Argument(help="The same for the other side.", show_default=False)],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Which model. Default: the model meant.", show_default=False)
+        str | None,
+        typer.Option("--model", "-m", help="Which model. Default: as of other commands.", show_default=False),
     ] = None,
     symbol: Annotated[
         list[str] | None,

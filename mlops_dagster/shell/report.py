@@ -50,7 +50,7 @@ Which = Annotated[
 
 
 def report(model: Which = None, html: Page = None, deployment: DeploymentName = None, as_json: AsJson = False) -> None:
-    """Show of each model the champion, newest predictions and how good they were, the latest search; if named, all.
+    """Show each model's champion, newest predictions, how good they were, and the latest search; of named ones, more.
 
     Example: mlops report churn --html state.html
     """
