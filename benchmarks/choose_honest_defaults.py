@@ -28,7 +28,7 @@ import pandas as pd
 from sklearn.model_selection import TimeSeriesSplit
 from training_sets import fitted, table_of, training_set_of
 
-from mlops_dagster.modeling.evaluation import evaluate
+from mlops_dagster.modeling.evaluation import evaluate, measure_baseline
 from mlops_dagster.modeling.metrics import metric_of
 from mlops_dagster.modeling.splits import Split
 from mlops_dagster.modeling.training_set import TrainingSet
@@ -49,7 +49,8 @@ def validation_parts(training_set: TrainingSet) -> list[TrainingSet]:
 
 
 def measure(training_set: TrainingSet, **changed: float) -> dict[str, float]:
-    return evaluate(fitted(MODEL, training_set, **changed), training_set, MODEL, [SQUARED_ERROR]).metrics
+    baseline = measure_baseline(training_set, MODEL, [SQUARED_ERROR])
+    return evaluate(fitted(MODEL, training_set, **changed), training_set, MODEL, [SQUARED_ERROR], baseline).metrics
 
 
 def score(parts: list[tuple[str, float]]) -> dict[str, float]:

@@ -279,7 +279,7 @@ def test_a_search_runs_where_its_job_the_run_or_the_deployment_says(declared, mo
     assert searched.success, failure(searched)
     (event,) = searched.asset_materializations_for_node("churn__grid_search_results")
     assert event.metadata["engine"].value == "here"
-    assert "3 candidates fitted plainly: DecisionTreeClassifier is no forest" in event.metadata["shared"].value
+    assert "3 candidates on 2 folds: 6 fits" in event.metadata["shared"].value
     job = declared.resolve_job_def("churn_cluster_search_model_pipeline")
     opens_with = job.run_config["ops"]["churn__grid_search_results"]["config"]
     assert opens_with == {"engine": "spark", "preset": "small", "folds": 2, "scoring": "roc_auc", "candidates": "table"}

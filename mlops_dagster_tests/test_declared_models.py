@@ -178,4 +178,4 @@ def test_help_and_refusals_are_the_models_own(mlops, project):
     unknown = mlops("build-model", "house_vale")
     assert "did you mean house_value?" in " ".join(unknown.stderr.split())
     without = mlops("build-model", "demand")
-    assert "say which --partition, or --all; there are shop_00" in " ".join(without.stderr.split())
+    assert "say which --series, or --all; there are shop_00" in " ".join(without.stderr.split())

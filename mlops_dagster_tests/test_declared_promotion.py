@@ -104,6 +104,20 @@ class Models:
         return Path(urlparse(uri).path) / "model.skops"
 
 
+def test_data_that_break_the_contract_as_it_is_now_make_no_champion(models):
+    models.prepare()
+    models.train(depth=2)
+    models.store.write("data", "all", models.table)
+    contract = {name: one.model_dump(exclude_defaults=True) for name, one in models.declaration.contract.items()}
+    models.declare(contract={**contract, "mean_radius": {"type": "number", "maximum": 28.0}})
+    outcome, champion, reason = models.judge()
+    assert (outcome, champion) == ("bad_data", None)
+    assert reason.startswith("What it was made of breaks the contract: the table data")
+    assert "mean_radius=28.11 (row 213" in reason
+    models.declare(contract=contract)
+    assert models.judge()[0] == "first"
+
+
 @pytest.mark.slow
 def test_from_the_first_champion_to_a_rollback(models):
     models.prepare()
@@ -192,7 +206,7 @@ def test_a_class_that_only_one_of_them_knows(models):
     models.train(depth=2)
     outcome, champion, reason = models.judge()
     assert (outcome, champion) == ("not_comparable", "1")
-    assert "knows the classes 'benign', 'malignant', champion version 1 'benign', 'malignant', 'unclear'." in reason
+    assert "champion version 1 knows the classes 'benign', 'malignant', 'unclear'." in reason
     assert "decide once with mode: disabled" in reason.lower()
 
 

@@ -85,7 +85,8 @@ def test_the_numbers_are_those_of_before(home, model):
     assert list(stock.read("grid_search_results")["mean_test_score"]) == pytest.approx(said["scores"], **same)
 
     # The champion's predictions, those of two days that were missed among them; then dividends are paid.
-    stock.run("predictions", {"interval": 0.8, "catch_up": 2})
+    drawn = stock.run("predictions", {"interval": 0.8, "catch_up": 2}).plots["predictions"]
+    assert drawn.startswith(b"\x89PNG")
     made = stock.read("predictions").set_index("Date")
     assert (len(made) > made["horizon"].iloc[0]) == (model == "stock_price")  # the article has learned from all
     for day, numbers in said["predictions"].items():
@@ -93,8 +94,9 @@ def test_the_numbers_are_those_of_before(home, model):
     frame, table = stock.store.read("data", "GSPC")
     paid = frame.assign(AdjClose=frame["AdjClose"].where(frame.index == len(frame) - 1, frame["AdjClose"] * 0.97))
     stock.store.write("data", "GSPC", paid, metadata=table.metadata)
-    stock.run("prediction_quality")
+    drawn = stock.run("prediction_quality").plots
     scored = stock.read("prediction_quality")
+    assert set(drawn) == ({"errors"} if len(scored) else set())
     if model == "stock_price":
         # What was predicted stays beside the truth on its own scale: an adjustment is no error.
         truth = frame.set_index("Date")["AdjClose"].loc[["2018-12-28", "2018-12-31"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,14 +12,13 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from sklearn import get_config
 from sklearn.base import clone
 from sklearn.model_selection._validation import _check_method_params
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
-from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_feature_names
+
+from mlops_dagster.search.fronts import Transformers, as_predicted, own, remembering, spied
 
 
 class NotForTreesError(Exception):
@@ -72,27 +70,25 @@ def _update(digest: Any, part: Any) -> None:
 
 
 class Fold:
-    """One split of the data. Everything that costs something is made when it is first asked for, once."""
+    """One split of the data, for one setting of the steps in front; made when it is asked for."""
 
-    def __init__(self, data: SearchData, number: int) -> None:
-        self._data = data
+    def __init__(self, data: SearchData, number: int, setting: int) -> None:
+        self._data, self._number, self._setting = data, number, setting
         self.train, self.test = data.splits[number]
         X_train, self.y_train = _safe_split(data.estimator, data.X, data.y, self.train)
         # Only if they are to be scored: what trees read of them is a copy of its own.
         self.X_train = X_train if data.train_scores else None
         self.X_test, self.y_test = _safe_split(data.estimator, data.X, data.y, self.test, self.train)
         self._making = threading.RLock()
-        self._front: Pipeline | None = None
+        self._composite: Any = None
         self._rows: Rows | None = None
         self.stand_in: Any = None  # what scorers see, once there is one
 
     @property
-    def front(self) -> Pipeline | None:
-        """The fitted transformers in front of the forest; None if there are none."""
-        estimator = self._data.estimator
-        if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
-            self._make_rows()
-        return self._front
+    def composite(self) -> Any:
+        """What candidates are set on, fitted but for its last step."""
+        self._make_rows()
+        return self._composite
 
     @property
     def rows(self) -> Rows:
@@ -115,23 +111,28 @@ class Fold:
             return self._rows
 
     def _convert(self) -> Rows:
-        data, X_test = self._data, self.X_test
-        X, _ = _safe_split(data.estimator, data.X, None, self.train) if self.X_train is None else (self.X_train, None)
-        if isinstance(data.estimator, Pipeline) and len(data.estimator.steps) > 1:
-            front = clone(data.estimator)[:-1]
-            X = front.fit_transform(X, self.y_train)
-            X_test = front.transform(X_test)
-            self._front = front
-            # Training rows are predicted as any other rows would be: transformed, not fit_transformed.
-            # Of a copy, since a transformer may work in place, and trees are still to be grown on X.
-            X_again = front.transform(copy.deepcopy(self.X_train)) if data.train_scores else None
-        else:
-            X_again = X if data.train_scores else None
-        _check_feature_names(clone(data.forest), X, reset=True)  # refuses names that a forest refuses
+        data = self._data
+        setting = data.settings[self._setting]
+        composite, spy = spied(clone(data.estimator).set_params(**clone(dict(setting), safe=False)))
+        X_train, X_test = self.X_train, self.X_test
+        if X_train is None:
+            X_train, _ = _safe_split(data.estimator, data.X, None, self.train)
+        as_they_are = composite is spy
+        weights = _check_method_params(data.X, params=data.fit_params, indices=self.train)
+        remembering(composite, data.transformers(self._number))
+        composite.fit(X_train, self.y_train, **weights)
+        X, y, weights = spy.seen
+        self._composite = composite
+        if others := weights.keys() - {"sample_weight"}:
+            raise TypeError(f"the fit parameters {sorted(others)} aren't those of a forest")
+        _check_feature_names(clone(spy.real), X, reset=True)  # refuses names that a forest refuses
         grown_on = check_array(X, dtype=np.float32, accept_sparse="csc", ensure_all_finite=False)
         if sparse.issparse(grown_on):
             grown_on = grown_on.copy()  # sorting in place would change the user's matrix
             grown_on.sort_indices()
+        # Training rows are predicted as any other rows would be: transformed, not fit_transformed.
+        # Copies, since a transformer may work in place, and these rows are to be scored.
+        parts = [part for part in (X_test if len(self.test) else None, self.X_train) if part is not None]
         evaluate = [
             check_array(
                 part,
@@ -139,12 +140,10 @@ class Fold:
                 accept_sparse="csr",
                 ensure_all_finite=True if sparse.issparse(part) else "allow-nan",
             )
-            for part in (X_test if len(self.test) else None, X_again)
-            if part is not None
+            for part in (parts if as_they_are else [as_predicted(composite, own(part)) for part in parts])
         ]
-        weights = _check_method_params(data.X, params=data.fit_params, indices=self.train)
         has_nan = any(not sparse.issparse(part) and bool(np.isnan(part).any()) for part in evaluate)
-        return Rows(grown_on, self.y_train, weights.get(data.weight_name), evaluate, has_nan)
+        return Rows(grown_on, y, weights.get("sample_weight"), evaluate, has_nan)
 
 
 @dataclass
@@ -154,13 +153,15 @@ class SearchData:
     Parameters
     ----------
     estimator : estimator
-        A forest, a pipeline that ends in one, or (for plain fits only) anything else. Unfitted.
+        What candidates are set on. Unfitted.
     splits : list of (array, array)
         Row numbers of each fold's training and test rows.
     fit_params : mapping
-        Given to ``fit`` of the forest; row-wise ones are cut along with the rows.
+        Given to its ``fit``; row-wise ones are cut along with the rows.
     train_scores : bool
         Whether training rows are to be predicted too.
+    settings : list of mapping
+        The settings of the steps in front, see `fronts.Settings`.
     plain : mapping
         Keyword arguments of scikit-learn's own fit-and-score, for candidates that are fitted plainly.
     """
@@ -172,42 +173,32 @@ class SearchData:
     fit_params: Mapping[str, Any] = field(default_factory=dict)
     train_scores: bool = False
     plain: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[Mapping[str, Any]] = ({},)
 
     def __post_init__(self) -> None:
-        self._folds: dict[int, Fold] = {}
+        self._folds: dict[tuple[int, int], Fold] = {}
+        self._transformers: dict[int, Transformers] = {}
         self._making = threading.Lock()
 
-    @property
-    def forest(self) -> Any:
-        """The forest itself, the last step if the estimator is a pipeline."""
-        return self.estimator.steps[-1][1] if isinstance(self.estimator, Pipeline) else self.estimator
-
-    @property
-    def weight_name(self) -> str:
-        """What sample weights are called among the fit parameters."""
-        if not isinstance(self.estimator, Pipeline):
-            return "sample_weight"
-        last = self.estimator.steps[-1][0]
-        if not get_config()["enable_metadata_routing"] or not self.fit_params:
-            return f"{last}__sample_weight"
-        # Whoever has asked for it gets it, by whatever name; here it must be the forest alone.
-        routed = process_routing(self.estimator, "fit", **self.fit_params)
-        if any(any(methods.values()) for step, methods in routed.items() if step != last):
-            return ""
-        weight = routed[last].fit.get("sample_weight")
-        return next((name for name, value in self.fit_params.items() if value is weight), "")
-
-    def fold(self, number: int) -> Fold:
+    def fold(self, number: int, setting: int = 0) -> Fold:
         """Return a fold, prepared once per process."""
         with self._making:
-            if number not in self._folds:
-                self._folds[number] = Fold(self, number)
-            return self._folds[number]
+            if (number, setting) not in self._folds:
+                self._folds[number, setting] = Fold(self, number, setting)
+            return self._folds[number, setting]
 
-    def release(self, number: int) -> None:
-        """Forget what was prepared of a fold."""
+    def transformers(self, number: int) -> Transformers:
+        """Return what is kept of the transformers that were fitted on a fold."""
         with self._making:
-            self._folds.pop(number, None)
+            return self._transformers.setdefault(number, Transformers(self.train_scores))
+
+    def release(self, number: int, setting: int | None = None) -> None:
+        """Forget what was prepared of a fold, for one setting or for all."""
+        with self._making:
+            for key in [key for key in self._folds if key[0] == number and setting in (None, key[1])]:
+                del self._folds[key]
+            if setting is None:
+                self._transformers.pop(number, None)
 
     def __getstate__(self) -> dict[str, Any]:
         # What was prepared is prepared again where it is needed.

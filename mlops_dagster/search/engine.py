@@ -14,6 +14,7 @@ from sklearn import config_context, get_config
 from sklearn.utils.parallel import Parallel, delayed
 
 from mlops_dagster.search.data import SearchData
+from mlops_dagster.search.fronts import last_step
 
 Receive = Callable[[int, Any], None]
 
@@ -24,6 +25,11 @@ class Unit(Protocol):
     @property
     def fold(self) -> int:
         """The fold whose rows it works on."""
+        ...
+
+    @property
+    def setting(self) -> int:
+        """The setting of the steps in front."""
         ...
 
     @property
@@ -77,6 +83,8 @@ class Progress:
         Units finished so far, and all of them.
     seconds : float
         Since the first unit was begun.
+    counted : str
+        What is counted as trees, see `SearchPlan.counted`.
     """
 
     trees_done: int
@@ -84,6 +92,7 @@ class Progress:
     units_done: int
     units: int
     seconds: float
+    counted: str = "trees"
 
     @property
     def trees(self) -> int:
@@ -92,8 +101,8 @@ class Progress:
 
     @property
     def unit(self) -> str:
-        """What is counted: trees, or fits where there are none."""
-        return "trees" if self.trees else "fits"
+        """What is counted: trees or what stands for them, or fits where there are none."""
+        return self.counted if self.trees else "fits"
 
     @property
     def done(self) -> int:
@@ -204,9 +213,12 @@ class JoblibEngine:
         except ValueError:  # a backend that returns all results at the end
             parallel = Parallel(**how)
         folds = {unit.fold: _one_fold(data, unit.fold) for unit in units}
-        orders = (delayed(_results)(number, unit, folds[unit.fold]) for number, unit in enumerate(units))
-        for number, results in parallel(orders):
-            for result in results:
+        orders = (
+            delayed(_results)([(number, units[number]) for number in batch], folds[units[batch[0]].fold])
+            for batch in _batches(units, data, self.slots)
+        )
+        for results in parallel(orders):
+            for number, result in results:
                 receive(number, result)
 
 
@@ -216,5 +228,16 @@ def _one_fold(data: SearchData, fold: int) -> SearchData:
     return replace(data, splits=[rows if number == fold else nothing for number, rows in enumerate(data.splits)])
 
 
-def _results(number: int, unit: Unit, data: SearchData) -> tuple[int, list[Any]]:
-    return number, list(unit.run(data))
+def _batches(units: Sequence[Unit], data: SearchData, slots: int) -> list[list[int]]:
+    """Put units together that share the steps in front, which each process fits for itself."""
+    if last_step(data.estimator) is data.estimator:
+        return [[number] for number in range(len(units))]
+    alike: dict[tuple[int, int], list[int]] = {}
+    for number, unit in enumerate(units):
+        alike.setdefault((unit.fold, unit.setting), []).append(number)
+    most = max(1, len(units) // (4 * slots))
+    return [numbers[at : at + most] for numbers in alike.values() for at in range(0, len(numbers), most)]
+
+
+def _results(batch: Sequence[tuple[int, Unit]], data: SearchData) -> list[tuple[int, Any]]:
+    return [(number, result) for number, unit in batch for result in unit.run(data)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel
 
 from mlops_dagster.search.cache import MemoryCache, open_cache
@@ -112,13 +110,14 @@ class Evaluation:
             train_scores=common.pop("return_train_score"),
             plain={**common, "return_times": True, "return_n_test_samples": True},
         )
-        plan = _plan(candidates, data, "callbacks see every fit" if self._callbacks else "")
+        plan = make_plan(candidates, data, unshareable="callbacks see every fit" if self._callbacks else "")
         engine = self._engine(plan)
         if self._plan_only:
             if self._measure and plan.groups:
                 plan.estimate = measure(plan, data, engine.slots)
             raise Planned(plan)
         self.plan = self.plan.then(plan) if self.planned else plan
+        self._work.counted = plan.counted
         if self._verbose > 0:
             print(plan)
         if self._callbacks:
@@ -180,15 +179,14 @@ class Evaluation:
     def _run_shared(self, plan: SearchPlan, engine: Engine, gathering: Gathering) -> None:
         """Run the plan, after what the cache has of it already."""
         data, cache = gathering.data, self._cache
-        digests = _digests(data, {group.fold for group in plan.groups}) if cache is not None else {}
-        forest_class = type(data.forest)
+        digests = _digests(data, {(group.fold, group.setting) for group in plan.groups}) if cache is not None else {}
         units: list[tuple[Any, Belongs]] = []
         for group in plan.groups:
-            digest = digests.get(group.fold)
-            key = "" if digest is None else entry_key(digest, forest_class, group.key, group.seed)
+            digest = digests.get((group.fold, group.setting))
+            key = "" if digest is None else entry_key(digest, group.forest_class, group.key, group.seed)
             wants = {candidate for ks in group.wanted.values() for ones in ks.values() for candidate in ones}
             name = f"candidate {min(wants)}" + (f" and {len(wants) - 1} alike" if len(wants) > 1 else "")
-            scheduled = schedule(group, name, forest_class, None if digest is None else cache, key)
+            scheduled = schedule(group, name, None if digest is None else cache, key)
             for segment in scheduled.ready:
                 gathering.take(group, segment)
             units += [(unit, (group, key)) for unit in scheduled.units]
@@ -201,12 +199,12 @@ class Evaluation:
         for fold in set(range(plan.folds)) - {unit.fold for unit, _ in units}:
             data.release(fold)
         # Largest first. Plain fits are the largest there are, or fail at once, which is best known early.
-        units.sort(key=lambda pair: (-pair[0].trees * len(data.splits[pair[0].fold][0]), pair[0].fold))
+        units.sort(key=lambda pair: (-pair[0].trees * len(data.splits[pair[0].fold][0]), pair[0].fold, pair[0].setting))
         plain = [
             plan.plain_unit(fold, candidate)
+            for fold in range(plan.folds)
             for candidates in plan.not_shared.values()
             for candidate in candidates
-            for fold in range(plan.folds)
         ]
         _run_units(engine, gathering, [*((unit, None) for unit in plain), *units])
 
@@ -265,43 +263,6 @@ def _run_units(engine: Engine, gathering: Gathering, pairs: Sequence[tuple[Unit,
     engine.run(units, gathering.data, gathering.receive)
 
 
-def _plan(candidates: Sequence[Mapping[str, Any]], data: SearchData, unshareable: str) -> SearchPlan:
-    in_pipeline = isinstance(data.estimator, Pipeline)
-    return make_plan(
-        candidates,
-        data.forest if ends_in_forest(data.estimator) else None,
-        [len(train) for train, _ in data.splits],
-        estimator=data.estimator,
-        prefix=f"{data.estimator.steps[-1][0]}__" if in_pipeline else "",
-        n_features=None if in_pipeline else _n_features(data.X),
-        unshareable=unshareable or _why_nothing_is_shared(data.estimator, data),
-    )
-
-
-def ends_in_forest(estimator: Any) -> bool:
-    """Whether it is a forest that can share its trees, or a pipeline with one as its last step."""
-    return type(estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator) in FORESTS
-
-
-def _why_nothing_is_shared(estimator: Any, data: SearchData) -> str:
-    """Return why no candidate can share a tree; empty if some may."""
-    if not ends_in_forest(estimator):
-        unknown = sorted(name for name in data.fit_params if not name.endswith("sample_weight"))
-        return f"the fit parameters {unknown} may change what a fit does" if unknown else ""
-    if data.y is None:
-        return "there is no target"
-    if others := set(data.fit_params) - {data.weight_name}:
-        return f"the fit parameters {sorted(others)} aren't the forest's alone"
-    if not isinstance(estimator, Pipeline):
-        return ""
-    if type(estimator) is not Pipeline or getattr(estimator, "transform_input", None) is not None:
-        return "only a plain Pipeline is understood"
-    for name, value in estimator[:-1].get_params().items():
-        if name.endswith("random_state") and not isinstance(value, numbers.Integral):
-            return f"{name} isn't an integer, so that every fit would transform the rows otherwise"
-    return ""
-
-
 def _refuse_unknown(estimator: Any, candidates: Sequence[Mapping[str, Any]]) -> None:
     """Let scikit-learn refuse parameters that the estimator doesn't have, before any work."""
     seen: set[tuple[str, ...]] = set()
@@ -318,17 +279,12 @@ def _numbers(rows: Any) -> Any:
     return np.flatnonzero(rows) if rows.dtype == bool else rows
 
 
-def _n_features(X: Any) -> int | None:
-    shape: tuple[int, ...] = getattr(X, "shape", ())
-    return int(shape[-1]) if len(shape) == 2 else None
-
-
-def _digests(data: SearchData, folds: set[int]) -> dict[int, str]:
-    """Return a digest of each fold's rows; of those that a forest refuses, none."""
+def _digests(data: SearchData, folds: set[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Return a digest of each fold's rows, for each setting; of those that a forest refuses, none."""
     digests = {}
     for fold in sorted(folds):
         try:
-            digests[fold] = data.fold(fold).rows.digest()
+            digests[fold] = data.fold(*fold).rows.digest()
         except NotForTreesError:
             continue
     return digests

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._validation import _check_method_params, _score
 
-from mlops_dagster.search.cache import SearchCache
+from mlops_dagster.search.cache import MemoryCache, SearchCache
 from mlops_dagster.search.data import SearchData
 from mlops_dagster.search.engine import Progress
 from mlops_dagster.search.plan import Group
@@ -59,6 +59,7 @@ class Work:
         self.units_done = 0
         self.seconds = 0.0
         self.fell_back: dict[str, int] = {}
+        self.counted = "trees"
         self._needed = self._units = 0
         self._tell = tell
         self._began = time.perf_counter()
@@ -72,7 +73,7 @@ class Work:
         """Say how far it is."""
         if self._tell is not None:
             seconds = time.perf_counter() - self._began
-            self._tell(Progress(self.trees_grown, self._needed, self.units_done, self._units, seconds))
+            self._tell(Progress(self.trees_grown, self._needed, self.units_done, self._units, seconds, self.counted))
 
 
 class Gathering:
@@ -107,12 +108,12 @@ class Gathering:
         self._units: Sequence[Unit] = []
         self._groups: dict[int, _Gathered] = {}
         self._shared: dict[int, SharedFit] = {}
-        self._left_on_fold: dict[int, int] = {}
+        self._left: dict[int | tuple[int, int], int] = {}  # units, by fold, and by fold and setting
 
     @cached_property
     def served_cache(self) -> ServedCache | None:
         """What the cache keeps of shared fits, if there is one."""
-        if self._cache is None:
+        if self._cache is None or isinstance(self._cache, MemoryCache):  # a later round asks for other fits
             return None
         served_cache = ServedCache(self._cache, self.data, self._candidates)
         if served_cache.refusal:
@@ -129,7 +130,7 @@ class Gathering:
                 del left[served.candidate]
             if left:
                 parameters = {candidate: self._candidates[candidate] for candidate in left}
-                units.append((ServeUnit(shared.fold, left, parameters), shared))
+                units.append((ServeUnit(shared.fold, left, parameters, shared.setting), shared))
         return units
 
     def expect(self, units: Sequence[Unit], groups: Sequence[Belongs]) -> None:
@@ -137,7 +138,8 @@ class Gathering:
         gathered: dict[int, _Gathered] = {}
         self._units, self._groups, self._shared = units, {}, {}
         for number, (unit, belongs) in enumerate(zip(units, groups, strict=True)):
-            self._left_on_fold[unit.fold] = self._left_on_fold.get(unit.fold, 0) + 1
+            for what in (unit.fold, (unit.fold, unit.setting)):
+                self._left[what] = self._left.get(what, 0) + 1
             if isinstance(belongs, SharedFit):
                 self._shared[number] = belongs
             elif belongs is not None and isinstance(unit, GrowUnit):
@@ -237,7 +239,7 @@ class Gathering:
 
     def _score(self, group: Group, candidate: int, total: Segment) -> dict[str, Any] | None:
         """Score one candidate; None if a plain fit shall say what is wrong with it."""
-        fold = self.data.fold(group.fold)
+        fold = self.data.fold(group.fold, group.setting)
         # X and y by what they are scored as.
         rows = {"test_scores": (fold.X_test, fold.y_test)}
         if self.data.train_scores:
@@ -313,9 +315,10 @@ class Gathering:
         with self._lock:
             self.work.units_done += 1
             self.work.tell()
-            self._left_on_fold[unit.fold] -= 1
-            if self._left_on_fold[unit.fold] == 0:
-                self.data.release(unit.fold)
+            for what, of in ((unit.fold, (unit.fold,)), ((unit.fold, unit.setting), (unit.fold, unit.setting))):
+                self._left[what] -= 1
+                if self._left[what] == 0:
+                    self.data.release(*of)
 
 
 class _Gathered:

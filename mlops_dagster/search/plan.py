@@ -11,7 +11,8 @@ from typing import Any
 
 from mlops_dagster.search.canonical import ForestReader
 from mlops_dagster.search.data import SearchData
-from mlops_dagster.search.growing import grow, tree_seeds
+from mlops_dagster.search.fronts import Settings
+from mlops_dagster.search.growing import FORESTS, grow, tree_seeds
 from mlops_dagster.search.serving import SharedFit, read_candidate
 from mlops_dagster.search.units import BATCH, PlainUnit, predict
 
@@ -24,6 +25,8 @@ class Group:
 
     Parameters
     ----------
+    setting : int
+        That of the steps in front, see `fronts.Settings`.
     parameters : mapping
         The forest's parameters, of the first candidate; the others' differ only where it makes no difference.
     seed : int
@@ -33,7 +36,9 @@ class Group:
     """
 
     fold: int
+    setting: int
     key: tuple[Hashable, ...]
+    forest_class: type
     parameters: Mapping[str, Any]
     seed: int
     wanted: dict[int, dict[int, list[int]]] = field(default_factory=dict)
@@ -74,6 +79,8 @@ class SearchPlan:
         Trees of candidates that aren't shared, part of all numbers above.
     parameters : list of mapping
         The candidates.
+    settings_of : list of int
+        Each candidate's setting of the steps in front.
     shared_fits : list of SharedFit
         Other fits that serve several candidates each.
     """
@@ -89,6 +96,7 @@ class SearchPlan:
     trees_of: list[int]
     trees_plain: int
     parameters: list[Mapping[str, Any]] = field(repr=False)
+    settings_of: list[int] = field(repr=False)
     shared_fits: list[SharedFit] = field(default_factory=list)
     estimate: Estimate | None = None
 
@@ -118,7 +126,9 @@ class SearchPlan:
 
     def plain_unit(self, fold: int, candidate: int) -> PlainUnit:
         """Return the unit that fits one candidate plainly on one fold."""
-        return PlainUnit(fold, candidate, self.parameters[candidate], self.trees_of[candidate])
+        return PlainUnit(
+            fold, candidate, self.parameters[candidate], self.trees_of[candidate], self.settings_of[candidate]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
@@ -191,60 +201,48 @@ class Estimate:
         return f"about {self.seconds:,.0f} s on {self.slots} cores, {self.bytes / 2**20:,.0f} MiB besides the data"
 
 
-def make_plan(
-    candidates: Sequence[Mapping[str, Any]],
-    forest: Any,
-    train_rows: Sequence[int],
-    *,
-    estimator: Any = None,
-    prefix: str = "",
-    n_features: int | None = None,
-    unshareable: str = "",
-) -> SearchPlan:
-    """Find out which candidates share trees.
+def make_plan(candidates: Sequence[Mapping[str, Any]], data: SearchData, *, unshareable: str = "") -> SearchPlan:
+    """Find out which candidates share what, and tell the data which settings of the steps in front there are.
 
     Parameters
     ----------
     candidates : sequence of mapping
         As ``ParameterGrid`` gives them.
-    forest : estimator
-        What their parameters are set on; None if there is no forest.
-    estimator : estimator, optional
-        What the candidates are set on, if it ends in no forest.
-    train_rows : sequence of int
-        How many training rows each fold has.
-    prefix : str
-        What the names of the forest's parameters begin with, if it is the last step of a pipeline.
-    n_features : int, optional
-        How many features the forest will see, if that is known.
     unshareable : str
         Why no candidate can share anything, if none can.
     """
-    reader = None if forest is None or unshareable else ForestReader(forest, n_features)
+    settings = Settings(data.estimator)
+    readers: dict[int, tuple[dict[str, Any], ForestReader | None, str]] = {}
     shared_fits: dict[tuple[int, str], SharedFit] = {}
-    own = {} if forest is None else forest.get_params(deep=False)
-    groups: dict[tuple[int, tuple[Hashable, ...]], Group] = {}
+    groups: dict[tuple[int, int, tuple[Hashable, ...]], Group] = {}
     reasons: dict[str, dict[int, None]] = {}
     trees_of: list[int] = []
+    settings_of: list[int] = []
     plain_trees = 0
 
     # Folds of the same size read every candidate alike.
     folds_of_size: dict[int, list[int]] = {}
-    for fold, rows in enumerate(train_rows):
-        folds_of_size.setdefault(rows, []).append(fold)
+    for fold, (train, _) in enumerate(data.splits):
+        folds_of_size.setdefault(len(train), []).append(fold)
 
     asked = 0
     for number, candidate in enumerate(candidates):
-        of_forest, others = _of_forest(candidate, prefix)
-        trees = {**own, **of_forest}.get("n_estimators")
+        last, mine, setting, random = settings.of(candidate)
+        if id(last) not in readers:
+            forest = type(last) in FORESTS
+            reader = ForestReader(last, _n_features(data) if last is settings.estimator else None) if forest else None
+            own = last.get_params(deep=False) if forest else {}
+            readers[id(last)] = own, reader, unshareable or why_nothing_is_shared(data, last)
+        own, reader, why = readers[id(last)]
+        trees = {**own, **mine}.get("n_estimators")
         trees_of.append(int(trees) if isinstance(trees, numbers.Integral) and int(trees) > 0 else 0)
+        settings_of.append(setting)
         for rows, folds in folds_of_size.items():
-            if reader is None:
-                read: Any = unshareable or read_candidate(estimator, candidate, rows)
-            elif others:
-                read = f"{others[0]} varies, and is no parameter of the forest"
-            else:
-                read = reader.read(of_forest, rows)
+            read: Any = why
+            if not why and reader is None:
+                read = read_candidate(data.estimator, candidate, rows, random)
+            elif not why and reader is not None:
+                read = random or reader.read(mine, rows)
             if isinstance(read, str):
                 reasons.setdefault(read, {})[number] = None
                 plain_trees += trees_of[number] * len(folds)
@@ -254,24 +252,25 @@ def make_plan(
                 trees_of[number] = size
                 asked += size * len(folds)
                 for fold in folds:
-                    shared = shared_fits.setdefault((fold, key), SharedFit(fold, key, counted))
+                    shared = shared_fits.setdefault((fold, key), SharedFit(fold, key, counted, setting=setting))
                     shared.sizes[number] = size
                 continue
             asked += read.n_trees * len(folds)
             for fold in folds:
-                group = groups.get((fold, read.group))
+                group = groups.get((fold, setting, read.group))
                 if group is None:
-                    parameters = {**own, **of_forest}
-                    group = groups[fold, read.group] = Group(
-                        fold, read.group, parameters, int(parameters["random_state"])
+                    parameters = {**own, **mine}
+                    group = groups[fold, setting, read.group] = Group(
+                        fold, setting, read.group, type(last), parameters, int(parameters["random_state"])
                     )
                 group.wanted.setdefault(read.limit, {}).setdefault(read.n_trees, []).append(number)
 
+    data.settings = settings.parameters
     each, fits = list(groups.values()), list(shared_fits.values())
     of_fits = sum(shared.largest for shared in fits)
     return SearchPlan(
         candidates=len(candidates),
-        folds=len(train_rows),
+        folds=len(data.splits),
         groups=each,
         not_shared={reason: list(its_candidates) for reason, its_candidates in reasons.items()},
         trees_asked=asked + plain_trees,
@@ -283,6 +282,7 @@ def make_plan(
         trees_of=trees_of,
         trees_plain=plain_trees,
         parameters=list(candidates),
+        settings_of=settings_of,
         shared_fits=fits,
     )
 
@@ -303,11 +303,11 @@ def measure(plan: SearchPlan, data: SearchData, slots: int) -> Estimate | None:
     rows_of = [len(train) for train, _ in data.splits]
     largest = max(plan.groups, key=lambda group: group.trees * rows_of[group.fold])
     try:
-        rows = data.fold(largest.fold).rows
+        rows = data.fold(largest.fold, largest.setting).rows
         seeds = tree_seeds(largest.seed, min(_SAMPLE, largest.trees))
-        grow(type(data.forest), largest.parameters, seeds[:1], max(largest.wanted), rows)  # the first one is slow
+        grow(largest.forest_class, largest.parameters, seeds[:1], max(largest.wanted), rows)  # the first one is slow
         began = time.perf_counter()
-        trees = grow(type(data.forest), largest.parameters, seeds, max(largest.wanted), rows)
+        trees = grow(largest.forest_class, largest.parameters, seeds, max(largest.wanted), rows)
         for tree in trees:
             predict(tree, rows)
     except Exception:  # noqa: BLE001 - whatever it is, the search itself says it better
@@ -322,9 +322,17 @@ def measure(plan: SearchPlan, data: SearchData, slots: int) -> Estimate | None:
     return Estimate(seconds / busy, plan.folds * row_bytes + busy * BATCH * tree_bytes, slots)
 
 
-def _of_forest(candidate: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
-    """Part a candidate's parameters into the forest's, by their own names, and the others' names."""
-    if not prefix:
-        return dict(candidate), []
-    mine = {name[len(prefix) :]: value for name, value in candidate.items() if name.startswith(prefix)}
-    return mine, [name for name in candidate if not name.startswith(prefix)]
+def why_nothing_is_shared(data: SearchData, last: Any) -> str:
+    """Return why no candidate with this last step can share anything; empty if some may."""
+    if type(last) not in FORESTS:
+        unknown = sorted(name for name in data.fit_params if not name.endswith("sample_weight"))
+        return f"the fit parameters {unknown} may change what a fit does" if unknown else ""
+    if data.y is None:
+        return "there is no target"
+    others = set(data.fit_params) - {"sample_weight"} if type(last) is type(data.estimator) else set()
+    return f"the fit parameters {sorted(others)} aren't the forest's alone" if others else ""
+
+
+def _n_features(data: SearchData) -> int | None:
+    shape: tuple[int, ...] = getattr(data.X, "shape", ())
+    return int(shape[-1]) if len(shape) == 2 else None

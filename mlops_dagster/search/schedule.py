@@ -59,7 +59,7 @@ class Scheduled:
     ready: list[Segment]
 
 
-def schedule(group: Group, name: str, forest_class: type, cache: SearchCache | None, key: str) -> Scheduled:
+def schedule(group: Group, name: str, cache: SearchCache | None, key: str) -> Scheduled:
     """Find out what is left to do of a group."""
     kept = _Kept(cache, key)
     ready: dict[str, tuple[Segment, list[int]]] = {}
@@ -92,13 +92,14 @@ def schedule(group: Group, name: str, forest_class: type, cache: SearchCache | N
             GrowUnit(
                 fold=group.fold,
                 name=name,
-                forest_class=forest_class,
+                forest_class=group.forest_class,
                 parameters=group.parameters,
                 seed=group.seed,
                 start=begin,
                 stop=stop,
                 marks={limit: tuple(its_marks) for limit, its_marks in by_limit.items()},
                 begin=begins.get(chain),
+                setting=group.setting,
             )
         )
     segments = [

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone, is_classifier
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_feature_names
 
 from mlops_dagster.search.data import Fold, SearchData
+from mlops_dagster.search.fronts import grafted, last_step, shallow
 from mlops_dagster.search.units import Sums
 
 
@@ -108,6 +108,12 @@ class _SummedClassifierPipeline(_SummedPipeline):
         return self.steps[-1][1].predict_log_proba(X)
 
 
+def _mixed(estimator: Any, mixin: Any) -> Any:
+    """Return a shallow copy with something mixed into its class."""
+    its_class: Any = type(estimator)
+    return shallow(estimator, _summed_class(mixin, its_class))
+
+
 @cache
 def _summed_class(mixin: Any, base: Any) -> type:
     return type(base.__name__, (mixin, base), {"__module__": base.__module__})
@@ -115,7 +121,7 @@ def _summed_class(mixin: Any, base: Any) -> type:
 
 def asked_in_vain(estimator: Any) -> str:
     """Return what a scorer asked a stand-in for that only the forest itself has; empty if nothing."""
-    forest = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    forest = last_step(estimator, fitted=True)
     return next(iter(forest._asked), "")
 
 
@@ -136,21 +142,19 @@ def stand_in(
         The rows that the sums are for, as the scorer will get them.
     """
     estimator = clone(data.estimator).set_params(**clone(parameters, safe=False))
-    forest = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    forest = last_step(estimator)
     classifier = is_classifier(forest)
 
-    summed = _copied(forest, _SummedClassifier if classifier else _SummedRegressor)
+    summed = _mixed(forest, _SummedClassifier if classifier else _SummedRegressor)
     _give_sums(summed, sums, n_trees, known)
-    _learn_targets(summed, fold.y_train, classifier=classifier)
+    _learn_targets(summed, fold.rows.y, classifier=classifier)
     summed.n_features_in_ = fold.rows.X.shape[1]
     summed._validate_estimator()
-    if not isinstance(estimator, Pipeline):
+    if forest is estimator:
         _check_feature_names(summed, fold.X_test, reset=True)
         return summed
-    pipeline = _copied(estimator, _SummedClassifierPipeline if classifier else _SummedPipeline)
-    front = fold.front
-    pipeline.steps = [*(front.steps if front is not None else []), (estimator.steps[-1][0], summed)]
-    return pipeline
+    mixin = _SummedClassifierPipeline if classifier else _SummedPipeline
+    return grafted(fold.composite, estimator, summed, lambda pipeline: _mixed(pipeline, mixin))
 
 
 def with_sums(estimator: Any, sums: Sums, n_trees: int, known: Sequence[Any]) -> Any:
@@ -158,22 +162,10 @@ def with_sums(estimator: Any, sums: Sums, n_trees: int, known: Sequence[Any]) ->
 
     It costs no clone, and has the other's parameters, so it is for scorers that see predictions only.
     """
-    if isinstance(estimator, Pipeline):
-        pipeline = _copied(estimator)
-        name, forest = estimator.steps[-1]
-        pipeline.steps = [*estimator.steps[:-1], (name, with_sums(forest, sums, n_trees, known))]
-        return pipeline
-    summed = _copied(estimator)
+    forest = last_step(estimator, fitted=True)
+    summed = shallow(forest)
     _give_sums(summed, sums, n_trees, known)
-    return summed
-
-
-def _copied(estimator: Any, mixin: Any = None) -> Any:
-    """Return a shallow copy, with something mixed into its class."""
-    its_class: Any = type(estimator)
-    copied = object.__new__(its_class if mixin is None else _summed_class(mixin, its_class))
-    copied.__dict__.update(estimator.__dict__)
-    return copied
+    return grafted(estimator, estimator, summed)
 
 
 def _give_sums(forest: Any, sums: Sums, n_trees: int, known: Sequence[Any]) -> None:

@@ -18,13 +18,13 @@ import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection._validation import _check_method_params, _fit_and_score
-from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import _safe_split
 
 from mlops_dagster.search.cache import SearchCache
 from mlops_dagster.search.data import SearchData
-from mlops_dagster.search.families import family_of, last_step, prefix_of, why_random
+from mlops_dagster.search.families import family_of
+from mlops_dagster.search.fronts import grafted, last_step, remembering
 from mlops_dagster.search.units import Done, Failed
 
 _VERSIONED = {"sklearn", "numpy", "scipy", "pandas", "xgboost", "lightgbm", "mlops_dagster"}
@@ -52,6 +52,7 @@ class SharedFit:
     key: str
     counted: str
     sizes: dict[int, int] = field(default_factory=dict)
+    setting: int = 0
 
     @property
     def largest(self) -> int:
@@ -59,8 +60,14 @@ class SharedFit:
         return max(self.sizes.values())
 
 
-def read_candidate(estimator: Any, candidate: Mapping[str, Any], rows: int) -> tuple[str, str, int] | str:
-    """Return key, what is counted and size of a candidate (see `SharedFit`), or why it shares nothing."""
+def read_candidate(estimator: Any, candidate: Mapping[str, Any], rows: int, why: str) -> tuple[str, str, int] | str:
+    """Return key, what is counted and size of a candidate (see `SharedFit`), or why it shares nothing.
+
+    Parameters
+    ----------
+    why : str
+        Why fits of the steps in front differ, if they do.
+    """
     wanted = clone(estimator).set_params(**clone(candidate, safe=False))
     last = last_step(wanted)
     family = family_of(last)
@@ -71,13 +78,12 @@ def read_candidate(estimator: Any, candidate: Mapping[str, Any], rows: int) -> t
             last._validate_params()
         except InvalidParameterError as error:
             return str(error)
-    if why := family.why_not(last, rows) or ("" if last is wanted else why_random(wanted, but=prefix_of(wanted))):
+    if why := family.why_not(last, rows) or why:
         return why
     size = family.size(last)
-    for name in (*family.shared, *family.unread):
-        setattr(last, name, None)
+    last.set_params(**dict.fromkeys((*family.shared, *family.unread)))
     try:
-        return joblib.hash((type(family).__name__, wanted)), family.counted, size
+        return joblib.hash(wanted), family.counted, size
     except Exception as error:  # noqa: BLE001 - whatever it holds that can't be pickled
         return f"it can't be compared with others ({type(error).__name__}: {error})"
 
@@ -117,6 +123,7 @@ class ServeUnit:
     fold: int
     sizes: Mapping[int, int]
     parameters: Mapping[int, Mapping[str, Any]]
+    setting: int = 0
 
     @property
     def trees(self) -> int:
@@ -144,13 +151,16 @@ class ServeUnit:
         train, test = data.splits[self.fold]
         began = time.perf_counter()
         fitted = _configured(data, self.parameters[self.candidate])
+        last = last_step(fitted)
+        family = family_of(last)
+        assert family is not None
+        family.widen(last)
         X, y = _safe_split(fitted, data.X, data.y, train)
         fit_params = _check_method_params(data.X, params=data.fit_params, indices=train)
+        remembering(fitted, data.transformers(self.fold))
         fitted.fit(*((X,) if y is None else (X, y)), **fit_params)
         per_size = (time.perf_counter() - began) / sum(self.sizes.values())
-        family = family_of(last_step(fitted))
-        assert family is not None
-        grown = family.grown(last_step(fitted))
+        grown = family.grown(last_step(fitted, fitted=True))
         for candidate, size in self.sizes.items():
             began = time.perf_counter()
             scores = _fit_and_score(
@@ -176,16 +186,13 @@ def _configured(data: SearchData, parameters: Mapping[str, Any]) -> Any:
 
 def _cut(fitted: Any, wanted: Any) -> Any:
     """Return a copy of what was fitted that is what a fit of `wanted` would have left."""
-    served = copy.copy(fitted)
-    if isinstance(fitted, Pipeline):
-        served.steps = [*fitted.steps[:-1], (fitted.steps[-1][0], _cut(fitted.steps[-1][1], wanted.steps[-1][1]))]
-        return served
-    family = family_of(fitted)
+    served, asked = copy.copy(last_step(fitted, fitted=True)), last_step(wanted)
+    family = family_of(served)
     assert family is not None
     for name in (*family.shared, *family.unread):
-        setattr(served, name, getattr(wanted, name))
+        setattr(served, name, getattr(asked, name))
     family.cut(served)
-    return served
+    return grafted(fitted, wanted, served)
 
 
 def _fitted_already(estimator: Any) -> Any:

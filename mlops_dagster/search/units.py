@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.model_selection._validation import _fit_and_score
 
 from mlops_dagster.search.data import Rows, SearchData
+from mlops_dagster.search.fronts import remembering
 from mlops_dagster.search.growing import NO_LIMIT, grow, tree_seeds
 
 Sums = list[list[npt.NDArray[np.float64]]]
@@ -150,6 +151,8 @@ class GrowUnit:
         For each depth limit, at which numbers of trees the sums are wanted, increasing.
     begin : Segment, optional
         The sum of the trees before `start`, to go on from.
+    setting : int
+        That of the steps in front, see `fronts.Settings`.
     """
 
     fold: int
@@ -161,6 +164,7 @@ class GrowUnit:
     stop: int
     marks: Mapping[int, tuple[int, ...]]
     begin: Segment | None = field(default=None, repr=False)
+    setting: int = 0
 
     @property
     def trees(self) -> int:
@@ -180,7 +184,7 @@ class GrowUnit:
 
     def _grow(self, data: SearchData) -> Iterator[Grown | Segment]:
         began = time.perf_counter()
-        rows = data.fold(self.fold).rows
+        rows = data.fold(self.fold, self.setting).rows
         seeds = tree_seeds(self.seed, self.stop)
         wanted = sorted({mark for marks in self.marks.values() for mark in marks})
         ends = sorted({marks[-1] for marks in self.marks.values()})
@@ -268,6 +272,7 @@ class TreesUnit:
     seed: int
     start: int
     stop: int
+    setting: int = 0
 
     @property
     def trees(self) -> int:
@@ -303,6 +308,7 @@ class PlainUnit:
     candidate: int
     parameters: Mapping[str, Any]
     trees: int = 0
+    setting: int = 0
 
     def __str__(self) -> str:
         return f"fold {self.fold}, candidate {self.candidate}: {dict(self.parameters)}"
@@ -313,7 +319,7 @@ class PlainUnit:
         try:
             yield PlainFit(
                 _fit_and_score(
-                    clone(data.estimator),
+                    remembering(clone(data.estimator), data.transformers(self.fold)),
                     data.X,
                     data.y,
                     train=train,

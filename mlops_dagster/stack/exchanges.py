@@ -92,16 +92,6 @@ def next_times(times: pd.Series[Any], count: int, calendar: str | None = None) -
     return own, f"the usual days of the week ({' '.join(_WEEKDAYS[day] for day in usual)})"
 
 
-def next_trading_days(days: pd.Series[pd.Timestamp], count: int, exchange: str) -> tuple[pd.DatetimeIndex, str]:
-    """Return the trading days after the last day of some prices, and how they were counted."""
-    import pandas as pd
-
-    found, how = next_times(days, count, exchange)
-    if found is None:
-        found = pd.bdate_range(days.iloc[-1] + pd.Timedelta(days=1), periods=count)
-    return pd.DatetimeIndex(found), how
-
-
 def _sessions(exchange: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DatetimeIndex | None:
     """Return an exchange's days, or None if its calendar doesn't reach so far."""
     import exchange_calendars as calendars

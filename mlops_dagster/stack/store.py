@@ -243,8 +243,9 @@ class Store:
         found = self._newest(opened, table, symbol, at)
         if opened is None or found is None:
             exist = ", ".join(self.symbols(table)) or "none yet"
+            root = self._folder(table).rpartition("/")[0]
             raise TableNotFound(
-                f"there is no table {table!r} of {symbol!r} below {self.root}; there is one of: {exist}. "
+                f"there is no table {table!r} of {symbol!r} below {root}; there is one of: {exist}. "
                 "Run the step that makes it, or check the name and the root."
             )
         if version is not None and (type(version) is not int or version != found.version):  # True isn't 1

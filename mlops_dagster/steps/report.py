@@ -140,7 +140,7 @@ def with_pictures(
     They are kept with the run that trained the model. If that can't be, the report has them all the same.
     """
     report = replace(report, plots=dict(pictures))
-    if tracker is None:
+    if tracker is None or not pictures:
         return report
     folder = f"plots/{report.step}-{report.table.version}"
     with suppress(MlopsError):

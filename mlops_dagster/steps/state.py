@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,8 +71,8 @@ def state_of(models: Iterable[Kept], *, brief: bool = False, pictures: bool = Tr
         for part, section in zip(parts, sections, strict=True):
             try:
                 rows = list(part.rows(kept))
-                if rows and part.picture is not None and pictures and len(section.pictures) < _PICTURES:
-                    section.pictures += part.picture(kept)
+                if rows and part.pictures is not None and pictures and len(section.pictures) < _PICTURES:
+                    section.pictures += part.pictures(kept).values()
             except TableNotFound:  # nothing yet, or it has gone meanwhile
                 continue
             section.rows += [(kept.name, *row) for row in rows]
@@ -142,6 +142,19 @@ def _predictions(kept: Kept) -> Iterator[Row]:
     )
 
 
+def _predictions_drawn(kept: Kept) -> Mapping[str, bytes]:
+    from mlops_dagster.modeling.prediction_plots import pngs_of_predictions
+
+    (table, _), (made, _) = kept.tables.read(names.DATA), kept.tables.read(names.PREDICTIONS)
+    return pngs_of_predictions(kept.model, kept.name, table, made)
+
+
+def _quality_drawn(kept: Kept) -> Mapping[str, bytes]:
+    from mlops_dagster.modeling.prediction_plots import pngs_of_quality
+
+    return pngs_of_quality(kept.model, kept.name, kept.tables.read(names.PREDICTION_QUALITY)[0])
+
+
 def _quality(kept: Kept) -> Iterator[Row]:
     _, scored = kept.tables.read(names.PREDICTION_QUALITY)
     _, trained = kept.tables.read(names.TRAINED_MODEL)
@@ -201,7 +214,7 @@ class _Part(NamedTuple):
     columns: Row
     rows: Callable[[Kept], Iterator[Row]]
     in_short: Callable[..., str]
-    picture: Callable[[Kept], list[bytes]] | None = None
+    pictures: Callable[[Kept], Mapping[str, bytes]] | None = None
     brief: bool = True
 
 
@@ -225,6 +238,7 @@ _PARTS = (
         lambda made, of, value, interval, by, count: (
             f"{value} for {of}" + f"; {interval}" * bool(interval) + f"; made {made} by version {by}, {count} in all"
         ),
+        _predictions_drawn,
     ),
     _Part(
         "How good predictions were",
@@ -235,6 +249,7 @@ _PARTS = (
         lambda count, good, inside, meant: (
             f"{count} scored, the last: {good}" + (f"; {inside} inside the interval, {meant} expected" * bool(inside))
         ),
+        _quality_drawn,
     ),
     _Part(
         "Worth a look",

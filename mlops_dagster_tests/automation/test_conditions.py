@@ -3,10 +3,11 @@
 import dagster as dg
 import pytest
 
-from mlops_dagster.assets.partitions import SYMBOLS
 from mlops_dagster.definitions import defs
 
-TARGETS = {"price_forecast", "forecast_quality"}
+OWN = ("champion_model", "predictions", "prediction_quality")
+KEYS = {"data": ["prices", "data"], **{step: ["stock_price", step] for step in OWN}}
+TARGETS = {"predictions", "prediction_quality"}
 
 
 class Story:
@@ -14,33 +15,37 @@ class Story:
 
     def __init__(self):
         self.instance = dg.DagsterInstance.ephemeral()
-        self.instance.add_dynamic_partitions(SYMBOLS.name, ["ACME", "BETA"])
+        self.instance.add_dynamic_partitions("prices_symbol", ["ACME", "BETA"])
         self.cursor = None
         self.looks()
 
     def made(self, asset, version, symbol="ACME", **metadata):
         tags = {"dagster/data_version": version}
-        event = dg.AssetMaterialization(asset, partition=symbol, tags=tags, metadata=metadata)
+        event = dg.AssetMaterialization(KEYS[asset], partition=symbol, tags=tags, metadata=metadata)
         self.instance.report_runless_asset_event(event)
 
     def decided(self, champion, symbol="ACME"):
         self.made("champion_model", f"version-{champion}", symbol, champion=champion)
 
     def built(self, champion, symbol="ACME"):
-        self.made("prices", "1", symbol)
+        self.made("data", "1", symbol)
         self.decided(champion, symbol)
 
     def forecast(self, version="1", symbol="ACME"):
-        self.made("price_forecast", version, symbol)
-        self.made("forecast_quality", version, symbol)
+        self.made("predictions", version, symbol)
+        self.made("prediction_quality", version, symbol)
 
     def looks(self):
         """Evaluate once; return what is asked for, as (asset, symbol)."""
         result = dg.evaluate_automation_conditions(
-            defs=defs, instance=self.instance, cursor=self.cursor, asset_selection=dg.AssetSelection.assets(*TARGETS)
+            defs=defs,
+            instance=self.instance,
+            cursor=self.cursor,
+            asset_selection=dg.AssetSelection.assets(*(dg.AssetKey(KEYS[step]) for step in TARGETS)),
         )
         self.cursor = result.cursor
-        return {(asset, symbol) for asset in TARGETS for symbol in result.get_requested_partitions(dg.AssetKey(asset))}
+        keys = {step: dg.AssetKey(KEYS[step]) for step in TARGETS}
+        return {(step, symbol) for step, key in keys.items() for symbol in result.get_requested_partitions(key)}
 
 
 @pytest.fixture
@@ -85,7 +90,7 @@ def test_what_forecast_pipeline_has_done_is_not_done_again(story):
     story.looks()
     story.forecast()
     story.looks()
-    story.made("prices", "2")
+    story.made("data", "2")
     story.forecast("2")
     assert story.looks() == set()
     assert story.looks() == set()
@@ -96,10 +101,10 @@ def test_prices_that_changed_alone_are_scored(story):
     story.looks()
     story.forecast()
     story.looks()
-    story.made("prices", "2")
-    assert story.looks() == {("forecast_quality", "ACME")}
-    story.made("forecast_quality", "2")
-    story.made("prices", "2")  # the same prices again
+    story.made("data", "2")
+    assert story.looks() == {("prediction_quality", "ACME")}
+    story.made("prediction_quality", "2")
+    story.made("data", "2")  # the same prices again
     assert story.looks() == set()
 
 

@@ -8,13 +8,13 @@ import pytest
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.jobs import jobs_of
 from mlops_dagster.sensors.inbox import inbox_sensor
+from mlops_dagster.spec.functions import load_function
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.inbox import scan_inbox
-from mlops_dagster.stack.sources import read_prices
 from mlops_dagster.stack.table_files import SourceError, sha256_of
 from mlops_dagster_tests.automation.conftest import PRICES
 
-BUILD, PREDICT = "stock_price_build_model_pipeline", "stock_price_predict_pipeline"
+BUILD, PREDICT = "build_model_pipeline", "predict_pipeline"
 
 
 class Answer:
@@ -207,19 +207,20 @@ def test_the_cursor_is_small(watched):
 
 def test_the_step_refuses_other_bytes_than_were_seen(price_file):
     seen = sha256_of([price_file])
-    frame, _ = read_prices("ACME", source="files", path=str(price_file), sha256=seen.upper())
+    load = load_function(find_model("stock_price"), "..prices.data:load")
+    frame = load("ACME", path=str(price_file), sha256=seen.upper())
     assert len(frame) == 400
     price_file.write_text(price_file.read_text() + "\n")
     with pytest.raises(SourceError, match="has changed since it was seen"):
-        read_prices("ACME", source="files", path=str(price_file), sha256=seen)
+        load("ACME", path=str(price_file), sha256=seen)
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
-        read_prices("ACME", source="files", path=str(price_file), sha256="abc")
+        load("ACME", path=str(price_file), sha256="abc")
     with pytest.raises(ValueError, match="belongs to source 'files'"):
-        read_prices("GSPC", sha256=seen)
+        load("GSPC", sha256=seen)
 
 
 def test_who_watches_the_inbox(stack_of):
     stack = stack_of()
-    assert inbox_sensor(stack.model, stack.deployment, jobs_of(stack.model)).name == "stock_price_inbox"
+    assert inbox_sensor(stack.model, stack.deployment, jobs_of(stack.model)).name == "inbox"
     article = OfModel(find_model("article", PRICES))  # the gate keeps it out: each file would build it again
     assert inbox_sensor(article, stack.deployment, jobs_of(article)) is None

@@ -13,7 +13,7 @@ from mlops_dagster.schedules import last_session, schedules_of
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def due(stack, when, schedule="stock_price_predictions", zone=NEW_YORK):
+def due(stack, when, schedule="predictions", zone=NEW_YORK):
     """What a schedule answers at a time; what it asks for becomes runs, as the daemon would have it."""
     found = next(one for one in schedules_of(stack.model, stack.deployment) if one.name == schedule)
     context = dg.build_schedule_context(
@@ -24,7 +24,7 @@ def due(stack, when, schedule="stock_price_predictions", zone=NEW_YORK):
     requests = [] if isinstance(answer, dg.SkipReason) else answer
     for request in requests:
         tags = {**request.tags, "dagster/schedule_name": schedule, "dagster/partition": request.partition_key}
-        stack.instance.add_run(dg.DagsterRun(job_name="stock_price_predict_pipeline", tags=tags))
+        stack.instance.add_run(dg.DagsterRun(job_name="predict_pipeline", tags=tags))
     return Answer(requests, answer.skip_message if isinstance(answer, dg.SkipReason) else None)
 
 
@@ -111,7 +111,7 @@ def test_symbols_of_the_inbox_are_left_to_the_inbox(stack_of):
     stack.add("ACME", origin=f"{stack.home}/inbox/prices/ACME.csv")
     stack.add("GSPC")
     assert asked(due(stack, "2024-07-02 18:30")) == ["GSPC/2024-07-02"]
-    searches = due(stack, "2024-07-06 06:00", "stock_price_search").run_requests
+    searches = due(stack, "2024-07-06 06:00", "search").run_requests
     assert {one.partition_key: [key.to_user_string() for key in one.asset_selection or []] for one in searches} == {
         "ACME": ["stock_price/training_set", "stock_price/grid_search_results"],
         "GSPC": [],
@@ -120,9 +120,9 @@ def test_symbols_of_the_inbox_are_left_to_the_inbox(stack_of):
 
 def test_each_symbol_is_searched_once_a_week(stack_of):
     two = stack_of(on_disk=True)
-    assert "no partitions" in due(two, "2024-07-06 06:00", "stock_price_search").skip_message
+    assert "no partitions" in due(two, "2024-07-06 06:00", "search").skip_message
     two.add("GSPC", "IXIC")
-    searches = due(two, "2024-07-06 06:00", "stock_price_search").run_requests
+    searches = due(two, "2024-07-06 06:00", "search").run_requests
     assert [one.partition_key for one in searches] == ["GSPC", "IXIC"]
     assert {one.tags["scheduled_search"] for one in searches} == {"stock_price"}  # of which the queue lets one go
 
@@ -132,7 +132,7 @@ def test_a_deployment_changes_when_and_whether(stack_of):
     stack = stack_of(on_disk=True)
     predictions, search = schedules_of(stack.model, stack.deployment)
     assert (predictions.default_status, search.default_status) == (off, off)
-    changes = {"stock_price_predictions": {"cron": "0 20 * * *", "default": "running"}}
+    changes = {"predictions": {"cron": "0 20 * * *", "default": "running"}}
     stack = stack_of(on_disk=True, schedules=changes)
     predictions, search = schedules_of(stack.model, stack.deployment)
     assert (predictions.default_status, search.default_status) == (on, off)
@@ -142,7 +142,7 @@ def test_a_deployment_changes_when_and_whether(stack_of):
 @pytest.mark.parametrize(
     ("said", "refused"),
     [
-        ({"schedules": {"stock_price_prediction": {}}}, "did you mean stock_price_predictions?"),
+        ({"schedules": {"prediction": {}}}, "did you mean predictions?"),
         ({"partitions": {"price": ["ACME"]}}, "partitions.price: .* did you mean prices?"),
     ],
 )

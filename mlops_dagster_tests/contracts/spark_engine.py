@@ -19,7 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 from sklearn.dummy import DummyRegressor
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestRegressor
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -302,6 +302,13 @@ class SparkClusterContract(SparkEngineContract):
         grid = {"strategy": ["mean", "median"]}
         local = SharedGridSearchCV(DummyRegressor(), grid, cv=3).fit(X, Y)
         assert_same_results(SharedGridSearchCV(DummyRegressor(), grid, cv=3, engine=engine).fit(X, Y), local)
+
+    def test_so_do_fits_that_serve_many_candidates(self, engine):
+        boosting, grid = GradientBoostingRegressor(random_state=0), {"n_estimators": [2, 5], "max_depth": [1, 2]}
+        local = SharedGridSearchCV(boosting, grid, cv=2).fit(X, Y)
+        spark = SharedGridSearchCV(boosting, grid, cv=2, engine=engine).fit(X, Y)
+        assert_same_results(spark, local)
+        assert spark.work_["trees_grown"] == local.work_["trees_grown"] == 2 * 2 * 5
 
     def test_cloning_and_pickling_a_search(self, engine):
         assert copy.deepcopy(engine) is engine

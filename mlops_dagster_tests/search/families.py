@@ -1,6 +1,5 @@
 """What every family of estimators owes its users. A test class names its estimators, grid and arithmetic."""
 
-import warnings
 from math import prod
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from mlops_dagster.search import SharedGridSearchCV
+from mlops_dagster.search.families import family_of
 from mlops_dagster.search.serving import _cut
 from mlops_dagster_tests.search.comparing import assert_same
 
@@ -28,6 +28,7 @@ class FamilyContract:
     grid : what one fit serves.
     counted : how many stages, trees or fits the grid asks for, and how many are left, on each fold.
     apart : a parameter that fits can't share, with two values.
+    scoring : what candidates are compared by, if not by their own score.
     refused : estimators that share nothing, with words of the reason.
     """
 
@@ -36,6 +37,7 @@ class FamilyContract:
     counted = (0, 0)
     apart = {}
     refused = ()
+    scoring = None
 
     def rows(self, estimator, rows, classes):
         """Return rows that an estimator can learn from: numbers for regressors, three classes for classifiers."""
@@ -51,6 +53,7 @@ class FamilyContract:
                 shared=True,
                 return_train_score=True,
                 refit=False,
+                scoring=self.scoring,
             )
             # Each value that can't be shared asks for it all, on 2 folds.
             times = 2 * prod(map(len, self.apart.values()))
@@ -63,7 +66,10 @@ class FamilyContract:
         for estimator in self.estimators:
             X, y = self.rows(estimator, rows, classes)
             candidates = [clone(estimator).set_params(**one) for one in ParameterGrid(self.grid)]
-            fitted = clone(candidates[-1]).fit(X[::2], y[::2])
+            family = family_of(estimator)
+            fitted = clone(max(candidates, key=family.size))
+            family.widen(fitted)
+            fitted.fit(X[::2], y[::2])
             for candidate in candidates:
                 served, own = _cut(fitted, candidate), clone(candidate).fit(X[::2], y[::2])
                 assert repr(served) == repr(own)
@@ -100,19 +106,17 @@ class FamilyContract:
             if progress.units_done:
                 raise Stop
 
-        given = {"cv": 2, "refit": False, "cache": tmp_path}
+        given = {"cv": 2, "refit": False, "scoring": self.scoring}
         with pytest.raises(Stop):
-            SharedGridSearchCV(estimator, self.grid, progress=stop, **given).fit(X, y)
-        mine = assert_same(estimator, self.grid, X, y, cv=2, refit=False, shared=True, ours={"cache": tmp_path})
+            SharedGridSearchCV(estimator, self.grid, progress=stop, cache=tmp_path, **given).fit(X, y)
+        mine = assert_same(estimator, self.grid, X, y, shared=True, ours={"cache": tmp_path}, **given)
         assert mine.work_["shared_fits"] == 1  # of the other fold
-        again = SharedGridSearchCV(estimator, self.grid, **given).fit(X, y)
+        again = SharedGridSearchCV(estimator, self.grid, cache=tmp_path, **given).fit(X, y)
         assert again.work_["trees_grown"] == again.work_["units"] == 0
         assert again.work_["trees_reused"] == 2 * self.counted[1]
 
     def test_what_is_not_shared_says_why(self, rows, classes):
         for estimator, words in self.refused:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                given = {"cv": 2, "shared": False, "error_score": 0, "refit": False}
-                mine = assert_same(estimator, self.grid, *self.rows(estimator, rows, classes), **given)
-            assert [words in reason for reason in mine.plan_.not_shared] == [True], mine.plan_.not_shared
+            search = SharedGridSearchCV(estimator, self.grid, cv=2, scoring=self.scoring)
+            plan = search.plan(*self.rows(estimator, rows, classes))
+            assert any(words in reason for reason in plan.not_shared), plan.not_shared

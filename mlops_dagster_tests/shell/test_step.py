@@ -111,23 +111,42 @@ def examples(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing", "--symbol", "ACME"], "step='nothing' (str): there is no such step; there are data, "),
-        (["data", "--symbol", "../x"], "symbol='../x' (str)"),
-        (["data", *RUN, '{"n_estimator": 5}'], "n_estimator=5 (int): build_model_pipeline has no such parameter"),
-        (["grid_search_results", *RUN, "{}"], "there is no such step; there are data, training_set, trained_model"),
-        (["data", *RUN, '{"n_estimators": 0}'], "n_estimators=0 (int): give an integer from 1 to"),
-        (["data", "-s", "ACME", "--pipeline", "build"], "pipeline='build' (str): there is no such pipeline; there"),
-        (["trained_model", "-s", "ACME", "--given", '{"depth": 4}'], "depth=4 (int): there is no such parameter"),
-        (["trained_model", "-s", "ACME", "--given", '{"max_depth": "4"}'], "max_depth='4' (str): give an integer"),
-        (["trained_model", "-s", "ACME", "--given", '{"max_features": 2.5}'], "above 1 a whole one"),
-        (["trained_model", "-s", "ACME", "--inputs", "[4]"], "inputs='[4]' (str): give an object"),
-        (["trained_model", "-s", "ACME", "--inputs", '{"data": 3}'], "inputs.data=3 (int): give version"),
-        (["trained_model", "-s", "ACME", "--inputs", '{"prices": {}}'], "inputs='prices' (str): no step makes such a"),
-        (["trained_model", "-s", "ACME", "--given", "max_depth=4"], "that is no JSON"),
-        (["data"], "symbol=None (NoneType): say which --symbol; there are GSPC, IXIC."),
+        (["stock_price/nothing", "--symbol", "ACME"], "step='nothing' (str): there is no such step; there are data, "),
+        (["stock_price/data", "--symbol", "../x"], "symbol='../x' (str)"),
+        (
+            ["stock_price/data", *RUN, '{"n_estimator": 5}'],
+            "n_estimator=5 (int): build_model_pipeline has no such parameter",
+        ),
+        (
+            ["stock_price/grid_search_results", *RUN, "{}"],
+            "there is no such step; there are data, training_set, trained_model",
+        ),
+        (["stock_price/data", *RUN, '{"n_estimators": 0}'], "n_estimators=0 (int): give an integer from 1 to"),
+        (
+            ["stock_price/data", "-s", "ACME", "--pipeline", "build"],
+            "pipeline='build' (str): there is no such pipeline; there",
+        ),
+        (
+            ["stock_price/trained_model", "-s", "ACME", "--given", '{"depth": 4}'],
+            "depth=4 (int): there is no such parameter",
+        ),
+        (
+            ["stock_price/trained_model", "-s", "ACME", "--given", '{"max_depth": "4"}'],
+            "max_depth='4' (str): give an integer",
+        ),
+        (["stock_price/trained_model", "-s", "ACME", "--given", '{"max_features": 2.5}'], "above 1 a whole one"),
+        (["stock_price/trained_model", "-s", "ACME", "--inputs", "[4]"], "inputs='[4]' (str): give an object"),
+        (["stock_price/trained_model", "-s", "ACME", "--inputs", '{"data": 3}'], "inputs.data=3 (int): give version"),
+        (
+            ["stock_price/trained_model", "-s", "ACME", "--inputs", '{"prices": {}}'],
+            "inputs='prices' (str): no step makes such a",
+        ),
+        (["stock_price/trained_model", "-s", "ACME", "--given", "max_depth=4"], "that is no JSON"),
+        (["stock_price/data"], "symbol=None (NoneType): say which --symbol; there are GSPC, IXIC."),
+        (["data"], "model=None (NoneType): say which. Declared here: breast_cancer, demand."),
         (["nobody/data"], "model='nobody' (str): no such model is declared in "),
         (["breast_cancer/data", "-p", "x"], "partition='x' (str): breast_cancer has one model for all rows; leave it"),
-        (["demand/data"], "partition=None (NoneType): say which --partition; there are shop_00, "),
+        (["demand/data"], "series=None (NoneType): say which --series; there are shop_00, "),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, arguments, said):
@@ -140,5 +159,5 @@ def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, argument
 def test_what_a_step_needs_has_to_be_there(mlops, home):
     done = mlops("step", "training_set", "--symbol", "ACME", "--json")
     assert done.returncode == 1
-    message = json.loads(done.stdout)["message"]
-    assert str(home / "store" / "prices" / "data") in message
+    there = home / "store" / "prices"  # where models share it
+    assert f"there is no table 'data' of 'ACME' below {there}; " in json.loads(done.stdout)["message"]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.modeling.search import grid_of
-from mlops_dagster.spec.grids import MAX_CANDIDATES
+from mlops_dagster.spec.grids import MAX_CANDIDATES, check_grid
+from mlops_dagster.spec.parameters import Parameter
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.steps.declared.checking import resolve
 
@@ -64,8 +65,9 @@ def test_no_error_adds_up_in_a_range_of_hundredths(start, more, step):
     # Binary fractions of 0.01 aren't exact; the values are the ones that a person would write.
     stop = min(start + more, 99)
     hundredths = range(start, stop + 1, step)
-    found = own(max_features={"start": start / 100, "stop": stop / 100, "step": step / 100})["max_features"]
-    assert found == [float(f"{value / 100:.2f}") for value in hundredths]
+    share = Parameter("share", "number", "")
+    found = check_grid({"share": {"start": start / 100, "stop": stop / 100, "step": step / 100}}, {"share": share})
+    assert found["share"] == [float(f"{value / 100:.2f}") for value in hundredths]
 
 
 @pytest.mark.parametrize(

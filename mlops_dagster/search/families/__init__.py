@@ -7,19 +7,37 @@ Such a copy is the estimator that a fit of its own would have left, so that ever
 
 from __future__ import annotations
 
-import numbers
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
-from sklearn.pipeline import Pipeline
-
+from mlops_dagster.search.fronts import last_step, why_random
 from mlops_dagster.search.growing import FORESTS
 
 _TABLE = {
-    "sklearn.GradientBoostingClassifier": "gradient_boosting",
-    "sklearn.GradientBoostingRegressor": "gradient_boosting",
+    "lightgbm.LGBMClassifier": "lgbm.LightGBM",
+    "lightgbm.LGBMRegressor": "lgbm.LightGBM",
+    "sklearn.AdaBoostClassifier": "adaboost.AdaBoost",
+    "sklearn.AdaBoostRegressor": "adaboost.AdaBoost",
+    "sklearn.BaggingClassifier": "bagging.Bagging",
+    "sklearn.BaggingRegressor": "bagging.Bagging",
+    "sklearn.DecisionTreeClassifier": "tree.Tree",
+    "sklearn.DecisionTreeRegressor": "tree.Tree",
+    "sklearn.ExtraTreeClassifier": "tree.Tree",
+    "sklearn.ExtraTreeRegressor": "tree.Tree",
+    "sklearn.FixedThresholdClassifier": "predicting.Threshold",
+    "sklearn.GradientBoostingClassifier": "gradient_boosting.GradientBoosting",
+    "sklearn.GradientBoostingRegressor": "gradient_boosting.GradientBoosting",
+    "sklearn.HistGradientBoostingClassifier": "hist_gradient_boosting.HistGradientBoosting",
+    "sklearn.HistGradientBoostingRegressor": "hist_gradient_boosting.HistGradientBoosting",
+    "sklearn.IsolationForest": "bagging.Bagging",
+    "sklearn.KNeighborsClassifier": "neighbours.Neighbours",
+    "sklearn.KNeighborsRegressor": "neighbours.Neighbours",
+    "sklearn.VotingClassifier": "predicting.VoteOfClasses",
+    "sklearn.VotingRegressor": "predicting.Vote",
+    "xgboost.XGBClassifier": "xgb.XGBoost",
+    "xgboost.XGBRegressor": "xgb.XGBoost",
 }
-"""The module here that knows a class, by the class's package and name: nothing is imported that isn't used."""
+"""The family of each class, by package and name: nothing is imported that isn't used."""
 
 
 class Family:
@@ -35,9 +53,9 @@ class Family:
         What sizes count.
     """
 
-    shared: ClassVar[tuple[str, ...]] = ("n_estimators",)
-    unread: ClassVar[tuple[str, ...]] = ("verbose",)
-    counted: ClassVar[str] = "stages"
+    shared: tuple[str, ...] = ("n_estimators",)
+    unread: tuple[str, ...] = ("verbose",)
+    counted: str = "stages"
 
     def why_not(self, estimator: Any, rows: int) -> str:
         """Return why this estimator shares nothing on so many training rows; empty if it may share."""
@@ -51,6 +69,9 @@ class Family:
         """Return how much its fit really took."""
         return self.size(fitted)
 
+    def widen(self, estimator: Any) -> None:
+        """Change the largest, before it is fitted, into what all of them can be cut from."""
+
     def cut(self, served: Any) -> None:
         """Cut a copy of the largest to the size that its parameters say, which are the candidate's already."""
 
@@ -58,49 +79,15 @@ class Family:
 def family_of(estimator: Any) -> Family | None:
     """Return the family of an estimator; None if its class is in none."""
     its_class = type(estimator)
-    module = _TABLE.get(f"{its_class.__module__.partition('.')[0]}.{its_class.__name__}")
-    return None if module is None else import_module(f"{__name__}.{module}").FAMILY
+    said = _TABLE.get(f"{its_class.__module__.partition('.')[0]}.{its_class.__name__}")
+    if said is None:
+        return None
+    module, _, name = said.partition(".")
+    family: Family = getattr(import_module(f"{__name__}.{module}"), name)()
+    return family
 
 
 def can_share(estimator: Any) -> bool:
     """Whether candidates of this estimator, or of the pipeline that ends in it, may share work."""
     last = last_step(estimator)
     return type(last) in FORESTS or family_of(last) is not None
-
-
-def last_step(estimator: Any) -> Any:
-    """Return the estimator at the end of a pipeline, or the one that is none."""
-    while isinstance(estimator, Pipeline) and estimator.steps:
-        estimator = estimator.steps[-1][1]
-    return estimator
-
-
-def prefix_of(estimator: Any) -> str:
-    """Return what the names of the last step's parameters begin with.
-
-    Examples
-    --------
-    >>> from sklearn.pipeline import make_pipeline
-    >>> prefix_of(make_pipeline("passthrough", make_pipeline(Pipeline([("last", None)]))))
-    'pipeline__pipeline__last__'
-    """
-    prefix = ""
-    while isinstance(estimator, Pipeline) and estimator.steps:
-        name, estimator = estimator.steps[-1]
-        prefix += f"{name}__"
-    return prefix
-
-
-def why_random(estimator: Any, *, but: str = "") -> str:
-    """Return which random state isn't an integer, so that no two fits are alike; empty if there is none.
-
-    Parameters
-    ----------
-    but : str
-        Parameters that begin with it are read elsewhere.
-    """
-    for name, value in estimator.get_params(deep=True).items():
-        elsewhere = but and name.startswith(but)
-        if f"__{name}".endswith("__random_state") and not elsewhere and not isinstance(value, numbers.Integral):
-            return f"{name} isn't an integer, so no two fits are alike"
-    return ""

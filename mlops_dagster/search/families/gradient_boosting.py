@@ -11,7 +11,7 @@ from typing import Any
 from mlops_dagster.search.families import Family
 
 
-class _GradientBoosting(Family):
+class GradientBoosting(Family):
     def grown(self, fitted: Any) -> int:
         return int(fitted.n_estimators_)
 
@@ -22,6 +22,3 @@ class _GradientBoosting(Family):
         served.n_estimators_ = len(served.estimators_)
         if hasattr(served, "oob_scores_"):
             served.oob_score_ = served.oob_scores_[-1]
-
-
-FAMILY = _GradientBoosting()

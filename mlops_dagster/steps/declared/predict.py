@@ -16,7 +16,7 @@ from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration, Predictions
 from mlops_dagster.stack.store import StoreError
-from mlops_dagster.steps.champion import NoChampion, called, load_champion
+from mlops_dagster.steps.champion import NoChampion, called, champion_in, load_champion
 from mlops_dagster.steps.declared.checking import metrics_of
 from mlops_dagster.steps.declared.promote import answers_of, training_set_of
 from mlops_dagster.steps.declared.rows import (
@@ -30,7 +30,7 @@ from mlops_dagster.steps.declared.rows import (
 )
 from mlops_dagster.steps.growing_tables import add_rows, append_rows, what_is_there
 from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, table_summary, written
+from mlops_dagster.steps.report import StepReport, table_summary, with_pictures, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +70,7 @@ def predictions(
     import pandas as pd
 
     from mlops_dagster.modeling.drift import MIDDLE
+    from mlops_dagster.modeling.prediction_plots import pngs_of_predictions
     from mlops_dagster.modeling.quality import HORIZON, identity_of
 
     table, origin_of_rows = table_to_predict(declaration, partition, tables, limits, read_asset)
@@ -132,7 +133,7 @@ def predictions(
             if most
             else f"No feature has drifted: all of the last {count:,} values are as usual in training."
         )
-    return StepReport(
+    report = StepReport(
         step=names.PREDICTIONS,
         symbol=partition,
         data_version=grown.digest,
@@ -146,6 +147,8 @@ def predictions(
         model_uri=champion.uri,
         model=declaration.name,
     )
+    drawn = pngs_of_predictions(declaration, called(partition, declaration).name, table, whole)
+    return with_pictures(report, champion.key, tracker, drawn)
 
 
 def predict_rows(
@@ -225,6 +228,7 @@ def prediction_quality(
     names.resolve(declaration, names.PREDICTION_QUALITY, given)
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
+    from mlops_dagster.modeling.prediction_plots import pngs_of_quality
     from mlops_dagster.modeling.quality import identity_of, measure, score
     from mlops_dagster.steps.kept import Kept
     from mlops_dagster.steps.state import state_in_short
@@ -242,7 +246,7 @@ def prediction_quality(
     table = store.write(names.PREDICTION_QUALITY, partition, scored, metadata={"metrics": json.dumps(numbers)})
     used = tables.used
     state = {} if tracker is None else {"state": state_in_short(Kept(tables, tracker.registry, declaration))}
-    return StepReport(
+    report = StepReport(
         step=names.PREDICTION_QUALITY,
         symbol=partition,
         data_version=table.digest,
@@ -260,6 +264,9 @@ def prediction_quality(
         metrics=numbers,
         model=declaration.name,
     )
+    champion = champion_in(tables.newest(names.CHAMPION_MODEL))
+    drawn = pngs_of_quality(declaration, called(partition, declaration).name, scored)
+    return report if champion is None else with_pictures(report, champion, tracker, drawn)
 
 
 # ------------------------------------------------------------------------------------------------ what is said of them

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlops_dagster.modeling.outputs import Outputs
     from mlops_dagster.modeling.training_set import TrainingSet
     from mlops_dagster.stack.registry import RegisteredVersion, Registry, VersionKey
-    from mlops_dagster.stack.store import Store
+    from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
 
@@ -94,6 +94,8 @@ def _judge(
     elif registered.model_digest in rolled_back_in(history):
         reason = "It was the champion before, and somebody rolled it back."
         decision = gate.Decision(False, "rolled_back_before", reason)
+    elif broken := _broken_contract(declaration, table, tables):
+        decision = gate.Decision(False, "bad_data", f"What it was made of breaks the contract: {broken}")
     elif answers is not None:
         decision = gate.decide(
             answers,
@@ -112,6 +114,21 @@ def _judge(
         rules,
         _measured(answers, metric, data.time, decision.confidence),
     )
+
+
+def _broken_contract(declaration: Declaration, training_set: TableVersion, tables: Inputs) -> str | None:
+    """Say what is wrong with the data that a training set was made of, by the contract as it is now."""
+    from mlops_dagster.modeling.contract import check_contract
+    from mlops_dagster.modeling.violations import ContractError
+
+    try:
+        frame, _ = tables.read(names.DATA, digest=training_set.metadata.get("data_digest"))
+        check_contract(declaration, frame, source="the table data")
+    except StoreError:  # that version is no longer there; when it was made it kept the contract
+        return None
+    except ContractError as error:
+        return str(error)
+    return None
 
 
 class CannotPredict(MlopsError):  # noqa: N818 it reads better where it is caught
