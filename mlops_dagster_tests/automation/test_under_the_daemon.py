@@ -15,6 +15,7 @@ import pytest
 
 from mlops_dagster.instance import prepare_instance
 from mlops_dagster.session import Session
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps import champion_of
@@ -24,6 +25,8 @@ from mlops_dagster_tests.contracts.servers import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dagster dev")]
 
+PREDICTIONS = ["stock_price", "predictions"]
+EACH_MINUTE = {"cron": "* * * * *"}
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 RUNS = """query($f: RunsFilter!) {runsOrError(filter: $f) {... on Runs {results {
     runId status jobName startTime endTime assetSelection {path} tags {key value}}}}}"""
@@ -53,7 +56,11 @@ class AutomatedDev(DagsterDev):
 
     def first_run_by_condition(self, symbol):
         def ended():
-            runs = [run for run in self.runs(symbol) if {"path": ["price_forecast"]} in (run["assetSelection"] or [])]
+            runs = [
+                run
+                for run in self.runs(symbol)
+                if {"path": ["stock_price", "predictions"]} in (run["assetSelection"] or [])
+            ]
             return bool(runs) and runs[0]["status"] in ("SUCCESS", "FAILURE") and runs[0]
 
         return eventually(ended, seconds=400, pause=0.5)
@@ -88,13 +95,13 @@ class AutomatedDev(DagsterDev):
     def add_symbol(self, symbol):
         self.ask(
             "mutation($r: RepositorySelector!, $k: String!) {addDynamicPartition(repositorySelector: $r, "
-            'partitionsDefName: "symbol", partitionKey: $k) {__typename}}',
+            'partitionsDefName: "prices_symbol", partitionKey: $k) {__typename}}',
             r=REPOSITORY,
             k=symbol,
         )
 
     def symbols(self):
-        return self.ask('{assetNodeOrError(assetKey: {path: ["prices"]}) {... on AssetNode {partitionKeys}}}')[
+        return self.ask('{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {partitionKeys}}}')[
             "partitionKeys"
         ]
 
@@ -118,9 +125,9 @@ class Webhook(BaseHTTPRequestHandler):
 def make_champion(symbol, folder):
     """As `mlops build-model` and `mlops forecast` do; with forecasts of days whose truth is known."""
     reverting_prices().to_csv(folder / f"{symbol}.csv", index=False)
-    session = Session(load_deployment(), Origin("shell", "before"))
-    steps = ("prices", "training_set", "trained_model", "champion_model")
-    for step, given in [*((one, {}) for one in steps), ("price_forecast", {"catch_up": 30})]:
+    session = Session(load_deployment(), find_model("stock_price"), Origin("shell", "before"))
+    steps = ("data", "training_set", "trained_model", "champion_model")
+    for step, given in [*((one, {}) for one in steps), ("predictions", {"catch_up": 30})]:
         session.run(step, symbol, given)
     assert champion_of(symbol, session.store).version == "1"
 
@@ -131,17 +138,17 @@ def dev(tmp_path_factory, empty_mlflow):
     (home / "mlflow").mkdir()
     (home / "mlflow" / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
     (home / "files").mkdir()
+    (home / "inbox" / "prices").mkdir(parents=True)
     webhook = HTTPServer(("127.0.0.1", 0), Webhook)
     webhook.told = []
     threading.Thread(target=webhook.serve_forever, daemon=True).start()
     env = {
         "MLOPS_HOME": str(home),
         "DAGSTER_HOME": str(home / "dagster"),
-        "MLOPS_SYMBOLS": '["DUE"]',
-        "MLOPS_PRICES__SOURCE": "files",
-        "MLOPS_PRICES__PATH": str(home / "files" / "{symbol}.csv"),
+        "MLOPS_PARTITIONS": '{"prices": ["DUE"]}',
+        "MLOPS_DATA": json.dumps({"prices": {"path": str(home / "files" / "{symbol}.csv")}}),
         # Due every minute: each does its work once, and says so from then on.
-        "MLOPS_SCHEDULES": json.dumps({"forecast": "* * * * *", "search": "* * * * *"}),
+        "MLOPS_SCHEDULES": json.dumps({"predictions": EACH_MINUTE | {"default": "running"}, "search": EACH_MINUTE}),
         # The forecasts of these prices are good; here everything counts as poor.
         "MLOPS_RETRAIN": json.dumps({"skill_below": 0.99, "days_scored": 1}),
         "MLOPS_NOTIFY__WEBHOOK_URL": f"http://127.0.0.1:{webhook.server_port}/hunter2",
@@ -153,7 +160,7 @@ def dev(tmp_path_factory, empty_mlflow):
         patch.delenv("MLOPS_DEPLOYMENT", raising=False)
         prepare_instance(load_deployment())
         make_champion("DUE", home / "files")
-    env["MLOPS_SYMBOLS"] = '["DUE", "LATE"]'  # the instance doesn't have the second yet
+    env["MLOPS_PARTITIONS"] = '{"prices": ["DUE", "LATE"]}'  # the instance doesn't have the second yet
     with dagster_dev(home, env={**env, "PYTHONPATH": str(Path.cwd())}, kind=AutomatedDev) as server:
         server.told = webhook.told
         yield server
@@ -163,53 +170,56 @@ def dev(tmp_path_factory, empty_mlflow):
 def deliver(dev, symbol, rows):
     """Put prices into the inbox as people should: written elsewhere, then renamed."""
     rows.to_csv(dev.home / f"{symbol}.part", index=False)
-    (dev.home / f"{symbol}.part").rename(dev.home / "inbox" / f"{symbol}.csv")
+    (dev.home / f"{symbol}.part").rename(dev.home / "inbox" / "prices" / f"{symbol}.csv")
 
 
 # The first: the schedules are due for every symbol that there is, and now it is one.
 def test_the_schedules_and_what_follows_from_their_runs(dev):
     dev.turn_on("Sensor", "best_parameters_to_model")
-    forecast = dev.first_run("DUE", "forecast_pipeline", **{"dagster/schedule_name": "daily_forecast"})
+    forecast = dev.first_run("DUE", "predict_pipeline", **{"dagster/schedule_name": "predictions"})
     assert forecast["status"] == "SUCCESS"
     assert "session" in {tag["key"] for tag in forecast["tags"]}
     # Its forecasts count as poor here.
-    rebuilt = dev.first_run("DUE", "build_model_pipeline", **{"dagster/sensor_name": "poor_forecasts"})
+    rebuilt = dev.first_run("DUE", "build_model_pipeline", **{"dagster/sensor_name": "poor_predictions"})
     assert rebuilt["status"] == "SUCCESS"
-    assert {"path": ["prices"]} not in rebuilt["assetSelection"]
+    assert {"path": ["prices", "data"]} not in rebuilt["assetSelection"]
     assert "is below 0.99" in {tag["key"]: tag["value"] for tag in rebuilt["tags"]}["built_because"]
-    dev.turn_off("poor_forecasts")
+    dev.turn_off("poor_predictions")
     eventually(
         lambda: any("From now on" in (tick["skipReason"] or "") for tick in dev.ticks("best_parameters_to_model"))
     )
-    dev.turn_on("Schedule", "weekly_search")
-    searched = dev.first_run("DUE", "search_model_pipeline", **{"dagster/schedule_name": "weekly_search"})
+    dev.turn_on("Schedule", "search")
+    searched = dev.first_run("DUE", "search_model_pipeline", **{"dagster/schedule_name": "search"})
     assert searched["status"] == "SUCCESS"
-    dev.turn_off("weekly_search", kind="Schedule")
+    dev.turn_off("search", kind="Schedule")
     built = dev.first_run("DUE", "build_model_pipeline", search_run_id=searched["runId"])
     assert built["status"] == "SUCCESS"
-    assert len(dev.runs("DUE", "forecast_pipeline")) == 1  # however often it was due meanwhile
-    dev.turn_off("daily_forecast", kind="Schedule")
+    assert len(dev.runs("DUE", "predict_pipeline")) == 1  # however often it was due meanwhile
+    dev.turn_off("predictions", kind="Schedule")
     dev.turn_off("best_parameters_to_model")
 
 
 def test_prices_in_the_inbox_lead_to_a_model_then_to_forecasts(dev):
     rows = reverting_prices()
-    (dev.home / "inbox" / "not a symbol.csv").write_text("x")
+    (dev.home / "inbox" / "prices" / "not a symbol.csv").write_text("x")
     deliver(dev, "NEWCO", rows.head(699))
     built = dev.first_run("NEWCO", "build_model_pipeline")
     assert built["status"] == "SUCCESS"
     assert "NEWCO" in dev.symbols()
-    # The champion is another one: the condition of price_forecast asks for both forecasts, in one run.
+    # The champion is another one: the condition of predictions asks for both, in one run.
     remade = dev.first_run_by_condition("NEWCO")
     assert remade["status"] == "SUCCESS"
-    assert sorted(key["path"] for key in remade["assetSelection"]) == [["forecast_quality"], ["price_forecast"]]
+    assert sorted(key["path"] for key in remade["assetSelection"]) == [
+        ["stock_price", "prediction_quality"],
+        ["stock_price", "predictions"],
+    ]
     deliver(dev, "NEWCO", rows)
-    assert dev.first_run("NEWCO", "forecast_pipeline")["status"] == "SUCCESS"
+    assert dev.first_run("NEWCO", "predict_pipeline")["status"] == "SUCCESS"
     # Nothing more follows from it, in particular no forecast by the condition.
     assert len(dev.runs("NEWCO")) == 3
-    assert any("not a symbol.csv is ignored" in (tick["skipReason"] or "") for tick in dev.ticks("price_inbox"))
-    assert not [tick for tick in dev.ticks("price_inbox") if tick["error"]]
-    dev.turn_off("keep_forecasts_current")
+    assert any("not a symbol.csv is ignored" in (tick["skipReason"] or "") for tick in dev.ticks("inbox"))
+    assert not [tick for tick in dev.ticks("inbox") if tick["error"]]
+    dev.turn_off("keep_predictions_current")
 
 
 def test_bad_prices_fail_once_and_somebody_is_told(dev):
@@ -220,11 +230,11 @@ def test_bad_prices_fail_once_and_somebody_is_told(dev):
     failed = dev.first_run("BADCO", "build_model_pipeline")
     assert failed["status"] == "FAILURE"
     (told,) = eventually(lambda: [one for one in dev.told if one["run_id"] == failed["runId"]])
-    assert (told["job"], told["symbol"], told["step"]) == ("build_model_pipeline", "BADCO", "prices")
+    assert (told["job"], told["symbol"], told["step"]) == ("build_model_pipeline", "BADCO", "prices__data")
     assert "Close" in told["error"]
     assert told["dagster_url"].endswith(f"/runs/{failed['runId']}")
-    (dev.home / "inbox" / "BADCO.csv").touch()  # the same content
-    eventually(lambda: any("same content" in (tick["skipReason"] or "") for tick in dev.ticks("price_inbox")))
+    (dev.home / "inbox" / "prices" / "BADCO.csv").touch()  # the same content
+    eventually(lambda: any("same content" in (tick["skipReason"] or "") for tick in dev.ticks("inbox")))
     assert len(dev.runs("BADCO", "build_model_pipeline")) == 1
     deliver(dev, "BADCO", rows)
     eventually(lambda: len(dev.runs("BADCO", "build_model_pipeline")) == 2)
@@ -258,7 +268,7 @@ def test_a_backfill_with_a_failing_symbol_and_the_failing_one_alone(dev):
     backfill = dev.ask(
         "mutation($p: LaunchBackfillParams!) {launchPartitionBackfill(backfillParams: $p) {__typename "
         "... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}}}",
-        p={"assetSelection": [{"path": ["prices"]}], "partitionNames": ["FILL1", "FILL2", "FILL3"]},
+        p={"assetSelection": [{"path": ["prices", "data"]}], "partitionNames": ["FILL1", "FILL2", "FILL3"]},
     )["backfillId"]
 
     def statuses():

@@ -209,9 +209,7 @@ def test_rows_that_the_champion_has_learned_from_dont_count(cancer):
     with pytest.raises(NotComparable, match=r"give key, the columns that identify a row"):
         rows_to_judge_on(*anonymous, "3")
     other = replace(theirs, classes=("benign", "malignant", "unclear"))
-    with pytest.raises(
-        NotComparable, match=r"knows the classes 'benign', 'malignant', champion version 3 knows the classes 'benign', "
-    ):
+    with pytest.raises(NotComparable, match="champion version 3 knows the classes 'benign', 'malignant', 'unclear'"):
         rows_to_judge_on(mine, other, "3")
 
 

@@ -96,7 +96,8 @@ def databricks_job(stack: Stack) -> None:
         body = {"job_id": job_id, "job_parameters": {"symbol": SYMBOL, **texts}}
         run_id = workspace.call("POST", "/api/2.2/jobs/run-now", body)["run_id"]
         run = workspace.ended(run_id, seconds=600)
-        assert run["state"]["result_state"] == "SUCCESS", workspace.stderr(run_id)
+        said = f"{run['state']}\n{workspace.stdout(run_id)}\n{workspace.stderr(run_id)}"
+        assert run["state"]["result_state"] == "SUCCESS", said
 
 
 def airflow(stack: Stack) -> None:

@@ -143,7 +143,7 @@ def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
 @pytest.fixture
 def tables(home: Path, price_file: Path) -> None:
     """What a model is trained on, made here."""
-    deployment = Deployment(home=home, data={"prices": {"path": str(price_file)}})
+    deployment = Deployment(home=home, data={"prices": {"path": str(price_file.parent / "{symbol}.csv")}})
     with here.Session(deployment, find_model("stock_price"), Origin("shell", "here")) as opened:
         for step in ("data", "training_set"):
             opened.run(step, "ACME", {})
