@@ -1,7 +1,7 @@
 """Take the pictures of the docs from the real thing: launch a run in the browser, wait for it, and look around.
 
     make demo && make ui                              # in one shell
-    .venv/bin/python docs/take_screenshots.py         # in another
+    .venv/bin/python docs/take_screenshots.py         # in another, with the same MLOPS_HOME
 
 Needs Chromium (Debian's package `chromium`, or its path in the environment variable CHROMIUM).
 """
@@ -9,7 +9,9 @@ Needs Chromium (Debian's package `chromium`, or its path in the environment vari
 import io
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -24,7 +26,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 def lineage(page: Page) -> None:
     """The whole graph, wide enough for the assets to show their details."""
     page.set_viewport_size({"width": 2400, "height": 1160})
-    page.goto(f"{DAGSTER}/asset-groups")
+    page.goto(f"{DAGSTER}/asset-groups?expanded=global@global:prices,global@global:stock_price")
     page.get_by_text("trained_model").last.wait_for()
     page.mouse.click(1500, 850)
     page.keyboard.press("Alt+9")
@@ -47,16 +49,12 @@ def launchpad(page: Page) -> None:
 
 
 def model(page: Page) -> None:
-    """What the run left behind: metrics, the forecast plot, the link to MLflow; and what the checks say."""
+    """What the run left behind: metrics, the forecast plot, the link to MLflow."""
     page.goto(f"{DAGSTER}/assets/stock_price/trained_model?view=partitions&partition=GSPC")
     page.get_by_text("root_mean_squared_error", exact=True).first.wait_for()
     page.wait_for_timeout(1500)
     link = page.get_by_role("link", name="open in MLflow").first.get_attribute("href")
     _save_with_picture(page, "forecast.png", "forecast")
-    page.goto(f"{DAGSTER}/assets/stock_price/training_set?view=checks")
-    page.get_by_text("training_set_leaks_nothing").first.wait_for()
-    page.wait_for_timeout(1500)
-    _save(page, "checks.png")
     assert link is not None
     page.goto(link)
     page.get_by_text("stock_price-GSPC").first.wait_for(timeout=300_000)
@@ -81,14 +79,13 @@ def champion(page: Page) -> None:
 
 
 def predictions(page: Page) -> None:
-    """Two months of predictions, caught up with, beside the prices that came; the newest is the last of them."""
-    editor = _open_launchpad(page, "predict_pipeline", "catch_up")
-    editor.evaluate(
-        "node => node.CodeMirror.setValue(node.CodeMirror.getValue().replace('catch_up: 0', 'catch_up: 60'))"
-    )
-    _launch(page)
-    page.goto(f"{DAGSTER}/assets/stock_price/predictions?view=partitions&partition=GSPC")
-    _save_with_picture(page, "price_forecast.png", "forecast_and_price")
+    """Champions, newest predictions and how good they were, on the page of `mlops report`."""
+    mlops = Path(sys.executable).with_name("mlops")
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "state.html"
+        subprocess.run([mlops, "report", "stock_price", "--html", told], check=True)
+        page.goto(told.as_uri())
+        _save(page, "predictions.png")
 
 
 def automation(page: Page) -> None:
@@ -100,16 +97,6 @@ def automation(page: Page) -> None:
         rows.nth(number).get_by_role("checkbox").nth(1).wait_for(state="attached")  # the switch, not known at first
     page.wait_for_timeout(3000)
     _save(page, "automation.png")
-
-
-def columns(page: Page) -> None:
-    """What an asset is: description, columns and what they are made from, owners, kinds, tags, links to the code."""
-    page.set_viewport_size({"width": 1600, "height": 1000})
-    page.goto(f"{DAGSTER}/assets/stock_price/training_set")
-    page.get_by_text("volatility_20d").first.wait_for()
-    page.wait_for_timeout(3000)
-    _save(page, "columns.png")
-    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def _save_with_picture(page: Page, file: str, name: str) -> None:
@@ -178,7 +165,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(120_000)
         # `take_screenshots.py lineage champion` takes only these.
-        takes = (launchpad, model, champion, predictions, search, automation, columns, lineage)
+        takes = (launchpad, model, champion, predictions, search, automation, lineage)
         for take in [take for take in takes if len(sys.argv) == 1 or take.__name__ in sys.argv[1:]]:
             take(page)
         browser.close()
