@@ -302,6 +302,8 @@ def _kind(annotation: typing.Any) -> str:
     if annotation in names:
         return names[annotation]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:  # what checks it is no type
+        return _kind(arguments[0])
     if origin is typing.Literal:
         return ", ".join(map(code, arguments))
     if origin in (typing.Union, types.UnionType):

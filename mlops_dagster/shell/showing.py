@@ -13,12 +13,12 @@ from mlops_dagster.shell.output import out, say_next
 from mlops_dagster.shell.running import Reports, called
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.spec.project import find_model, model_meant
+from mlops_dagster.spec.project import find_model, model_meant, needs_no_name
 
 
 def options_of(declaration: Declaration, partition: str) -> str:
     """Return what stands behind a command for a model and a partition: nothing more than is needed."""
-    model = "" if declaration.plain_names else f" {declaration.name}"
+    model = "" if needs_no_name(declaration) else f" {declaration.name}"
     return model + ("" if partition == names.ALL else f" --{names.partition_option(declaration)} {partition}")
 
 

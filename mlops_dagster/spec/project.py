@@ -126,3 +126,9 @@ def model_meant() -> Declaration:
         there = ", ".join(names) or "none yet; make one: mlops new NAME --data FILE --target COLUMN"
         raise refuse("model", None, f"say which. Declared here: {there}.")
     return plain[0]
+
+
+def needs_no_name(model: Declaration) -> bool:
+    """Whether commands that name no model mean this one, since it has plain names and the project has no other."""
+    own = model_names(defs_folder()) if model.plain_names else []
+    return model.plain_names and (not own or model.name in own)

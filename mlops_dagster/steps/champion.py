@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec.functions import trusted_types
+from mlops_dagster.spec.project import needs_no_name
 from mlops_dagster.spec.steps import partition_option, pipelines_of
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing_tables import what_is_there
@@ -67,7 +68,7 @@ def called(symbol: str, model: Declaration) -> Called:
     pipeline = pipelines_of(model)[0].name
     if model.partitions is None:
         return Called(model.name, model.name, pipeline)
-    named = "" if model.plain_names else f"{model.name} "
+    named = "" if needs_no_name(model) else f"{model.name} "
     return Called(f"{model.name} of {symbol}", f"{named}--{partition_option(model)} {symbol}", pipeline)
 
 

@@ -156,6 +156,11 @@ def test_a_wrong_call_is_refused_before_any_work(mlops, home, examples, argument
     assert not (home / "store").exists()
 
 
+def test_a_cure_names_the_model_where_a_project_has_others(mlops, examples):
+    said = mlops("promote", "stock_price", "-s", "ACME").stderr
+    assert "Build one: mlops build-model stock_price --symbol ACME." in " ".join(said.split())
+
+
 def test_what_a_step_needs_has_to_be_there(mlops, home):
     done = mlops("step", "training_set", "--symbol", "ACME", "--json")
     assert done.returncode == 1
