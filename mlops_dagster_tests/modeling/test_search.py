@@ -48,7 +48,7 @@ def test_scores_are_scikit_learns():
     own.fit(data.X_train, data.y_train)
     assert list(results.table["mean_test_score"]) == list(own.cv_results_["mean_test_score"])
     assert results.best_parameters == results.forest == own.best_params_
-    assert made.work_["not_shared"] == {"Ridge is no forest": 3}
+    assert made.work_["not_shared"] == {"fits of Ridge share nothing": 3}
     assert describe_cv(declaration) == "3 folds of random rows (seed 0)"
 
 
