@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._validation import _check_method_params, _score
 
-from mlops_dagster.search.cache import SearchCache
+from mlops_dagster.search.cache import MemoryCache, SearchCache
 from mlops_dagster.search.data import SearchData
 from mlops_dagster.search.engine import Progress
 from mlops_dagster.search.plan import Group
@@ -113,7 +113,7 @@ class Gathering:
     @cached_property
     def served_cache(self) -> ServedCache | None:
         """What the cache keeps of shared fits, if there is one."""
-        if self._cache is None:
+        if self._cache is None or isinstance(self._cache, MemoryCache):  # a later round asks for other fits
             return None
         served_cache = ServedCache(self._cache, self.data, self._candidates)
         if served_cache.refusal:

@@ -137,43 +137,40 @@ def _with_engine(search: Any) -> Any:
 
 @_with_engine
 class SharedGridSearchCV(GridSearchCV, _Shared):  # type: ignore[misc]
-    """Exhaustive search over parameter values that grows every tree once.
+    """Exhaustive search over parameter values that does once what its candidates have in common.
 
-    It takes the place of ``sklearn.model_selection.GridSearchCV`` and returns the same, times apart. Candidates that
-    differ in ``n_estimators``, in a ``max_depth`` that no tree reaches, or in parameters that come to the same, share
-    trees: see :meth:`plan`. That holds for random forests and extra trees with an integer ``random_state``, alone or as
-    the last step of a pipeline. Everything else is fitted as ``GridSearchCV`` would.
+    It takes the place of ``sklearn.model_selection.GridSearchCV`` and returns the same, times apart. Candidates share
+    the trees of forests, the stages of boosting and what else a family of estimators knows (`families`), and each
+    setting of the steps in front is fitted once per fold: see :meth:`plan`. Everything else is fitted as
+    ``GridSearchCV`` would.
 
     Parameters
     ----------
-    estimator, param_grid, scoring, refit, cv, error_score, return_train_score
+    estimator, param_grid, scoring, refit, cv, error_score, return_train_score, pre_dispatch
         As in ``GridSearchCV``.
     n_jobs : int, optional
-        How many threads, or processes for other estimators than forests, if there is no `engine`. None means 1, -1
+        How many threads, or processes where no forest shares its trees, if there is no `engine`. None means 1, -1
         means one per core. The answer doesn't depend on it.
     verbose : int, default=0
         From 1: says what is to be done, and how far it is.
-    pre_dispatch
-        As in ``GridSearchCV``; on threads there is nothing to dispatch ahead.
     engine : Engine, optional
-        Where trees grow. Default: threads of this process. A Spark engine is in ``mlops_dagster.stack.spark``.
+        Where the work is done. Default: here. A Spark engine is in ``mlops_dagster.stack.spark``.
     cache : path or SearchCache, optional
-        A folder that keeps what was grown. A search that was killed goes on where it was, one with more values grows
-        only the trees that are new, another scoring costs no tree. Plain fits aren't kept; where there are no others a
-        warning says so.
+        A folder that keeps what was done. A search that was killed goes on where it was, one with more values does only
+        what is new. Plain fits aren't kept; where there are no others a warning says so.
     progress : callable, optional
         Is called with a :class:`Progress` now and then, from any thread, one call at a time.
 
     Attributes
     ----------
-    plan_ : SearchPlan or None
-        What was shared, and why. None where callbacks, or a subclass's own ``_run_search``, have to see every fit.
+    plan_ : SearchPlan
+        What was shared, and why not where it wasn't; of all rounds together.
     work_ : dict
         What was done: ``candidates``, ``folds``, ``fits``, ``trees_asked``, ``trees_needed``, ``trees_grown``,
-        ``trees_reused`` (from the cache), ``refit_trees_grown`` (0 where a pipeline was refitted plainly),
-        ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work had to be done plainly,
-        by reason), ``units``, ``slots`` (how many units at the same time), ``seconds`` (of all slots),
-        ``wall_seconds``.
+        ``trees_reused`` (from the cache or an earlier round), ``refit_trees_grown`` (0 where it was refitted plainly),
+        ``shared_fits``, ``plain_fits``, ``not_shared`` (candidates by reason), ``fell_back`` (units whose work had to
+        be done plainly, by reason), ``units``, ``slots`` (how many units at the same time), ``seconds`` (of all slots),
+        ``wall_seconds``. Trees are stages, or what else a family counts.
     cv_results_, best_index_, best_params_, best_score_, best_estimator_, ...
         As in ``GridSearchCV``. ``mean_fit_time`` and ``mean_score_time`` divide what a tree took among the fits that
         use it, so that they add up to the time that was spent.
