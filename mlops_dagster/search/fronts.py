@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import joblib
+import numpy as np
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
@@ -263,7 +264,7 @@ def _hash(value: Any) -> str | None:
 
 def own(X: Any) -> Any:
     """Return rows that can be changed."""
-    if hasattr(X, "flags"):
+    if isinstance(X, np.ndarray):  # pandas' frames have flags as well, and no order
         return X.copy(order="K")
     return X.copy() if hasattr(X, "copy") else copy.deepcopy(X)
 

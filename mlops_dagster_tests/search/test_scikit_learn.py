@@ -65,6 +65,7 @@ OURS = {
 }
 EXCEPTIONS = {
     "test_custom_run_search": "compares all attributes with those of a class of its own, which has no plan_ and work_",
+    "test_base_estimator_inputs": "counts calls of set_params, which are more where a plan reads candidates beforehand",
 }
 
 
