@@ -196,6 +196,7 @@ def test_ui_opens_dagster_and_mlflow_and_leaves_no_process_behind(mlops, home, t
 
 @pytest.mark.slow
 def test_a_launched_job_is_one_that_dagsters_pages_show(home, tmp_path, price_file, monkeypatch):
+    monkeypatch.setenv("MLOPS_PARTITIONS", '{"prices": ["ACME"]}')
     monkeypatch.setenv("MLOPS_DATA__PRICES__SOURCE", "files")
     monkeypatch.setenv("MLOPS_DATA__PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
     given = tmp_path / "run.yaml"

@@ -111,7 +111,7 @@ def test_what_differs_is_said_in_words(sides, stack, shell, one):
     by_what = {one["what"]: one["differences"] for one in said["symbols"]["ACME"]}
     assert by_what["table data"] == by_what["table training_set"] == by_what["table grid_search_results"] == []
     assert "parameters.n_estimators is 5 in A and 6 in B." in by_what["table trained_model"]
-    assert any(text.startswith("value differs in ") for text in by_what["table trained_model"])
+    assert any(text.startswith("prediction differs in ") for text in by_what["table trained_model"])
     assert "param n_estimators is 5 in A and 6 in B." in by_what["MLflow run of trained_model"]
 
     # The run before, in the same tables, is still what Dagster made.
