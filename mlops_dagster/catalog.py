@@ -11,7 +11,7 @@ from dagster import BetaWarning
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.spec.functions import sources_of
 from mlops_dagster.stack.provenance import PACKAGE, code_url
-from mlops_dagster.steps.declared import step_function
+from mlops_dagster.steps.functions import step_function
 
 
 def with_code_and_tags(assets: Iterable[dg.AssetsDefinition], model: OfModel) -> list[dg.AssetsDefinition]:

@@ -11,7 +11,7 @@ import dagster as dg
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.assets.step_assets import assets_of
 from mlops_dagster.catalog import with_code_and_tags
-from mlops_dagster.checks.declared import checks_of
+from mlops_dagster.checks.of_model import checks_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.jobs import jobs_of
 from mlops_dagster.resources import resources_of

@@ -147,7 +147,7 @@ class Session:
 
         Of a forecast, the last rows of each series are predicted; the others are what it looks back on.
         """
-        from mlops_dagster.steps.declared.predict import predict_rows
+        from mlops_dagster.steps.predict import predict_rows
 
         return predict_rows(self.model, partition, frame, store=self.store, tracker=self.tracker)
 
@@ -199,7 +199,7 @@ class Session:
         MlopsError
             If the step fails, as its own function says.
         """
-        from mlops_dagster.steps.declared import step_function
+        from mlops_dagster.steps.functions import step_function
 
         function = step_function(self.model, step)
         tools: dict[str, Any] = {

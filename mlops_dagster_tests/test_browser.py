@@ -143,7 +143,7 @@ def test_a_launch_with_run_config_leaves_metrics_checks_and_a_forecast(page, ui)
     page.get_by_text("Every training row's truth is known before the first test row.").first.wait_for()
     page.goto(f"{ui.url}/assets/stock_price/training_set")
     page.get_by_text("Standard deviation of the last 20 daily returns").wait_for()
-    page.get_by_role("link", name="Open its step: steps/declared/data.py").wait_for()
+    page.get_by_role("link", name="Open its step: steps/data.py").wait_for()
 
 
 def test_a_sensor_that_is_turned_on_fires(page, ui):

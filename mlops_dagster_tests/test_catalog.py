@@ -17,7 +17,7 @@ def test_every_asset_links_to_its_model_and_its_step(monkeypatch):
     monkeypatch.setattr(catalog, "code_url", lambda: None)
     *own, link = links_of("predictions")
     assert {"stock_price: defs.yaml", "stock_price: features.py"} <= {one.label for one in own}
-    assert link.label == "its step: steps/declared/predict.py"
+    assert link.label == "its step: steps/predict.py"
     lines = catalog.PACKAGE.joinpath(link.label.split(": ")[1]).read_text().splitlines()
     below = lines[link.line_number - 1 : link.line_number + 12]
     assert any(line.startswith("def predictions(") for line in below)
@@ -26,7 +26,7 @@ def test_every_asset_links_to_its_model_and_its_step(monkeypatch):
 def test_links_lead_to_where_the_code_was_pushed(monkeypatch):
     monkeypatch.setattr(catalog, "code_url", lambda: "https://github.com/me/it/blob/abc/mlops_dagster")
     *_, link = links_of("trained_model")
-    assert link.url.startswith("https://github.com/me/it/blob/abc/mlops_dagster/steps/declared/train.py#L")
+    assert link.url.startswith("https://github.com/me/it/blob/abc/mlops_dagster/steps/train.py#L")
 
 
 def test_assets_can_be_filtered_by_their_pipelines():

@@ -11,9 +11,9 @@ from mlops_dagster.errors import MlopsError, ParameterError
 from mlops_dagster.shell.serve import of_declared
 from mlops_dagster.spec.steps import pipelines_of, steps_of
 from mlops_dagster.steps.champion import NoChampion, load_champion
-from mlops_dagster.steps.declared.findings import questions_of
-from mlops_dagster.steps.declared.predict import prediction_quality, predictions
 from mlops_dagster.steps.inputs import Inputs
+from mlops_dagster.steps.predict import prediction_quality, predictions
+from mlops_dagster.steps.questions import questions_of
 from mlops_dagster_tests.modeling.conftest import demand, lagged  # noqa: F401 a fixture
 from mlops_dagster_tests.test_declared_promotion import TEST, Models, table  # noqa: F401 a fixture
 

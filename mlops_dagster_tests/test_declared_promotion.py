@@ -18,7 +18,7 @@ from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
 from mlops_dagster.stack.store import Store, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
-from mlops_dagster.steps.declared.promote import champion_model
+from mlops_dagster.steps.promote import champion_model
 from mlops_dagster_tests.modeling.conftest import declare
 
 TEST = Origin("test", "run-1", None)

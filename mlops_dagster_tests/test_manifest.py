@@ -11,7 +11,7 @@ from mlops_dagster.manifest import manifest
 from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import steps_of
-from mlops_dagster.steps.declared.checking import resolve
+from mlops_dagster.steps.checking import resolve
 
 ROOT = Path(__file__).parents[1]
 COPY = ROOT / "airflow" / "include" / "manifest.json"

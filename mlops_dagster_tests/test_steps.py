@@ -12,7 +12,7 @@ from mlops_dagster.modeling.violations import ContractError
 from mlops_dagster.stack.file_finding import SourceError
 from mlops_dagster.stack.store import StoreError, TableNotFound
 from mlops_dagster.stack.tracking import MlflowTracker, TrackingError
-from mlops_dagster.steps.declared.search import plan_search
+from mlops_dagster.steps.search import plan_search
 from mlops_dagster_tests.contracts.stock import SMALL, Stock
 
 MADE = ("data", "training_set", "trained_model")

@@ -19,7 +19,7 @@ from mlops_dagster.spec.parameters import explain as describe
 from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import MlflowTracker
-from mlops_dagster.steps.declared.versions import declared_code_version
+from mlops_dagster.steps.versions import declared_code_version
 
 
 class OfModel:
@@ -176,7 +176,7 @@ class OfModel:
             raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
     def _check(self, step: str, config: Mapping[str, Any]) -> None:
-        from mlops_dagster.steps.declared.checking import resolve
+        from mlops_dagster.steps.checking import resolve
 
         resolve(self.declaration, step, search_parameters(config) if searches(self.steps[step]) else config)
 

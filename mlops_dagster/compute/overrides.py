@@ -24,7 +24,7 @@ _TEXTS = dg.Map(str, str)  # type: ignore[no-untyped-call]
 
 _HERE = {
     "slots": (int, "How many units of a search Spark works on at the same time."),
-    "train": (bool, "Whether build_model_pipeline grows its forest on Spark, too."),
+    "train": (bool, "Whether the trees of a forest grow on Spark when it is trained, too."),
     "spark_conf": (
         _TEXTS,
         "More of Spark's own settings for the session that is opened, for example {spark.executor.memory: 4g}.",

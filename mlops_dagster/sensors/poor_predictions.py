@@ -78,7 +78,7 @@ def _worse_than_baseline(
 ) -> str | None:
     """Say so of a model's last predictions; None if they aren't, or if too few were scored to tell."""
     from mlops_dagster.steps import Inputs
-    from mlops_dagster.steps.declared.findings import predictions_beat_baseline
+    from mlops_dagster.steps.questions import predictions_beat_baseline
 
     tables = Inputs(
         quality.partition or names.ALL, store_of(deployment, declaration), known=names.steps_of(declaration)

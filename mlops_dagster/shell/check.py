@@ -63,8 +63,8 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.table_sources import partitions_of, read_table
     from mlops_dagster.stack.trusted_types import check_types
-    from mlops_dagster.steps.declared.checking import metrics_of, resolve
-    from mlops_dagster.steps.declared.train import fit
+    from mlops_dagster.steps.checking import metrics_of, resolve
+    from mlops_dagster.steps.train import fit
 
     with _at(declaration, "parameters"):
         parameters = resolve(declaration, names.TRAINED_MODEL, {})

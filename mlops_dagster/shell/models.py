@@ -112,7 +112,7 @@ def _running(
             as_json: AsJson = False,
         ) -> None:
             with handle_errors(as_json, STOPPED if part == "search" else "Stopped."):
-                from mlops_dagster.steps.declared.checking import check_run
+                from mlops_dagster.steps.checking import check_run
 
                 by_step = check_run(declaration, pipeline, with_grid(given))
                 which = partitions_to_run(declaration, partition, all_partitions, deployment)
@@ -182,7 +182,7 @@ def _plan(
     settings: Any,
     as_json: bool,
 ) -> None:
-    from mlops_dagster.steps.declared.search import plan_search
+    from mlops_dagster.steps.search import plan_search
 
     *before, search = pipeline.steps
     each = EachSymbol(partitions)

@@ -63,9 +63,9 @@ def serve_champion(
 def of_declared(declaration: Declaration, settings: Any, tables: Any, model: Any, champion: Any) -> Served:
     """Return what is served of a model."""
     from mlops_dagster.steps.champion import called
-    from mlops_dagster.steps.declared.predict import next_predictions
-    from mlops_dagster.steps.declared.promote import training_set_of
     from mlops_dagster.steps.inputs import Inputs
+    from mlops_dagster.steps.predict import next_predictions
+    from mlops_dagster.steps.promote import training_set_of
 
     def forecast(interval: float | None) -> list[dict[str, Any]]:
         newest = Inputs(tables.symbol, tables.store, known=steps_of(declaration))

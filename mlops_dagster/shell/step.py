@@ -85,7 +85,7 @@ def _checked(model: Declaration, name: str, pipeline: str | None, text: str) -> 
     if name not in steps:
         raise refuse("step", name, f"there is no such step; there are {', '.join(steps)}.")
     given = _object("given", text, "parameters")
-    from mlops_dagster.steps.declared.checking import check_run, resolve
+    from mlops_dagster.steps.checking import check_run, resolve
 
     if pipeline is not None:
         return check_run(model, known[pipeline], given)[name]

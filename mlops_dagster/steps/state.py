@@ -12,8 +12,8 @@ from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster.steps.champion import champion_in
-from mlops_dagster.steps.declared.findings import questions_of
 from mlops_dagster.steps.kept import Kept, latest_searches
+from mlops_dagster.steps.questions import questions_of
 from mlops_dagster.steps.report import INLINE, OF_BASELINE, written
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps import rollback
-from mlops_dagster.steps.declared import step_function
+from mlops_dagster.steps.functions import step_function
 
 TEST = Origin("test", "run-1", None)
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}

@@ -14,7 +14,7 @@ from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import Origin
-from mlops_dagster.steps.declared.versions import declared_code_version
+from mlops_dagster.steps.versions import declared_code_version
 from mlops_dagster_tests.conftest import mlflow_runs
 
 RUN = ("-s", "ACME", "--pipeline", "build_model_pipeline", "--given")

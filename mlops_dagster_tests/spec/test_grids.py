@@ -11,7 +11,7 @@ from mlops_dagster.modeling.search import grid_of
 from mlops_dagster.spec.grids import MAX_CANDIDATES, check_grid
 from mlops_dagster.spec.parameters import Parameter
 from mlops_dagster.spec.project import find_model
-from mlops_dagster.steps.declared.checking import resolve
+from mlops_dagster.steps.checking import resolve
 
 MODELS = {name: find_model(name) for name in ("stock_price", "article")}
 ARTICLE = {

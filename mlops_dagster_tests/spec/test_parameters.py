@@ -9,7 +9,7 @@ from mlops_dagster.errors import ParameterError
 from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import pipelines_of
-from mlops_dagster.steps.declared.checking import check_run, resolve
+from mlops_dagster.steps.checking import check_run, resolve
 
 MODEL = find_model("stock_price")
 WRONG = ["../x", "/x", "a,b", "", "A" * 33, "a b", "a\\b", "a..b", ".a", "-a", "a\n", "é", "a%2Fb", None, 7]

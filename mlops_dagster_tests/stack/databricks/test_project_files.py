@@ -16,7 +16,7 @@ from mlops_dagster.stack.databricks.project_files import StaysError, check_trave
 from mlops_dagster.stack.databricks.wheel import build_wheel, code_version
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.table_sources import read_table
-from mlops_dagster.steps.declared.versions import declared_code_version
+from mlops_dagster.steps.versions import declared_code_version
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 

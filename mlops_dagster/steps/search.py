@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.steps.declared.checking import resolve
-from mlops_dagster.steps.declared.train import run_name, said_of, tags_of
+from mlops_dagster.steps.checking import resolve
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport
 from mlops_dagster.steps.run_search import Searched, run_search
+from mlops_dagster.steps.train import run_name, said_of, tags_of
 
 if TYPE_CHECKING:
     from mlops_dagster.modeling.training_set import TrainingSet

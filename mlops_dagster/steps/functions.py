@@ -1,8 +1,4 @@
-"""The steps of a declared model, as plain functions of the declaration, a partition and what was given.
-
-What they take: `declaration`; `partition`, ``all`` if the model has none; `given`, the parameters; `store` and
-`tracker`, the model's own tools; `origin`, who is calling; `inputs`, what the caller's run has made so far.
-"""
+"""Which function is which step of a model: each is named like its step."""
 
 from __future__ import annotations
 
@@ -45,5 +41,5 @@ def step_function(declaration: Declaration, step: str) -> Callable[..., Any]:
     known = steps_of(declaration)
     if step not in known:
         raise refuse("step", step, f"{declaration.name} has no such step; there are {', '.join(known)}.")
-    function: Callable[..., Any] = getattr(import_module(f"{__name__}.{_MODULES[step]}"), step)
+    function: Callable[..., Any] = getattr(import_module(f"{__package__}.{_MODULES[step]}"), step)
     return function

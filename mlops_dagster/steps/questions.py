@@ -11,9 +11,9 @@ from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.steps.champion import TABLE, champion_in
-from mlops_dagster.steps.declared.promote import training_set_of
-from mlops_dagster.steps.declared.rows import DRIFT_ROWS, digests_of, drift_in, rows_to_predict, table_to_predict
 from mlops_dagster.steps.findings import Finding, judge_drift, judge_intervals
+from mlops_dagster.steps.promote import training_set_of
+from mlops_dagster.steps.rows import DRIFT_ROWS, digests_of, drift_in, rows_to_predict, table_to_predict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import function_of, trusted_types
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.provenance import git_commit
-from mlops_dagster.steps.declared.checking import metrics_of, resolve
-from mlops_dagster.steps.declared.versions import declared_code_version
+from mlops_dagster.steps.checking import metrics_of, resolve
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.report import StepReport, table_summary
+from mlops_dagster.steps.versions import declared_code_version
 
 if TYPE_CHECKING:
     from mlops_dagster.modeling.training_set import TrainingSet

@@ -34,7 +34,7 @@ _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
         {"task", "estimator", "parameters", "metrics", "baseline"},
     ),
     names.CHAMPION_MODEL: (
-        ("modeling/gate.py", "modeling/resampling.py", "steps/declared/promote.py", "steps/promotion.py"),
+        ("modeling/gate.py", "modeling/resampling.py", "steps/promote.py", "steps/promotion.py"),
         {"gate", "metrics", "baseline"},
     ),
     names.GRID_SEARCH_RESULTS: (
@@ -43,13 +43,13 @@ _DECIDES: Mapping[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     names.PREDICTIONS: (
         (
-            *("steps/declared/predict.py", "steps/declared/rows.py", "modeling/intervals.py"),
+            *("steps/predict.py", "steps/rows.py", "modeling/intervals.py"),
             *("modeling/features.py", "modeling/outputs.py"),
         ),
         {"predictions", "features"},
     ),
     names.PREDICTION_QUALITY: (
-        ("steps/declared/predict.py", "modeling/quality.py", "modeling/metrics.py"),
+        ("steps/predict.py", "modeling/quality.py", "modeling/metrics.py"),
         {"metrics", "key", "time", "group", "target"},
     ),
 }

@@ -17,9 +17,12 @@ from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration, Predictions
 from mlops_dagster.stack.store import StoreError
 from mlops_dagster.steps.champion import NoChampion, called, champion_in, load_champion
-from mlops_dagster.steps.declared.checking import metrics_of
-from mlops_dagster.steps.declared.promote import answers_of, training_set_of
-from mlops_dagster.steps.declared.rows import (
+from mlops_dagster.steps.checking import metrics_of
+from mlops_dagster.steps.growing_tables import add_rows, append_rows, what_is_there
+from mlops_dagster.steps.inputs import Inputs, Pins
+from mlops_dagster.steps.promote import answers_of, training_set_of
+from mlops_dagster.steps.report import StepReport, table_summary, with_pictures, written
+from mlops_dagster.steps.rows import (
     digests_of,
     drift_in,
     late_rows,
@@ -28,9 +31,6 @@ from mlops_dagster.steps.declared.rows import (
     truth_times,
     without_target,
 )
-from mlops_dagster.steps.growing_tables import add_rows, append_rows, what_is_there
-from mlops_dagster.steps.inputs import Inputs, Pins
-from mlops_dagster.steps.report import StepReport, table_summary, with_pictures, written
 
 if TYPE_CHECKING:
     import pandas as pd
