@@ -134,8 +134,8 @@ CANDIDATES = Parameter(
 class Step:
     """A step: its name is the name of its function in ``steps/``, of its table and of its asset.
 
-    The description says what the asset holds. Parameters that are neither given nor in `defaults` are the recipe's, or
-    the deployment's.
+    The description says what the asset holds. Parameters that are neither given nor in `defaults` are the deployment's,
+    or left out.
     """
 
     name: str

@@ -146,8 +146,9 @@ def unreadable_variables(given: Mapping[str, str], model: type[BaseModel], prefi
     Examples
     --------
     >>> from mlops_dagster.stack.deployment import Deployment
-    >>> unreadable_variables({"MLOPS_SYMBOLS": "GSPC,IXIC"}, Deployment, "MLOPS_")
-    ['MLOPS_SYMBOLS=\'GSPC,IXIC\' is no list; write MLOPS_SYMBOLS=\'["GSPC", "IXIC"]\'.']
+    >>> wrong = unreadable_variables({"MLOPS_DATABRICKS__LIBRARIES": "a,b"}, Deployment, "MLOPS_")
+    >>> wrong[0].partition("; ")[2]
+    'write MLOPS_DATABRICKS__LIBRARIES=\'["a", "b"]\'.'
     """
     found = []
     for path in paths(model):

@@ -72,7 +72,7 @@ def code_version(*paths: str, libraries: Iterable[str] = ()) -> str:
     Parameters
     ----------
     *paths : str
-        Files, or folders for all modules below them, relative to the package: ``ml/model.py``.
+        Files, or folders for all modules below them, relative to the package: ``modeling/gate.py``.
     libraries : iterable of str
         Installed distributions whose versions count too: ``scikit-learn``.
 

@@ -85,7 +85,7 @@ def test_without_a_champion_nothing_is_asked_for(story):
     assert story.looks() == set()
 
 
-def test_what_forecast_pipeline_has_done_is_not_done_again(story):
+def test_what_predict_pipeline_has_done_is_not_done_again(story):
     story.built("1")
     story.looks()
     story.forecast()
