@@ -26,7 +26,7 @@ def with_code_and_tags(assets: Iterable[dg.AssetsDefinition], model: OfModel) ->
         name = spec.key.path[-1]
         step = step_function(declaration, name)
         own = [
-            dg.LocalFileCodeReference(file_path=str(file), label=f"{model.group}: {file.name}")
+            dg.LocalFileCodeReference(file_path=str(file), label=f"{model.name}: {file.name}")
             for file in sources_of(declaration)
         ]
         links = dg.CodeReferencesMetadataValue(code_references=[*own, _link(step, url)])

@@ -49,14 +49,14 @@ def _predictions(model: OfModel, job: Pipeline, deployment: Deployment, said: Sc
         cron_schedule=when.cron,
         execution_timezone=when.timezone,
         default_status=_STATUS[when.default or "running"],
-        description=f"Predicts with each champion of {model.group}{once}. What came through the inbox is left to the "
+        description=f"Predicts with each champion of {model.name}{once}. What came through the inbox is left to the "
         "inbox.",
     )
     def predictions(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         known = known_partitions(model, deployment, context.instance)
         ours = [one for one in known if not one.from_inbox]
         build = f"Build a model with {model.pipelines[0].name}."
-        without = [one.key or model.group for one in ours if not one.has_champion]
+        without = [one.key or model.name for one in ours if not one.has_champion]
         if not ours:
             return dg.SkipReason(
                 "There is nothing to predict for" + (": all came through the inbox." if known else ".")
@@ -94,7 +94,7 @@ def _search(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedul
         cron_schedule=when.cron,
         execution_timezone=when.timezone,
         default_status=_STATUS[when.default or "stopped"],
-        description=f"Searches the first preset of {model.group}, of one partition after the other. Turn on the sensor "
+        description=f"Searches the first preset of {model.name}, of one partition after the other. Turn on the sensor "
         f"{model.named('best_parameters_to_model')}, too, to build what was found.",
     )
     def search(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
@@ -107,7 +107,7 @@ def _search(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedul
                 partition_key=one.key,
                 # Where the declaration looks for rows there are none of what came as a file, or others.
                 asset_selection=without_data(job, model) if one.from_inbox else None,
-                tags={**_LAST, SEARCH: model.group},
+                tags={**_LAST, SEARCH: model.name},
             )
             for one in known
         ]

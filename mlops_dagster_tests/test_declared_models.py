@@ -143,7 +143,7 @@ def test_predictions_grow_and_meet_their_truth(mlops, project):
     assert "Are the predictions up to date? yes" in named
     assert re.search(r" for \d{4}-\d\d-\d\d \(day \d{4}-\d\d-\d\d \+ 14 rows\); 90%: ", named)
     (reported,) = json.loads(mlops("report", "demand", "--json").stdout)["predictions"]
-    assert (reported["symbol"], reported["rows"], reported["quality"]) == ("shop_00", 14, {"rows_scored": 0.0})
+    assert (reported["partition"], reported["rows"], reported["quality"]) == ("shop_00", 14, {"rows_scored": 0.0})
     mlops("report", "--html", "state.html")
     assert "<span>demand of shop_00</span>" in (project / "state.html").read_text()
     nothing = mlops("report", "demend")

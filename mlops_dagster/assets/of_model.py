@@ -64,8 +64,8 @@ class OfModel:
 
     @property
     def group(self) -> str:
-        """The group of the assets. One for all: of several, Dagster's graphs show closed boxes until each is opened."""
-        return self.name
+        """The group of the assets, one for all that share a table: Dagster's graphs show each group as a closed box."""
+        return self.declaration.data_owner
 
     @property
     def compute(self) -> str:

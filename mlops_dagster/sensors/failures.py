@@ -40,7 +40,7 @@ def run_failed(deployment: Deployment, models: Sequence[OfModel] = (), only: OfM
 
     @run_failure_sensor(
         name=only.named("run_failed") if only else "run_failed",
-        description=f"{told} of every run{f' of {only.group}' if only else ''} that fails: job, partition, step, "
+        description=f"{told} of every run{f' of {only.name}' if only else ''} that fails: job, partition, step, "
         "error, links.",
         minimum_interval_seconds=4,
         default_status=DefaultSensorStatus.RUNNING if channels else DefaultSensorStatus.STOPPED,
@@ -49,7 +49,7 @@ def run_failed(deployment: Deployment, models: Sequence[OfModel] = (), only: OfM
     )
     def sensor(context: RunFailureSensorContext) -> SkipReason | None:
         if only is not None and not only.has(context.dagster_run):
-            return SkipReason(f"Run {context.dagster_run.run_id} isn't one of {only.group}.")
+            return SkipReason(f"Run {context.dagster_run.run_id} isn't one of {only.name}.")
         if not deployment.notify.channels:
             return SkipReason(f"Nobody is told of failed runs: set {HOW}.")
         if context.dagster_run.tags.get("dagster/will_retry") == "true":

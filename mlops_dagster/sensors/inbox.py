@@ -45,7 +45,7 @@ def inbox_sensor(model: OfModel, deployment: Deployment, jobs: Sequence[Any]) ->
     @dg.sensor(
         name=model.named("inbox"),
         jobs=[job for job in jobs if job.name in (predict.name, build.name)],
-        description=f"Predicts with {model.group} where rows of a {called} arrive in the inbox, in the folder {owner}; "
+        description=f"Predicts with {model.name} where rows of a {called} arrive in the inbox, in the folder {owner}; "
         "without a champion the first model is built, and a new one becomes a partition. A file counts once it hasn't "
         "changed between two looks, and once per content. See docs/automation.md.",
         # The cursor is kept with each look: this is a compromise between a quick answer and a database that grows.

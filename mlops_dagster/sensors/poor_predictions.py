@@ -52,7 +52,7 @@ def poor_predictions(model: OfModel, deployment: Deployment) -> dg.SensorDefinit
             if reason is None:
                 continue
             if built := _built_lately(context, name, build.name, partition, settings.every_days):
-                said.append(f"{partition or model.group}: {reason} Its last build for such a reason was {built}.")
+                said.append(f"{partition or model.name}: {reason} Its last build for such a reason was {built}.")
                 continue
             requests.append(
                 dg.RunRequest(

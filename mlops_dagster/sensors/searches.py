@@ -19,7 +19,7 @@ def best_parameters_to_model(model: OfModel) -> dg.SensorDefinition:
     @dg.sensor(
         name=model.named(BEST),
         job_name=build.name,
-        description=f"Builds a model with the best parameters of every search of {model.group} that a run of Dagster "
+        description=f"Builds a model with the best parameters of every search of {model.name} that a run of Dagster "
         "finishes from now on, once per search, on the search's training set.",
         minimum_interval_seconds=4,
         default_status=dg.DefaultSensorStatus.STOPPED,
