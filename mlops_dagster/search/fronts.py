@@ -228,18 +228,18 @@ class _Memory:
 def remembering(estimator: Any, transformers: Transformers) -> Any:
     """Let the next fit of an estimator take transformers that are fitted already; it leaves no trace."""
 
-    def fit(X: Any, y: Any = None, **params: Any) -> Any:
+    def fit(X: Any, *y: Any, **params: Any) -> Any:
         del estimator.fit
         steps = [step for _, step in path(estimator)]
         pipelines = [step for step in steps if _is_a(Pipeline, step) and step.memory is None]
         targets = [_hash(_alone(step)) for step in steps if _is_a(TransformedTargetRegressor, step)]
         if not pipelines or None in targets:
-            return estimator.fit(X, y, **params)
+            return estimator.fit(X, *y, **params)
         memory = _Memory(transformers, targets)
         for pipeline in pipelines:
             pipeline.memory = memory
         try:
-            return estimator.fit(X, y, **params)
+            return estimator.fit(X, *y, **params)
         finally:
             for _, step in [*path(estimator), *path(estimator, fitted=True)]:
                 if getattr(step, "memory", None) is memory:

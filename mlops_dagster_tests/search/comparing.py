@@ -64,8 +64,8 @@ def assert_same(estimator, grid, X, y, *, shared=None, fit_params=None, ours=Non
 def said_by(error):
     """Return an error's text, but for our name, and the line numbers in scikit-learn's summary of failed fits."""
     text = str(error).replace("SharedGridSearchCV", "GridSearchCV")
-    # Of a fit that failed the summary has the lines that it came through; some are ours.
-    text = re.sub(r'  File "[^"]*mlops_dagster/search/[^\n]*\n(?:    [^\n]*\n)+', "", text)
+    # Of a fit that failed the summary has the lines that it came through; some are ours, or the memory's.
+    text = re.sub(r'  File "[^"]*(?:mlops_dagster/search/|joblib/memory.py)[^\n]*\n(?:    [^\n]*\n)+', "", text)
     return [line for line in text.splitlines() if "_validation.py" not in line]
 
 

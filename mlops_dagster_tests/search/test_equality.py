@@ -15,7 +15,6 @@ from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
-    GradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
 )
@@ -227,7 +226,6 @@ def test_a_front_that_fails(rows):
     [
         (Ridge(), {"alpha": [0.1, 1.0]}),
         (DummyRegressor(), {"strategy": ["mean", "median"]}),
-        (GradientBoostingRegressor(random_state=0), {"n_estimators": [2, 4]}),
         (make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1.0]}),
         (clone(FOREST).set_params(oob_score=True, n_estimators=30), {"max_depth": [2, 3]}),
         (clone(FOREST).set_params(warm_start=True), GRID),
