@@ -135,7 +135,8 @@ def test_a_launch_with_run_config_leaves_metrics_checks_and_a_forecast(page, ui)
     page.get_by_text(re.compile(r'"?n_estimators"?: 7\b')).first.wait_for()
     inline = page.get_by_role("img", name=re.compile("^forecast"))
     assert eventually(lambda: inline.evaluate("image => image.naturalWidth")) == WIDTH * 72
-    page.get_by_text("[Show Markdown]").first.click()
+    plots = page.get_by_role("row", name=re.compile(r"^plots\b"))
+    plots.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_role("dialog").get_by_role("img", name="forecast")
     assert eventually(lambda: picture.evaluate("image => image.naturalWidth")) == WIDTH * 72
     page.goto(f"{ui.url}/assets/stock_price/training_set?view=checks")

@@ -428,7 +428,7 @@ class Dataset(Part):
 
     _name: str = PrivateAttr(default="model")
     _folder: Path = PrivateAttr(default=Path())
-    _dataset: str | None = PrivateAttr(default=None)
+    _dataset: Dataset | None = PrivateAttr(default=None)
 
     @field_validator("calendar")
     @classmethod
@@ -448,9 +448,14 @@ class Dataset(Part):
     @property
     def data_owner(self) -> str:
         """Whose table the rows are: the model's own, or a dataset's that it shares with others."""
-        return self._dataset or self._name
+        return self.name if self._dataset is None else self._dataset.name
 
-    def at(self, folder: Path, name: str | None = None, dataset: str | None = None) -> Self:
+    @property
+    def data_description(self) -> str:
+        """What the shared dataset says its rows are; empty if the rows are the model's own."""
+        return "" if self._dataset is None else self._dataset.description
+
+    def at(self, folder: Path, name: str | None = None, dataset: Dataset | None = None) -> Self:
         """Return the same declaration as it stands in a folder, its rows those of a dataset beside it if it says so."""
         placed = self.model_copy()
         placed._folder, placed._name, placed._dataset = folder, name or folder.name, dataset

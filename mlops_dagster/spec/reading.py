@@ -110,8 +110,8 @@ def _valid(kind: type[_Kind], attributes: Mapping[str, Any], file: Path, node: y
 
 def _with_dataset(
     attributes: Mapping[str, Any], file: Path, node: yaml.Node | None
-) -> tuple[Mapping[str, Any], str | None]:
-    """Return a model's attributes with those of the dataset that it names, and its name; paths begin at the model's."""
+) -> tuple[Mapping[str, Any], Dataset | None]:
+    """Return a model's attributes with those of the dataset that it names, and that; paths begin at the model's."""
     data = attributes.get("data")
     name = data.get("dataset") if isinstance(data, Mapping) else None
     if not isinstance(name, str) or not NAME.fullmatch(name) or len(data or ()) > 1:
@@ -135,7 +135,7 @@ def _with_dataset(
         said["data"]["function"] = _from_beside(shared.data.function, name)
     if isinstance(shared.contract, str):
         said["contract"] = _from_beside(shared.contract, name)
-    return {**attributes, **said}, name
+    return {**attributes, **said}, shared
 
 
 def _from_beside(function: str, name: str) -> str:

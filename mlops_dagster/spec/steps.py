@@ -114,6 +114,8 @@ def data_step(declaration: Dataset) -> Step:
         f"The rows that {declaration.data_owner} is made from, checked against the contract.\n\n"
         "Rows that break the contract are refused as a whole; nothing is filled in."
     )
+    if declaration.data_description:
+        about = f"{declaration.data_description.rstrip('.')}.\n\n{about}"
     return Step(DATA, about, parameters, defaults)
 
 
