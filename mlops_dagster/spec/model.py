@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from mlops_dagster.spec.times import Cron, TimeZone, check_calendar
+from mlops_dagster.spec.times import Calendar, Cron, TimeZone
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -420,7 +420,7 @@ class Dataset(Part):
     key: list[str] = Field(default=[], description="The columns that identify a row")
     time: str | None = Field(default=None, description="The column that orders rows")
     group: str | None = Field(default=None, description="The column whose equal values belong together")
-    calendar: str | None = Field(
+    calendar: Calendar | None = Field(
         default=None,
         description="The exchange on whose days there are rows, by its ISO 10383 code, as XNYS. Not given: on any",
     )
@@ -429,11 +429,6 @@ class Dataset(Part):
     _name: str = PrivateAttr(default="model")
     _folder: Path = PrivateAttr(default=Path())
     _dataset: Dataset | None = PrivateAttr(default=None)
-
-    @field_validator("calendar")
-    @classmethod
-    def _is_an_exchange(cls, calendar: str | None) -> str | None:
-        return None if calendar is None else check_calendar(calendar)
 
     @property
     def name(self) -> str:

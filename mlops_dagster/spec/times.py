@@ -42,6 +42,7 @@ def check_cron(cron: str) -> str:
     return cron
 
 
+Calendar = Annotated[str, AfterValidator(check_calendar)]
 TimeZone = Annotated[str, AfterValidator(check_timezone)]
 Cron = Annotated[str, AfterValidator(check_cron)]
 

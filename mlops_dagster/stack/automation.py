@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mlops_dagster.spec.times import check_cron, check_timezone
+from mlops_dagster.spec.times import Cron, TimeZone
 
 
 class _Settings(BaseModel):
@@ -20,21 +20,11 @@ class _Settings(BaseModel):
 class ScheduleChange(_Settings):
     """What a deployment changes of a schedule; what isn't given is as declared."""
 
-    cron: str | None = Field(default=None, description="Minute, hour, day, month, weekday")
-    timezone: str | None = Field(default=None, description="Of whose clocks, by its IANA name")
+    cron: Cron | None = Field(default=None, description="Minute, hour, day, month, weekday")
+    timezone: TimeZone | None = Field(default=None, description="Of whose clocks, by its IANA name")
     default: Literal["running", "stopped"] | None = Field(
         default=None, description="Whether it is on before somebody turns it on or off in Dagster"
     )
-
-    @field_validator("cron")
-    @classmethod
-    def _is_cron(cls, cron: str | None) -> str | None:
-        return None if cron is None else check_cron(cron)
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_a_time_zone(cls, timezone: str | None) -> str | None:
-        return None if timezone is None else check_timezone(timezone)
 
 
 class InboxSettings(_Settings):
