@@ -161,6 +161,7 @@ class Forecasting(Predicting):
             "baseline": {"kind": "persistence"},
             "gate": {},
             "predictions": {"output": ["value", "interval"], "interval": 0.8},
+            "plain_names": True,
         }
         super().declare(**(base | said))
 
@@ -194,6 +195,7 @@ def test_forecasts_with_intervals(home, demand):  # noqa: F811
     assert models.quality().facts["rows_waiting"] == 14
     models.table = whole
     models.prepare()
+    assert models.answer("Are the predictions up to date?").said.endswith(" Run predict_pipeline.")
     report = models.quality()
     scored, _ = models.store.read("prediction_quality", "all")
     assert len(scored) == 14

@@ -13,7 +13,7 @@ from mlops_dagster.compute.report import readable
 from mlops_dagster.stack.registry import Registry
 from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster.steps import Inputs
-from mlops_dagster.steps.findings import Finding
+from mlops_dagster.steps.questions import Finding
 
 
 def check_of_each_partition(

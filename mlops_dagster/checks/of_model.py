@@ -12,8 +12,7 @@ from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, Registry
 from mlops_dagster.steps import Inputs
 from mlops_dagster.steps.champion import champion_in
-from mlops_dagster.steps.findings import Finding
-from mlops_dagster.steps.questions import beats_baseline, questions_of
+from mlops_dagster.steps.questions import Finding, beats_baseline, questions_of
 
 _OF_PREDICTIONS = {"predictions_are_current", "features_have_not_drifted"}  # the others are about their quality
 

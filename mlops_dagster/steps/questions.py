@@ -1,17 +1,17 @@
-"""Whether a declared model's predictions are as they should be: questions, answered from its tables."""
+"""Whether a model's predictions are as they should be: questions, answered from its tables."""
 
 from __future__ import annotations
 
 import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration
-from mlops_dagster.steps.champion import TABLE, champion_in
-from mlops_dagster.steps.findings import Finding, judge_drift, judge_intervals
+from mlops_dagster.steps.champion import champion_in
 from mlops_dagster.steps.promote import training_set_of
 from mlops_dagster.steps.rows import DRIFT_ROWS, digests_of, drift_in, rows_to_predict, table_to_predict
 
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
     from mlops_dagster.steps.inputs import Inputs
 
 _FEWEST = 20  # predictions; of fewer a metric says more of chance than of the model
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An answer.
+
+    Parameters
+    ----------
+    good : bool or None
+        None if there is nothing to judge yet.
+    said : str
+        Why, in a sentence.
+    numbers : dict
+        What it was judged by.
+    """
+
+    good: bool | None
+    said: str
+    numbers: dict[str, Any] = field(default_factory=dict)
 
 
 def questions_of(declaration: Declaration) -> Mapping[str, Callable[[Inputs, Registry], Finding]]:
@@ -46,13 +65,13 @@ def questions_of(declaration: Declaration) -> Mapping[str, Callable[[Inputs, Reg
 def predictions_are_current(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
     """The champion has predicted every row that is to be predicted, as the row is now."""
     made, _ = tables.read(names.PREDICTIONS)
-    champion = champion_in(tables.newest(TABLE))
+    champion = champion_in(tables.newest(names.CHAMPION_MODEL))
     if champion is None:
         return _no_champion()
     learned, _, asked = _rows(declaration, champion, tables, registry)
     known = made.loc[made["model_digest"] == champion.model_digest, "inputs_digest"]
     waiting = sum(one not in set(known) for one in digests_of(asked, learned))
-    cure = f" Run {declaration.name}_predict_pipeline." if waiting else ""
+    cure = f" Run {declaration.named('predict_pipeline')}." if waiting else ""
     return Finding(
         not waiting,
         f"{waiting} of {len(asked)} rows to predict have no prediction by champion version {champion.version}.{cure}",
@@ -62,13 +81,21 @@ def predictions_are_current(declaration: Declaration, tables: Inputs, registry: 
 
 def features_have_not_drifted(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
     """At least half of each feature's recent values are as usual among those that the champion learned from."""
-    champion = champion_in(tables.newest(TABLE))
+    champion = champion_in(tables.newest(names.CHAMPION_MODEL))
     if champion is None:
         return _no_champion()
     shares, count = drift_in(declaration, *_rows(declaration, champion, tables, registry))
     if not shares:
         return Finding(None, f"there are {count} rows to predict; {DRIFT_ROWS} are needed.")
-    return judge_drift(shares, count)
+    from mlops_dagster.modeling.drift import MIDDLE, MOST_OUTSIDE
+
+    name, most = next(iter(shares.items()))
+    return Finding(
+        most <= MOST_OUTSIDE,
+        f"{name} has drifted most: {most:.0%} of its last {count} values lie outside the middle {MIDDLE:.0%} of "
+        f"those in training; up to {MOST_OUTSIDE:.0%} pass.",
+        {f"outside_{feature}": share for feature, share in shares.items()},
+    )
 
 
 def predictions_beat_baseline(
@@ -86,8 +113,21 @@ def predictions_beat_baseline(
 
 def interval_covers_the_truth(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
     """The last truths lie inside their interval as often as was meant, or chance explains the difference."""
+    from mlops_dagster.modeling.drift import COVERAGE_ROWS, FEWEST_ROWS, UNLIKELY, chance_of_so_few_inside
+
     scored, _ = tables.read(names.PREDICTION_QUALITY)
-    return judge_intervals(scored.dropna(subset=["inside"]), "predictions")
+    last = scored.dropna(subset=["inside"]).tail(COVERAGE_ROWS)
+    if len(last) < FEWEST_ROWS:
+        return Finding(
+            None, f"{len(last)} predictions are scored, {FEWEST_ROWS} are needed.", {"predictions": len(last)}
+        )
+    chance, inside, meant = chance_of_so_few_inside(last), float(last["inside"].mean()), float(last["interval"].mean())
+    return Finding(
+        chance >= UNLIKELY,
+        f"Of the last {len(last)} scored predictions {inside:.0%} lie inside their interval, {meant:.0%} were expected "
+        f"to. The chance of so few is {chance:.2g}; {UNLIKELY} or more passes.",
+        {"coverage": inside, "interval": meant, "chance": chance, "predictions": len(last)},
+    )
 
 
 def beats_baseline(declaration: Declaration, measured: Mapping[str, float]) -> Finding:
