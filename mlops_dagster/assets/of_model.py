@@ -23,7 +23,7 @@ from mlops_dagster.steps.versions import declared_code_version
 
 
 class OfModel:
-    """A declared model as Dagster's definitions need it.
+    """A model as Dagster's definitions need it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The IO manager of a declared model's assets, so that an asset of one's own takes their tables as values."""
+"""The IO manager of a model's assets, so that an asset of one's own takes their tables as values."""
 
 from typing import Any, NoReturn
 

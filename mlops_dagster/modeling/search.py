@@ -1,4 +1,4 @@
-"""A search for better parameters of a declared model: its grid, its folds, and the estimator that does it."""
+"""A search for better parameters of a model: its grid, its folds, and the estimator that does it."""
 
 from __future__ import annotations
 

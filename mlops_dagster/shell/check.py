@@ -1,4 +1,4 @@
-"""`mlops check`: whether a declared model would work, offline: contract, split, leaks, a small fit."""
+"""`mlops check`: whether a model would work, offline: contract, split, leaks, a small fit."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Delivery:
     stamp: str
 
 
-def scan_inbox(folder: Path, limits: LimitSettings, called: str = "symbol") -> tuple[list[Delivery], list[str]]:
+def scan_inbox(folder: Path, limits: LimitSettings, called: str) -> tuple[list[Delivery], list[str]]:
     """Return the partitions' files in a folder, and what in it can't be used, a sentence each.
 
     Nothing is opened. Files that vanish meanwhile are left out.
@@ -119,7 +119,7 @@ def _delivery(path: Path, is_folder: bool, limits: LimitSettings) -> Delivery:
         raise _UnusableError(f"write {kind.lower()} instead of {kind}.")
     pattern = f"{glob.escape(str(path))}/*{kind}"
     # What the step will read by this glob, and in its order.
-    files = sorted(Path(name) for name in glob.glob(pattern))  # noqa: PTH207 absolute, as in sources.py
+    files = sorted(Path(name) for name in glob.glob(pattern))  # noqa: PTH207 absolute, as in table_sources.py
     if open_ones := [file.name for file in files if file.name.startswith(("~$", "#"))]:
         raise _UnusableError(f"{open_ones[0]} says that a program has it open.")
     return Delivery(symbol, pattern, tuple(files), _stamp(files, limits))

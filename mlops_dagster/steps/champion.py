@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.spec.project import needs_no_name
-from mlops_dagster.spec.steps import partition_option, pipelines_of
+from mlops_dagster.spec.steps import CHAMPION_MODEL, partition_option, pipelines_of
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused, VersionKey
 from mlops_dagster.steps.growing_tables import what_is_there
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.registry import RegisteredVersion, Registry
     from mlops_dagster.stack.store import Store
     from mlops_dagster.steps.inputs import Inputs
-
-TABLE = "champion_model"
 
 
 class NoChampion(MlopsError):  # noqa: N818 it reads better where it is caught
@@ -42,7 +40,7 @@ def champion_in(history: pd.DataFrame | None) -> VersionKey | None:
 
 def champion_of(symbol: str, store: Store) -> VersionKey | None:
     """Return who is champion, or None if there is none."""
-    return champion_in(what_is_there(TABLE, symbol, store)[0])
+    return champion_in(what_is_there(CHAMPION_MODEL, symbol, store)[0])
 
 
 class Called(NamedTuple):
@@ -84,7 +82,7 @@ def named_champion(symbol: str, tables: Inputs, registry: Registry, model: Decla
         If the champion isn't in this registry.
     """
     name, options, pipeline = called(symbol, model)
-    history = tables.newest(TABLE)
+    history = tables.newest(CHAMPION_MODEL)
     champion = champion_in(history)
     if history is None:
         raise NoChampion(
@@ -102,9 +100,9 @@ def named_champion(symbol: str, tables: Inputs, registry: Registry, model: Decla
         registry.get(symbol, *champion)
         alias = "nobody has the alias" if holder is None else f"version {holder.version} has the alias"
         raise NoChampion(
-            f"{name}: the table {TABLE} says that version {champion.version} is champion, but {alias} {CHAMPION!r} "
-            f"in {registry.name_of(symbol)}. Decide again, which mends the alias (mlops promote {options}), or "
-            f"bring another champion back (mlops rollback {options} --to VERSION)."
+            f"{name}: the table {CHAMPION_MODEL} says that version {champion.version} is champion, but {alias} "
+            f"{CHAMPION!r} in {registry.name_of(symbol)}. Decide again, which mends the alias "
+            f"(mlops promote {options}), or bring another champion back (mlops rollback {options} --to VERSION)."
         )
     return champion
 

@@ -1,4 +1,4 @@
-"""What a run of a declared model may be given, checked before any work."""
+"""What a run of a model may be given, checked before any work."""
 
 from __future__ import annotations
 

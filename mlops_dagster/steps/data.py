@@ -1,4 +1,4 @@
-"""The steps that make a declared model's tables: its data, and its training set."""
+"""The steps that make a model's tables: its data, and its training set."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def latest_models(kept: Kept) -> list[dict[str, Any]]:
     """Return what there is to know about the latest model, as JSON values."""
     found = []
     for table in kept.current(names.TRAINED_MODEL):
-        champion = champion_in(kept.tables.newest("champion_model"))
+        champion = champion_in(kept.tables.newest(names.CHAMPION_MODEL))
         found.append(
             {
                 **_whose(kept),

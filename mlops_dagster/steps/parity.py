@@ -43,9 +43,8 @@ _NOT_RESULTS_IN_TAGS = {
     "engine",
 }
 _TRACKED = (names.TRAINED_MODEL, names.GRID_SEARCH_RESULTS)
-_CHAMPION = names.CHAMPION_MODEL
 # Tables that only grow, each row with the run that added it.
-_WITH_CALLER = (_CHAMPION, names.PREDICTIONS)
+_WITH_CALLER = (names.CHAMPION_MODEL, names.PREDICTIONS)
 STEPS = (
     *(names.DATA, names.TRAINING_SET, names.TRAINED_MODEL, names.CHAMPION_MODEL),
     *(names.GRID_SEARCH_RESULTS, names.PREDICTIONS, names.PREDICTION_QUALITY),
@@ -163,7 +162,7 @@ def _all_there_is(symbol: str, store: Store, tracker: MlflowTracker) -> Iterator
             continue
         mlflow_run = version.metadata.get("mlflow_run_id") if table in _TRACKED else None
         # Histories of decisions may have any length; what counts is who is champion, and why.
-        rows = frame.tail(1) if table == _CHAMPION else frame
+        rows = frame.tail(1) if table == names.CHAMPION_MODEL else frame
         yield rows, version, None if mlflow_run is None else _tracked(tracker, _run(tracker, mlflow_run))
 
 
@@ -175,11 +174,11 @@ def _of_run(symbol: str, store: Store, tracker: MlflowTracker, run: str) -> Iter
         for version in store.history(table, symbol):
             found = runs.get(version.metadata.get("mlflow_run_id", ""))
             if found is not None:
-                inputs["training_set"] = int(found.data.tags["training_set_version"])
+                inputs[names.TRAINING_SET] = int(found.data.tags["training_set_version"])
                 frame, _ = store.read(table, symbol, version=version.version)
                 yield frame, version, _tracked(tracker, found)
     if inputs:
-        frame, training_set = store.read("training_set", symbol, version=inputs["training_set"])
+        frame, training_set = store.read(names.TRAINING_SET, symbol, version=inputs[names.TRAINING_SET])
         yield frame, training_set, None
         # The same rows may have been written more than once.
         for version in store.history(names.DATA, symbol):

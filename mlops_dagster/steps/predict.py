@@ -1,4 +1,4 @@
-"""The steps that use a declared model's champion: its predictions, and how good they were.
+"""The steps that use a model's champion: its predictions, and how good they were.
 
 A prediction, once made, is never rewritten: the table `predictions` only grows. The same prediction (the same row, by
 the same model, from the same inputs) isn't made twice, so running the step again changes nothing.

@@ -1,4 +1,4 @@
-"""The step `champion_model` of a declared model: what both models answer on the same rows, and what the gate says."""
+"""The step `champion_model` of a model: what both models answer on the same rows, and what the gate says."""
 
 from __future__ import annotations
 

@@ -14,9 +14,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_dagster.errors import refuse
+from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import trusted_types
 from mlops_dagster.stack.registry import CHAMPION, ModelRefused
-from mlops_dagster.steps.champion import TABLE, called, champion_in, champions_in
+from mlops_dagster.steps.champion import called, champion_in, champions_in
 from mlops_dagster.steps.growing_tables import append_rows
 from mlops_dagster.steps.inputs import Inputs
 from mlops_dagster.steps.report import StepReport, table_summary, with_pictures
@@ -110,9 +111,9 @@ def challenger_of(
     ModelRefused
         If it can't be loaded, or isn't the model that the table names.
     """
-    _, trained = tables.read("trained_model")
+    _, trained = tables.read(names.TRAINED_MODEL)
     model, registered = registry.load(tables.symbol, trained.metadata["model_version"], trusted=trusted_types(declared))
-    frame, table = tables.read("training_set", version=int(registered.tags["training_set_version"]))
+    frame, table = tables.read(names.TRAINING_SET, version=int(registered.tags["training_set_version"]))
     if registered.model_digest != trained.metadata["model_digest"] or registered.tags["data_version"] != table.digest:
         raise ModelRefused(f"{registered.uri} isn't the model that the table trained_model names.")
     return model, registered, frame, table
@@ -188,7 +189,7 @@ def write_decision(
         who = {"by": origin.orchestrator, "run_id": origin.run_id}
         return _with_row(history, {"decided_at": datetime.now(timezone.utc).replace(tzinfo=None), **row, **who}), None
 
-    whole, table, _ = append_rows(TABLE, symbol, store, with_decision)
+    whole, table, _ = append_rows(names.CHAMPION_MODEL, symbol, store, with_decision)
     champion = champion_in(whole)
     if champion is not None and (holder := tracker.registry.holder(symbol, CHAMPION)) != champion:
         try:
@@ -232,7 +233,7 @@ def _report(
     last = history.iloc[-1]
     champion = champion_in(history)
     report = StepReport(
-        step="champion_model",
+        step=names.CHAMPION_MODEL,
         symbol=symbol,
         # Nothing downstream changes unless the champion does.
         data_version="no champion" if champion is None else champion.model_digest,

@@ -1,4 +1,4 @@
-"""Which rows a declared model's champion is asked about, and what it knows of them."""
+"""Which rows a model's champion is asked about, and what it knows of them."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def state_in_short(kept: Kept) -> str:
 
 
 def _champion(kept: Kept) -> Iterator[Row]:
-    history, _ = kept.tables.read("champion_model")
+    history, _ = kept.tables.read(names.CHAMPION_MODEL)
     champion, newest = champion_in(history), history.iloc[-1]
     if champion is None:
         why = f"The gate keeps the newest out: {newest['reason']}"
@@ -185,7 +185,7 @@ def _attention(kept: Kept) -> Iterator[Row]:
 
 
 def _builds(kept: Kept) -> Iterator[Row]:
-    for _, one in kept.tables.read("champion_model")[0].tail(_BUILDS)[::-1].iterrows():
+    for _, one in kept.tables.read(names.CHAMPION_MODEL)[0].tail(_BUILDS)[::-1].iterrows():
         when, promoted = f"{one['decided_at']:%Y-%m-%d %H:%M}", "yes" if one["promoted"] else "no"
         yield when, f"version {one['challenger']}", promoted, _score(one), one["reason"]
 

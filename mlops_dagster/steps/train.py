@@ -1,4 +1,4 @@
-"""The step that trains a declared model, evaluates it, and registers it as the challenger."""
+"""The step that trains a model, evaluates it, and registers it as the challenger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version of what decides what a declared model's step makes: our code, the declaration, the user's Python."""
+"""The version of what decides what a model's step makes: our code, the declaration, the user's Python."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_other_things_that_can_lie_in_a_folder(stack_of):
     Path(os.fsdecode(os.fsencode(watched.folder) + b"/K\xfcrse.csv")).write_text("x")
     answer = watched.look_twice()
     assert asked(answer) == [(BUILD, "GOOD")]
-    _, remarks = scan_inbox(watched.folder, watched.stack.deployment.limits)
+    _, remarks = scan_inbox(watched.folder, watched.stack.deployment.limits, "symbol")
     assert [remark.split()[0] for remark in remarks] == ["EMPTY.csv", "K\\udcfcrse.csv", "LARGE.csv", "PIPE.csv"]
     assert "(MLOPS_LIMITS__MEBIBYTES)" in remarks[2]
 

@@ -123,7 +123,7 @@ class Webhook(BaseHTTPRequestHandler):
 
 
 def make_champion(symbol, folder):
-    """As `mlops build-model` and `mlops forecast` do; with forecasts of days whose truth is known."""
+    """As `mlops build-model` and `mlops predict` do; with forecasts of days whose truth is known."""
     reverting_prices().to_csv(folder / f"{symbol}.csv", index=False)
     session = Session(load_deployment(), find_model("stock_price"), Origin("shell", "before"))
     steps = ("data", "training_set", "trained_model", "champion_model")
