@@ -52,7 +52,7 @@ def test_a_model_is_what_the_command_makes(airflow, mlflow, mlops):
     # Between two of its tasks another run writes the same table.
     run = airflow.trigger("build_model_pipeline", {"symbol": "ACME", **MODEL}, "rival")
     options = [f"--{name.replace('_', '-')}={value}" for name, value in MODEL.items()]
-    said = json.loads(mlops("build-model", "--symbol=ACME", *options, "--json"))["symbols"]["ACME"]
+    said = json.loads(mlops("build-model", "stock_price", "--symbol=ACME", *options, "--json"))["symbols"]["ACME"]
     assert run.ended() == "success"
     model = made_alike(run, said)["trained_model"]
     assert run.xcom("trained_model", "model_digest") == model["model_digest"]
@@ -70,7 +70,7 @@ def test_a_model_is_what_the_command_makes(airflow, mlflow, mlops):
 @pytest.fixture(scope="module")
 def search(mlops):
     """What `mlops` says of a search."""
-    said = mlops("search-model", "--symbol=ACME", f"--grid={json.dumps(GRID)}", "--json")
+    said = mlops("search-model", "stock_price", "--symbol=ACME", f"--grid={json.dumps(GRID)}", "--json")
     return json.loads(said)["symbols"]["ACME"]
 
 
