@@ -1,8 +1,8 @@
 """Where an asset's step runs, and the nearest place of all: this process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import dagster as dg
 
@@ -10,6 +10,7 @@ from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import handed_on, inputs_of, partition_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.pool import Chain, Outcome, Task, run_here, run_in_pool
 from mlops_dagster.session import Session
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
@@ -25,6 +26,12 @@ class Compute(Protocol):
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step for the partition of `context` and wait for it. Whatever ends the wait ends the step."""
+        ...
+
+    def run_many(
+        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[Outcome]:
+        """Run chains of steps for many partitions; what comes of each is yielded as it is done."""
         ...
 
 
@@ -69,6 +76,18 @@ class LocalCompute:
         if report.metrics:
             context.log.info(f"{step}: {report.metrics}")
         return to_result(report, self.model)
+
+    def run_many(
+        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[Outcome]:
+        """Spread the partitions over processes, see :class:`Compute`."""
+        chain = Chain(self.deployment, self.model, dagster_origin(context, self.deployment), given, checked=True)
+        if chain.travels:
+            yield from run_in_pool(chain, tasks)
+            return
+        tools = {"store": self.store, "tracker": self.tracker, "read_asset": partial(_value_of, context)}
+        with chain.session(**tools) as session:
+            yield from run_here(session, chain, tasks)
 
 
 def _value_of(context: dg.AssetExecutionContext, name: str) -> object:

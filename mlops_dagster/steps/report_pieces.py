@@ -34,6 +34,9 @@ class RemoteFailure(MlopsError):  # noqa: N818 - reads better where it is caught
         super().__init__(message)
         self.type, self.traceback, self.exit_status = type, traceback, exit_status
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFailure, (self.type, str(self), self.traceback, self.exit_status)
+
 
 class IncompleteReport(MlopsError):  # noqa: N818 - reads better where it is caught
     """The step ended, but its report didn't arrive as a whole."""
