@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
-from mlops_dagster.assets.many import evaluation_of, planned
+from mlops_dagster.assets.many import evaluated, evaluation_of
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.compute.inputs import many_partitions, tables_of_run
 from mlops_dagster.compute.report import said_of_check
@@ -21,7 +21,8 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
 def _check(check: Check, model: OfModel) -> dg.AssetChecksDefinition:
     """Make a check whose result is kept for each partition, so that one's can't hide another's.
 
-    What a run of many partitions makes is checked where it is made: nothing is left to do here.
+    What a run of many partitions makes is checked where it is made: what is left to do here is to answer for those that
+    the run of which it is a re-execution has made.
     """
     key = model.key(check.step)
 
@@ -31,11 +32,11 @@ def _check(check: Check, model: OfModel) -> dg.AssetChecksDefinition:
         if not many:
             found = check.answer(tables_of_run(context, store, model.declaration), tracker.registry)
             yield dg.AssetCheckResult(**said_of_check(check, found))
-        elif model.op(check.step) not in planned(context.get_step_execution_context()):
-            for one in many:
-                found = check.answer(tables_of_run(context, store, model.declaration, one), tracker.registry)
-                evaluation = evaluation_of(context.instance, check, found, key, one)
-                context.op_execution_context.log_event(evaluation)  # type: ignore[arg-type]
+            return
+        for one in set(many) - evaluated(context.get_step_execution_context(), key, check.name):
+            found = check.answer(tables_of_run(context, store, model.declaration, one), tracker.registry)
+            evaluation = evaluation_of(context.instance, check, found, key, one)
+            context.op_execution_context.log_event(evaluation)  # type: ignore[arg-type]
 
     with warnings.catch_warnings():
         # Partitioned checks are a preview. The exact pin of dagster, and the tests, guard against what may change.

@@ -6,31 +6,22 @@ number of partitions. One that dies is replaced; its partition is tried once mor
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import Lock
+from typing import Any
 
-from mlops_dagster.errors import MlopsError
-from mlops_dagster.session import Session, on_spark
-from mlops_dagster.spec import steps as names
-from mlops_dagster.steps.report_pieces import RemoteFailure, failure_message
-
-if TYPE_CHECKING:
-    from mlops_dagster.spec.model import Declaration
-    from mlops_dagster.stack.deployment import Deployment
-    from mlops_dagster.stack.tracking import Origin
-    from mlops_dagster.steps import StepReport
-    from mlops_dagster.steps.inputs import Pins
-    from mlops_dagster.steps.questions import Finding
+from mlops_dagster.chains import Chain, Outcome, Receive, Task, Unit, run_task
+from mlops_dagster.steps.report_pieces import RemoteFailure
 
 GRACE = 10.0
 """Seconds in which a worker that is told to stop can end its run in MLflow."""
@@ -39,117 +30,49 @@ _TRIES = 2  # of a partition whose worker died
 _NEEDED = ["deltalake", "mlflow.sklearn", "mlops_dagster.modeling.evaluation", "mlops_dagster.steps.train"]
 
 
-class Task(NamedTuple):
-    """A partition, which steps to run for it, and what was made for it before."""
-
-    partition: str
-    steps: tuple[str, ...]
-    inputs: Pins = {}
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The steps of a model, one after the other, each on what those before it have made.
+def run_partitions(chain: Chain, tasks: Sequence[Task], receive: Receive) -> None:
+    """Run partitions on the executors of the deployment's Spark if it says so, otherwise in a pool of processes.
 
     Parameters
     ----------
-    given : mapping
-        By a step's name its parameters.
-    checked : bool
-        Whether what a step has made is checked, too; nothing is made of what a blocking check refuses.
+    receive : callable
+        Is told of each partition as it is done. Whatever ends the wait stops what is being done.
+
+    Raises
+    ------
+    SparkError
+        If the deployment's Spark can't run them.
     """
+    if not chain.deployment.spark.partitions:
+        _run_in_pool(chain, tasks, receive)
+        return
+    from mlops_dagster.stack.spark import spark_engine
 
-    deployment: Deployment
-    model: Declaration
-    origin: Origin
-    given: Mapping[str, Mapping[str, Any]]
-    checked: bool = False
+    one_at_a_time = Lock()  # an engine tells from several threads
 
-    def session(self, **tools: Any) -> Session:
-        """Open the tools."""
-        return Session(self.deployment, self.model, self.origin, **tools)
+    def tell(number: int, outcome: Outcome) -> None:
+        with one_at_a_time:
+            receive(outcome)
 
-    @property
-    def travels(self) -> bool:
-        """Whether another process can run it: it needs nothing that only this one has."""
-        if self.deployment.tracking.client != "mlops":
-            return False
-        said = self.model.predictions
-        if self.model.data.asset or (said and said.data and said.data.asset):
-            return False
-        return not any(on_spark(self.deployment, self.model, step, given) for step, given in self.given.items())
+    with spark_engine(chain.deployment.spark) as engine:
+        engine.run([Unit(task) for task in tasks], chain.on_one_core(), tell)
 
 
-@dataclass
-class Outcome:
-    """What came of a partition.
-
-    Attributes
-    ----------
-    findings : dict
-        By the name of a check what it found.
-    step, failure
-        The step that failed, and why.
-    """
-
-    partition: str
-    reports: list[StepReport] = field(default_factory=list)
-    findings: dict[str, Finding] = field(default_factory=dict)
-    step: str = ""
-    failure: RemoteFailure | None = None
-
-
-def run_task(session: Session, chain: Chain, task: Task) -> Outcome:
-    """Run a partition's steps in this process; what fails is part of the outcome."""
-    from mlops_dagster.steps import Inputs
-    from mlops_dagster.steps.checks import checks_of
-
-    made, outcome, known = dict(task.inputs), Outcome(task.partition), names.steps_of(chain.model)
-    for step in task.steps:
-        outcome.step = step
-        try:
-            report = session.run(step, task.partition, chain.given[step], inputs=made)
-            made |= report.outputs
-            outcome.reports.append(report)
-            for check in checks_of(chain.model) if chain.checked else ():
-                if check.step != step:
-                    continue
-                tables = Inputs(task.partition, session.store, made, known=known)
-                found = outcome.findings[check.name] = check.answer(tables, session.tracker.registry)
-                if check.blocking and found.good is False:
-                    raise MlopsError(f"{check.name}: {found.said}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions go on
-            outcome.failure = RemoteFailure(**failure_message(error)["failure"])
-            return outcome
-    return outcome
-
-
-def run_here(session: Session, chain: Chain, tasks: Iterable[Task]) -> Iterator[Outcome]:
-    """Run partitions one after the other in this process, with tools that are open."""
-    return (run_task(session, chain, task) for task in tasks)
-
-
-def run_in_pool(chain: Chain, tasks: Iterable[Task]) -> Iterator[Outcome]:
-    """Run partitions in as many processes as the deployment says, and yield each as it is done.
-
-    Whatever ends the iteration stops the workers, and with them what they are doing.
-    """
+def _run_in_pool(chain: Chain, tasks: Sequence[Task], receive: Receive) -> None:
     from joblib import cpu_count
 
-    said = chain.deployment.runs
-    waiting = deque((task, 1) for task in tasks)
+    said, waiting = chain.deployment.runs, deque(tasks)
     pool = _Pool(chain, min(said.processes or cpu_count(), len(waiting)), said.seconds_per_partition)
     try:
         while waiting or pool.busy:
             while waiting and (worker := pool.free()):
-                worker.take(*waiting.popleft())
-            for worker in pool.ready():
-                task, tries = worker.task
-                outcome = worker.answer()
-                if outcome is None and tries < _TRIES and not worker.overdue:
-                    waiting.appendleft((task, tries + 1))
-                    continue
-                yield outcome or _lost(task, worker, chain)
+                worker.take(waiting.popleft())
+            for worker in pool.heard():
+                task, outcome = worker.task, worker.answer()
+                if outcome is None and task.attempt < _TRIES and not worker.overdue:
+                    waiting.appendleft(task._replace(attempt=task.attempt + 1))
+                else:
+                    receive(outcome or _lost(task, worker, chain))
     finally:
         pool.stop()
 
@@ -178,14 +101,18 @@ class _Worker:
         if context.get_start_method() == "forkserver":
             context.set_forkserver_preload(_NEEDED)
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, chain), name="mlops-worker")
-        self.process.start()
+        # The server that forks has the environment of its start.
+        given = (theirs, chain, dict(os.environ), str(Path.cwd()))
+        self.process = context.Process(target=_work, args=given, name="mlops-worker")
+        with _without_main():
+            self.process.start()
         theirs.close()
         self.task: Any = None
-        self.began, self.overdue = 0.0, False
+        self.deadline: float | None = None  # known when it has begun
+        self.overdue = False
 
-    def take(self, task: Task, tries: int) -> None:
-        self.task, self.began = (task, tries), time.monotonic()
+    def take(self, task: Task) -> None:
+        self.task, self.deadline = task, None
         with suppress(OSError):  # it has died meanwhile, which its answer will say
             self.pipe.send(task)
 
@@ -198,6 +125,16 @@ class _Worker:
         if outcome is None:
             self.stop()
         return outcome
+
+    def begins(self, limit: float | None) -> bool:
+        """Whether what it says now is only that it begins, which a new one can't before it has imported."""
+        if self.deadline is not None:
+            return False
+        with suppress(EOFError, OSError):
+            self.pipe.recv()
+            self.deadline = time.monotonic() + (math.inf if limit is None else limit)
+            return True
+        return False
 
     def stop(self) -> None:
         self.process.terminate()
@@ -231,15 +168,16 @@ class _Pool:
             return self._workers[-1]
         return None
 
-    def ready(self) -> list[_Worker]:
-        """Wait for workers that have something to say, have died, or take too long."""
-        busy, now = self.busy, time.monotonic()
-        left = None if self._limit is None else max(0.0, min(one.began for one in busy) + self._limit - now)
-        heard = wait([one.pipe for one in busy], left)
-        now = time.monotonic()
+    def heard(self) -> list[_Worker]:
+        """Wait for workers that are done, have died, or take too long."""
+        busy = self.busy
+        deadline = min((one.deadline for one in busy if one.deadline is not None), default=math.inf)
+        heard = wait(
+            [one.pipe for one in busy], None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        )
         for one in busy:
-            one.overdue = self._limit is not None and one.pipe not in heard and now >= one.began + self._limit
-        return [one for one in busy if one.pipe in heard or one.overdue]
+            one.overdue = one.pipe not in heard and one.deadline is not None and time.monotonic() >= one.deadline
+        return [one for one in busy if one.overdue or (one.pipe in heard and not one.begins(self._limit))]
 
     def _drop_dead(self) -> None:
         dead = [one for one in self._workers if one.pipe.closed]
@@ -261,13 +199,32 @@ class _Pool:
             reap_abandoned_runs(self._state_dir)
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let a new process not import what this one was started with, as multiprocessing does: nothing of it is needed.
+
+    On Databricks that is a script that can't be run twice.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        yield
+    finally:
+        vars(main).update(kept)
+
+
 def _start_method() -> str:
     """Return how a worker is started: from a process that has imported what it needs, and nothing else."""
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def _work(pipe: Connection, pickled: bytes) -> None:
+def _work(pipe: Connection, pickled: bytes, environment: Mapping[str, str], folder: str) -> None:
     """Take partitions until the pool, or its process, is gone."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
     import cloudpickle
     from threadpoolctl import threadpool_limits
 
@@ -288,4 +245,5 @@ def _work(pipe: Connection, pickled: bytes) -> None:
                 task = pipe.recv()
             except EOFError:
                 return
+            pipe.send(None)  # it begins
             pipe.send(run_task(session, chain, task))

@@ -7,6 +7,7 @@ that all is made. So a re-execution from failure makes exactly what is missing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,9 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG
 
 from mlops_dagster.assets.of_model import OfModel, deps_of
+from mlops_dagster.chains import GivenByStep, Outcome, Task
 from mlops_dagster.compute.inputs import event_of, made_by_run, newest_of, pin_of_event, table_of, tags_of_input
 from mlops_dagster.compute.report import said_of_check, to_result
-from mlops_dagster.pool import Outcome, Task
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.stack.store import store_of
@@ -46,14 +47,14 @@ def run_many(
     model: OfModel,
     step: str,
     partitions: list[str],
-    given: Mapping[str, Mapping[str, Any]],
+    given: GivenByStep,
 ) -> dg.MaterializeResult[None]:
     """Run what a run's partitions still need, from a step on.
 
     Parameters
     ----------
     given : mapping
-        By the name of each step of the run its parameters.
+        Of each step of the run.
 
     Raises
     ------
@@ -71,14 +72,18 @@ def run_many(
     steps = list(dict.fromkeys(step for task in tasks for step in task.steps))
     context.log.info(f"{len(tasks)} partitions: {', '.join(steps)}.")
     failed: list[Outcome] = []
-    for done, outcome in enumerate(compute.run_many(context, tasks, {one: given[one] for one in steps}), 1):
+    done = itertools.count(1)
+
+    def receive(outcome: Outcome) -> None:
         run.tell(outcome)
-        at = f"{done} of {len(tasks)}: {outcome.partition}"
+        at = f"{next(done)} of {len(tasks)}: {outcome.partition}"
         if outcome.failure is None:
             context.log.info(at)
         else:
             failed.append(outcome)
             context.log.error(f"{at} failed in {outcome.step}: {outcome.failure}\n{outcome.failure.traceback}".rstrip())
+
+    compute.run_many(context, tasks, {one: given[one] for one in steps}, receive)
     if failed and run.goes_on_below(step):
         context.log.error(f"{_named(failed, len(partitions))} The steps that come after try them once more.")
     elif failed:
@@ -91,7 +96,15 @@ def run_many(
     return dg.MaterializeResult(metadata=NO_EVENT)
 
 
-def planned(context: StepExecutionContext) -> set[str]:
+def evaluated(context: StepExecutionContext, key: dg.AssetKey, check: str) -> set[str | None]:
+    """Return for which partitions a run has evaluated a check already."""
+    events = context.instance.get_records_for_run(context.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    said = [one.event_log_entry.dagster_event for one in events.records]
+    answers = [one.asset_check_evaluation_data for one in said if one is not None]
+    return {one.partition for one in answers if (one.asset_key, one.check_name) == (key, check)}
+
+
+def _planned(context: StepExecutionContext) -> set[str]:
     """Return what run config calls the steps of a run; one that goes on after a failure has all that had been planned.
 
     Those that had been done for the partitions that were whole aren't among the steps that Dagster repeats.
@@ -151,7 +164,7 @@ class _Run:
     def __init__(self, context: dg.AssetExecutionContext, model: OfModel) -> None:
         self.context, self.model, self.instance = context, model, context.instance
         self.step_context = context.get_step_execution_context()
-        self.planned = planned(self.step_context)
+        self.planned = _planned(self.step_context)
         self.checks = {one.name: one for one in checks_of(model.declaration)}
 
     def missing(self, partitions: list[str], step: str, store_root: str) -> list[Task]:

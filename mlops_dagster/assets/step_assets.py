@@ -1,5 +1,6 @@
 """The assets, one per step, made from its declaration. Each runs its step on the deployment's compute."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,20 +47,23 @@ def asset_of(
 
     run_step.__annotations__["config"] = config_of(step, model)
     key = model.key(step.name)
-    return dg.asset(
-        key=key,
-        deps=list(deps),
-        partitions_def=model.partitions,
-        group_name=model.group,
-        kinds=_KINDS.get(step.name, _TABLE),
-        owners=OWNERS,
-        code_version=model.code_version(step.name),
-        automation_condition=automation_condition,
-        backfill_policy=backfill_policy,
-        description=step.description,
-        required_resource_keys={model.compute},
-        io_manager_key=model.io_manager,
-    )(run_step)
+    with warnings.catch_warnings():
+        # Backfill policies are in beta. The exact pin of dagster, and the tests, guard against what may change.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.asset(
+            key=key,
+            deps=list(deps),
+            partitions_def=model.partitions,
+            group_name=model.group,
+            kinds=_KINDS.get(step.name, _TABLE),
+            owners=OWNERS,
+            code_version=model.code_version(step.name),
+            automation_condition=automation_condition,
+            backfill_policy=backfill_policy,
+            description=step.description,
+            required_resource_keys={model.compute},
+            io_manager_key=model.io_manager,
+        )(run_step)
 
 
 def given_to(model: OfModel, step: str, run: dg.DagsterRun, config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,16 +1,17 @@
 """Where an asset's step runs, and the nearest place of all: this process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import dagster as dg
 
+from mlops_dagster.chains import Chain, GivenByStep, Receive, Task, run_task
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import handed_on, inputs_of, partition_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
-from mlops_dagster.pool import Chain, Outcome, Task, run_here, run_in_pool
+from mlops_dagster.pool import run_partitions
 from mlops_dagster.session import Session
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
@@ -29,9 +30,9 @@ class Compute(Protocol):
         ...
 
     def run_many(
-        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: Mapping[str, Mapping[str, Any]]
-    ) -> Iterator[Outcome]:
-        """Run chains of steps for many partitions; what comes of each is yielded as it is done."""
+        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: GivenByStep, receive: Receive
+    ) -> None:
+        """Run chains of steps for many partitions, and tell what came of each as it is done."""
         ...
 
 
@@ -78,16 +79,17 @@ class LocalCompute:
         return to_result(report, self.model)
 
     def run_many(
-        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: Mapping[str, Mapping[str, Any]]
-    ) -> Iterator[Outcome]:
-        """Spread the partitions over processes, see :class:`Compute`."""
+        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: GivenByStep, receive: Receive
+    ) -> None:
+        """Spread the partitions over processes, or over Spark's executors, see :class:`Compute`."""
         chain = Chain(self.deployment, self.model, dagster_origin(context, self.deployment), given, checked=True)
         if chain.travels:
-            yield from run_in_pool(chain, tasks)
+            run_partitions(chain, tasks, receive)
             return
         tools = {"store": self.store, "tracker": self.tracker, "read_asset": partial(_value_of, context)}
         with chain.session(**tools) as session:
-            yield from run_here(session, chain, tasks)
+            for task in tasks:
+                receive(run_task(session, chain, task))
 
 
 def _value_of(context: dg.AssetExecutionContext, name: str) -> object:

@@ -20,7 +20,7 @@ from mlops_dagster.spec.parameters import Pipeline, Step
 from mlops_dagster.spec.steps import DATA, GRID_SEARCH_RESULTS
 
 if TYPE_CHECKING:
-    from mlops_dagster.pool import Chain
+    from mlops_dagster.chains import Chain, Outcome
     from mlops_dagster.search import Progress as SearchProgress
     from mlops_dagster.session import Session
     from mlops_dagster.spec.model import Declaration
@@ -78,7 +78,7 @@ def run_pipeline(
     # skops looks for each of SciPy's functions in all modules, in the order of their import. First, it saves a second.
     import scipy.special  # noqa: F401
 
-    from mlops_dagster.pool import Chain
+    from mlops_dagster.chains import Chain
 
     each = EachSymbol(partitions)
     if len(each.symbols) > 1:
@@ -97,14 +97,16 @@ def run_pipeline(
 
 def _run_many(chain: Chain, each: EachSymbol) -> dict[str, Reports]:
     """Run the steps for many partitions side by side, with a line for each that is done."""
-    from mlops_dagster.pool import Task, run_in_pool
+    from mlops_dagster.chains import Task
+    from mlops_dagster.pool import run_partitions
 
     done: dict[str, Reports] = {}
     steps = tuple(chain.given)
     columns = (TextColumn("{task.completed} of {task.total}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=progress, transient=True) as bar:
         task = bar.add_task("", total=len(each.symbols))
-        for outcome in run_in_pool(chain, [Task(one, steps) for one in each.symbols]):
+
+        def receive(outcome: Outcome) -> None:
             for report in outcome.reports:
                 tell_dagster(chain.deployment, report, chain.origin, lambda text: progress.print(text, markup=False))
             label = called(chain.model, outcome.partition)
@@ -115,6 +117,8 @@ def _run_many(chain: Chain, each: EachSymbol) -> dict[str, Reports]:
                 done[outcome.partition] = {report.step: report.as_dict() for report in outcome.reports}
                 progress.print(f"{escape(label)}  [dim]{', '.join(steps)}[/dim]")
             bar.advance(task)
+
+        run_partitions(chain, [Task(one, steps) for one in each.symbols], receive)
     return {one: done[one] for one in each.symbols if one in done}
 
 
