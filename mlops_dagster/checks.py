@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
-from mlops_dagster.assets.many import evaluated, evaluation_of
+from mlops_dagster.assets.many import evaluation_of, to_check
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.compute.inputs import many_partitions, tables_of_run
 from mlops_dagster.compute.report import said_of_check
@@ -21,8 +21,7 @@ def checks_of(model: OfModel, assets: Mapping[str, dg.AssetsDefinition]) -> list
 def _check(check: Check, model: OfModel) -> dg.AssetChecksDefinition:
     """Make a check whose result is kept for each partition, so that one's can't hide another's.
 
-    What a run of many partitions makes is checked where it is made: what is left to do here is to answer for those that
-    the run of which it is a re-execution has made.
+    What a run of many partitions makes is checked where it is made, see :func:`mlops_dagster.assets.many.to_check`.
     """
     key = model.key(check.step)
 
@@ -33,7 +32,7 @@ def _check(check: Check, model: OfModel) -> dg.AssetChecksDefinition:
             found = check.answer(tables_of_run(context, store, model.declaration), tracker.registry)
             yield dg.AssetCheckResult(**said_of_check(check, found))
             return
-        for one in set(many) - evaluated(context.get_step_execution_context(), key, check.name):
+        for one in to_check(context.get_step_execution_context(), key, check.name, many):
             found = check.answer(tables_of_run(context, store, model.declaration, one), tracker.registry)
             evaluation = evaluation_of(context.instance, check, found, key, one)
             context.op_execution_context.log_event(evaluation)  # type: ignore[arg-type]

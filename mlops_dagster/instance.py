@@ -42,6 +42,9 @@ run_queue:
     # Searches that a schedule has asked for one after the other, so that predictions find a free place.
     - key: scheduled_search
       limit: 1
+    # A run of many partitions uses all cores by itself.
+    - key: dagster/asset_partition_range_start
+      limit: 1
 # Of a run that has started the daemon asks every few seconds whether its process lives: this launcher can tell.
 run_launcher:
   module: mlops_dagster.run_workers
@@ -66,6 +69,7 @@ EARLIER_DAGSTER_YAML = frozenset(
         "af4a13ce9f013629f9ccf39f471205a8acddf6e250f3a1bb619be780d3e43fb9",
         "3be8d329b03350b6246615c648ca64c65b644b3141ed7ead9b54a9d5ae7b6a81",
         "78afda7c8539e87dc9457b8c587f108aca5a6badae025b4789e157106327dd9a",
+        "700ace6447f53d840d8f672c9805347d4b2faea0599af42bce3d80f4fff50145",
     }
 )
 

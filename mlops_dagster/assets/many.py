@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 NO_EVENT: Mapping[str, Any] = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 """The metadata of a result for which Dagster writes no event of its own: each partition has had its event already."""
 _NAMED = 20  # of the partitions that failed
+_OF_DATA = {names.TRAINING_SET, names.PREDICTIONS, names.PREDICTION_QUALITY}
 
 
 def run_many(
@@ -64,6 +65,9 @@ def run_many(
     for one in partitions:
         check_partition(one)
     run = _Run(context, model)
+    if models := run.left_to(step):
+        context.log.info(f"It is made with the steps of {', '.join(models)}.")
+        return dg.MaterializeResult(metadata=NO_EVENT)
     compute = getattr(context.resources, model.compute)
     tasks = run.missing(partitions, step, store_of(compute.deployment, model.declaration).root)
     if not tasks:
@@ -84,9 +88,7 @@ def run_many(
             context.log.error(f"{at} failed in {outcome.step}: {outcome.failure}\n{outcome.failure.traceback}".rstrip())
 
     compute.run_many(context, tasks, {one: given[one] for one in steps}, receive)
-    if failed and run.goes_on_below(step):
-        context.log.error(f"{_named(failed, len(partitions))} The steps that come after try them once more.")
-    elif failed:
+    if failed:
         raise dg.Failure(
             f"{_named(failed, len(partitions))} The others are made. Re-execute the run from failure, and only these "
             "are tried again.",
@@ -96,12 +98,19 @@ def run_many(
     return dg.MaterializeResult(metadata=NO_EVENT)
 
 
-def evaluated(context: StepExecutionContext, key: dg.AssetKey, check: str) -> set[str | None]:
-    """Return for which partitions a run has evaluated a check already."""
+def to_check(context: StepExecutionContext, key: dg.AssetKey, check: str, partitions: list[str]) -> list[str]:
+    """Return for which partitions a check of a run of many is still to be answered.
+
+    What the run makes is checked where it is made. What the run that it goes on with has made isn't made again; and all
+    are left if the run makes nothing.
+    """
     events = context.instance.get_records_for_run(context.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     said = [one.event_log_entry.dagster_event for one in events.records]
     answers = [one.asset_check_evaluation_data for one in said if one is not None]
-    return {one.partition for one in answers if (one.asset_key, one.check_name) == (key, check)}
+    done = {one.partition for one in answers if (one.asset_key, one.check_name) == (key, check)}
+    if "__".join(key.path) in _planned(context):
+        done |= set(partitions) - {partition for of, partition in made_by_run(context) if of == key}
+    return [one for one in partitions if one not in done]
 
 
 def _planned(context: StepExecutionContext) -> set[str]:
@@ -199,11 +208,14 @@ class _Run:
                 if (check := self.checks[name]).step == report.step:
                     self.context.log_event(evaluation_of(self.instance, check, found, key, outcome.partition))
 
-    def goes_on_below(self, step: str) -> bool:
-        """Whether other assets of the run are made of a table that several models share."""
+    def left_to(self, step: str) -> list[str]:
+        """Return the models whose own steps make a table that they share, as the first of their chain."""
         layer, key = self.step_context.job_def.asset_layer, self.model.key(step)
-        below = {one for one in layer.executable_asset_keys if key in layer.get(one).parent_keys}
-        return self.model.dataset and bool({"__".join(one.path) for one in below} & self.planned)
+        below = [one for one in layer.executable_asset_keys if key in layer.get(one).parent_keys]
+        planned = [one.path for one in below if "__".join(one.path) in self.planned]
+        if not self.model.dataset or any(path[-1] not in _OF_DATA for path in planned):
+            return []
+        return sorted({path[0] for path in planned})
 
 
 def _resumes(run: dg.DagsterRun) -> bool:
