@@ -43,6 +43,8 @@ class Chain:
 
     Parameters
     ----------
+    partitions : int
+        Of how many partitions the run is: of more than a few fewer pictures are drawn.
     checked : bool
         Whether what a step has made is checked, too; nothing is made of what a blocking check refuses.
     """
@@ -51,11 +53,13 @@ class Chain:
     model: Declaration
     origin: Origin
     given: GivenByStep
+    partitions: int
     checked: bool = False
 
     def session(self, **tools: Any) -> Session:
         """Open the tools."""
-        return Session(self.deployment, self.model, self.origin, **tools)
+        plots = self.deployment.plots_of(self.partitions)
+        return Session(self.deployment, self.model, self.origin, plots=plots, **tools)
 
     @property
     def travels(self) -> bool:

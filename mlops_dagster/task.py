@@ -104,7 +104,8 @@ def _run_many(deployment: Any, model: Any, origin: Any, request: dict[str, Any],
             pipes.report_custom_message(piece)
 
     tasks = [Task(one, tuple(steps), inputs) for one, steps, inputs in request["tasks"]]
-    run_partitions(Chain(deployment, model, origin, request["given"], checked=True), tasks, receive)
+    chain = Chain(deployment, model, origin, request["given"], len(tasks), checked=True)
+    run_partitions(chain, tasks, receive)
 
 
 # ------------------------------------------------------------------------------------------------------- arguments

@@ -82,7 +82,8 @@ class LocalCompute:
         self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: GivenByStep, receive: Receive
     ) -> None:
         """Spread the partitions over processes, or over Spark's executors, see :class:`Compute`."""
-        chain = Chain(self.deployment, self.model, dagster_origin(context, self.deployment), given, checked=True)
+        origin = dagster_origin(context, self.deployment)
+        chain = Chain(self.deployment, self.model, origin, given, len(tasks), checked=True)
         if chain.travels:
             run_partitions(chain, tasks, receive)
             return

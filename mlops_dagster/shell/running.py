@@ -84,7 +84,8 @@ def run_pipeline(
     if len(each.symbols) > 1:
         refuse_one_path(model, given.get(DATA, {}))
     with open_session(settings, model) as session:
-        chain = Chain(settings, model, session.origin, {one.name: given[one.name] for one in pipeline.steps})
+        by_step = {one.name: given[one.name] for one in pipeline.steps}
+        chain = Chain(settings, model, session.origin, by_step, len(each.symbols))
         if len(each.symbols) > 1 and chain.travels:
             done = _run_many(chain, each)
             result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
