@@ -103,7 +103,7 @@ def _run_many(deployment: Any, model: Any, origin: Any, request: dict[str, Any],
         for piece in pieces_of(outcome.to_json(), "outcome"):
             pipes.report_custom_message(piece)
 
-    tasks = [Task(one, tuple(steps), inputs) for one, steps, inputs in request["tasks"]]
+    tasks = [Task(one, tuple(steps), *more) for one, steps, *more in request["tasks"]]
     chain = Chain(deployment, model, origin, request["given"], len(tasks), checked=True)
     run_partitions(chain, tasks, receive)
 
