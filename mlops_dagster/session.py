@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlops_dagster.spec.model import Declaration
-    from mlops_dagster.stack.deployment import Deployment
+    from mlops_dagster.stack.deployment import Deployment, Plots
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
     from mlops_dagster.steps.inputs import Pins
@@ -56,6 +56,8 @@ class Session:
         Not given: our own, for the deployment's MLflow.
     read_asset : callable, optional
         From the key of another Dagster asset to its value, where Dagster is calling.
+    plots : {"always", "champion", "never"}, optional
+        Which pictures are drawn, see `Deployment.plots`. Not given: as the deployment says for a run of one partition.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Session:
         store: Store | None = None,
         tracker: Tracker | None = None,
         read_asset: Callable[[str], object] | None = None,
+        plots: Plots | None = None,
     ) -> None:
         from mlops_dagster.stack.store import store_of
         from mlops_dagster.stack.tracking import MlflowTracker
@@ -74,6 +77,7 @@ class Session:
         self.deployment = deployment
         self.origin = origin
         self.model, self.read_asset = model, read_asset
+        self.plots = plots or deployment.plots_of(1)
         if model is not None:
             deployment.data_parameters(model)  # what is wrong there is refused before anything is opened
         self.store = store or store_of(deployment, model)
@@ -211,6 +215,7 @@ class Session:
             "read_asset": self.read_asset,
             "cache": self.deployment.state_dir / steps.SEARCH_CACHE,
             "progress": progress,
+            "plots": self.plots,
         }
         if step == DATA:
             given = self.deployment.data_parameters(self.model, given)

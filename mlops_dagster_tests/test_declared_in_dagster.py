@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
+from mlflow import MlflowClient
 
 import mlops_dagster
 from mlops_dagster.assets.of_model import OfModel
@@ -459,7 +460,7 @@ def test_the_rows_may_be_another_assets_value(home, project, tmp_path):
         assert data.metadata["dagster/row_count"].value == len(rows)
 
 
-def test_a_session_does_the_same_from_python(home, project):
+def test_a_session_does_the_same_from_python(home, project, monkeypatch):
     with mlops_dagster.Session.of("churn") as churn:
         with pytest.raises(NoChampion):
             churn.champion()
@@ -472,5 +473,25 @@ def test_a_session_does_the_same_from_python(home, project):
         assert churn.table("training_set")["split"].isin(["train", "test", "unknown"]).all()
         with pytest.raises(ParameterError, match="max_dept"):
             churn.train(max_dept=2)
+        kept_out, trained = churn.promote(), churn.train(max_depth=3)
+        assert (kept_out.facts["promoted"], [*kept_out.plots]) == (False, ["champion_history"])
+        assert "confusion_matrix" in trained.plots
+
+        # Drawn only if somebody will look: the model's pictures come with its promotion.
+        churn.plots = "champion"
+        churn.model = churn.model.model_copy(update={"gate": churn.model.gate.model_copy(update={"mode": "disabled"})})
+        assert churn.train(max_depth=4).plots == {}
+        champion = churn.promote()
+        assert {*champion.plots} == {"champion_history", *trained.plots}
+        assert champion.plots_folder == f"plots/champion_model-{champion.table.version}"
+        kept = {one.path for one in MlflowClient(churn.tracker.tracking_uri).list_artifacts(
+            champion.mlflow_run_id, champion.plots_folder)}  # fmt: skip
+        assert kept == {f"{champion.plots_folder}/{name}.png" for name in champion.plots}
+        again = churn.promote()
+        assert (again.plots, again.mlflow_run_id) == ({}, champion.mlflow_run_id)
+    assert [load_deployment().plots_of(some) for some in (10, 11)] == ["always", "champion"]
+    monkeypatch.setenv("MLOPS_PLOTS", "never")
+    with mlops_dagster.Session.of("churn") as churn:
+        assert (churn.train().plots, churn.promote().plots) == ({}, {})
     with mlops_dagster.Session.of("churn_by_shop") as by_shop:
         assert by_shop.train("north").symbol == "north"

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
@@ -29,6 +29,9 @@ from mlops_dagster.stack.databricks.settings import DatabricksSettings
 from mlops_dagster.stack.deployment_reading import variable_of
 from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.spark import SparkSettings
+
+Plots: TypeAlias = Literal["always", "champion", "never"]
+_FEW = 10  # partitions of a run, whose pictures somebody may look at
 
 
 class StoreSettings(BaseModel):
@@ -110,6 +113,11 @@ class Deployment(BaseSettings):
     inside: bool = Field(
         default=False, description="Set on the cluster: this process is the one that runs the steps, wherever it is"
     )
+    plots: Plots | None = Field(
+        default=None,
+        description="Which pictures are drawn: all; only those of models that become the champion, when they do; or "
+        f"none. Default: always in a run of up to {_FEW} partitions, champion in one of more",
+    )
     dagster_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster, for links")
     schedules: dict[str, ScheduleChange] = Field(
         default={}, description="By the name of a schedule, as Dagster shows it: what is changed of how it is declared"
@@ -157,6 +165,10 @@ class Deployment(BaseSettings):
     def state_dir(self) -> Path:
         """A folder on this machine's own disk for what only this machine needs to know."""
         return self.home / "open_runs"
+
+    def plots_of(self, partitions: int) -> Plots:
+        """Return which pictures a run of so many partitions draws."""
+        return self.plots or ("always" if partitions <= _FEW else "champion")
 
     def dagster_run_url(self, run_id: str) -> str:
         """Return the address of a Dagster run's page."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.stack.deployment import Plots
     from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
@@ -54,6 +55,7 @@ def predictions(
     inputs: Pins | None = None,
     limits: LimitSettings | None = None,
     read_asset: Callable[[str], object] | None = None,
+    plots: Plots = "always",
 ) -> StepReport:
     """Predict with the champion the rows whose target isn't known yet, or those of `predictions.data`.
 
@@ -70,7 +72,6 @@ def predictions(
     import pandas as pd
 
     from mlops_dagster.modeling.drift import MIDDLE
-    from mlops_dagster.modeling.prediction_plots import pngs_of_predictions
     from mlops_dagster.modeling.quality import HORIZON, identity_of
 
     table, origin_of_rows = table_to_predict(declaration, partition, tables, limits, read_asset)
@@ -147,7 +148,11 @@ def predictions(
         model_uri=champion.uri,
         model=declaration.name,
     )
-    drawn = pngs_of_predictions(declaration, called(partition, declaration).name, table, whole)
+    drawn = {}
+    if plots == "always":
+        from mlops_dagster.modeling.prediction_plots import pngs_of_predictions
+
+        drawn = pngs_of_predictions(declaration, called(partition, declaration).name, table, whole)
     return with_pictures(report, champion.key, tracker, drawn)
 
 
@@ -215,6 +220,7 @@ def prediction_quality(
     store: Store,
     tracker: Tracker | None = None,
     inputs: Pins | None = None,
+    plots: Plots = "always",
 ) -> StepReport:
     """Put beside each prediction the truth, if the data has it by now, and keep that as a table.
 
@@ -228,7 +234,6 @@ def prediction_quality(
     names.resolve(declaration, names.PREDICTION_QUALITY, given)
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
-    from mlops_dagster.modeling.prediction_plots import pngs_of_quality
     from mlops_dagster.modeling.quality import identity_of, measure, score
     from mlops_dagster.steps.kept import Kept
     from mlops_dagster.steps.state import state_in_short
@@ -265,7 +270,11 @@ def prediction_quality(
         model=declaration.name,
     )
     champion = champion_in(tables.newest(names.CHAMPION_MODEL))
-    drawn = pngs_of_quality(declaration, called(partition, declaration).name, scored)
+    drawn = {}
+    if plots == "always":
+        from mlops_dagster.modeling.prediction_plots import pngs_of_quality
+
+        drawn = pngs_of_quality(declaration, called(partition, declaration).name, scored)
     return report if champion is None else with_pictures(report, champion, tracker, drawn)
 
 

@@ -14,6 +14,7 @@ from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.registry import ModelRefused
 from mlops_dagster.stack.store import StoreError
 from mlops_dagster.steps.champion import champion_in
+from mlops_dagster.steps.checking import metrics_of
 from mlops_dagster.steps.inputs import Inputs, Pins
 from mlops_dagster.steps.promotion import challenger_of, decision_row, rolled_back_in, write_decision
 from mlops_dagster.steps.report import StepReport
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mlops_dagster.modeling.metrics import Metric
     from mlops_dagster.modeling.outputs import Outputs
     from mlops_dagster.modeling.training_set import TrainingSet
+    from mlops_dagster.stack.deployment import Plots
     from mlops_dagster.stack.registry import RegisteredVersion, Registry, VersionKey
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
@@ -39,6 +41,7 @@ def champion_model(
     tracker: Tracker,
     origin: Origin,
     inputs: Pins | None = None,
+    plots: Plots = "always",
 ) -> StepReport:
     """Let the newest model take the champion's place if the gate says so, and write down why or why not.
 
@@ -54,29 +57,48 @@ def champion_model(
     registry = tracker.registry
     tables = Inputs(partition, store, inputs, known=names.steps_of(declaration))
 
-    def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
-        return _judge(declaration, rules, history, tables, registry)
+    from mlops_dagster.modeling.training_set import TrainingSet
 
-    report = write_decision(partition, decide_on, store=store, tracker=tracker, origin=origin, model=declaration)
+    challenger = challenger_of(tables, registry, declaration)
+    data = TrainingSet.from_table(challenger[2], challenger[3].metadata)
+
+    def decide_on(history: pd.DataFrame | None) -> dict[str, Any]:
+        return _judge(declaration, rules, history, challenger, data, tables, registry)
+
+    def pictures() -> dict[str, bytes]:
+        return _pictures(declaration, challenger[0], data) if plots == "champion" else {}
+
+    tools: Any = {"store": store, "tracker": tracker, "origin": origin}
+    report = write_decision(partition, decide_on, **tools, model=declaration, plots=plots, pictures=pictures)
     return replace(report, inputs=tables.used)
+
+
+def _pictures(declaration: Declaration, model: Any, data: TrainingSet) -> dict[str, bytes]:
+    """Draw a model as the step that trained it would have."""
+    from mlops_dagster.modeling.evaluation import evaluate, importance_of, measure_baseline
+    from mlops_dagster.modeling.plots import pngs_of
+
+    metrics, guess = metrics_of(declaration), function_of(declaration, declaration.baseline.function)
+    evaluation = evaluate(model, data, declaration, metrics, measure_baseline(data, declaration, metrics, guess))
+    return pngs_of(data, evaluation, importance_of(model, data, metrics[0]))
 
 
 def _judge(
     declaration: Declaration,
     rules: Mapping[str, Any],
     history: pd.DataFrame | None,
+    challenger: tuple[Any, RegisteredVersion, pd.DataFrame, TableVersion],
+    data: TrainingSet,
     tables: Inputs,
     registry: Registry,
 ) -> dict[str, Any]:
     from mlops_dagster.modeling import gate
     from mlops_dagster.modeling.leaks import find_leaks
     from mlops_dagster.modeling.metrics import metric_of
-    from mlops_dagster.modeling.training_set import TrainingSet
 
     said = rules["metric"]
     metric = metric_of(said, declaration, function_of(declaration, said))
-    model, registered, frame, table = challenger_of(tables, registry, declaration)
-    data = TrainingSet.from_table(frame, table.metadata)
+    model, registered, _, table = challenger
     key, answers, problem = champion_in(history), None, None
     version = None if key is None else key.version
     decision: gate.Decision

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlops_dagster.spec.model import Declaration
+    from mlops_dagster.stack.deployment import Plots
     from mlops_dagster.stack.registry import RegisteredVersion, Registry, VersionKey
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
@@ -172,6 +173,8 @@ def write_decision(
     tracker: Tracker,
     origin: Origin,
     model: Declaration,
+    plots: Plots = "always",
+    pictures: Callable[[], Mapping[str, bytes]] = dict,
 ) -> StepReport:
     """Decide on the history so far, and write the decision unless somebody else has written one meanwhile.
 
@@ -182,6 +185,10 @@ def write_decision(
         Called again if somebody else has decided meanwhile.
     model : Declaration
         Whose champion.
+    plots : {"always", "champion", "never"}
+        Whether the history is drawn; with "champion" if the champion has changed.
+    pictures : callable
+        Draws the new champion, if there is one, by the names of the pictures.
     """
 
     def with_decision(history: pd.DataFrame | None) -> tuple[pd.DataFrame, None]:
@@ -198,7 +205,14 @@ def write_decision(
             # It isn't in this registry, so nobody here is champion.
             if holder is not None:
                 tracker.registry.set_alias(symbol, CHAMPION, None)
-    return _report(symbol, whole, table, tracker, model)
+    report, new = _report(symbol, whole, table, model), bool(whole["promoted"].iloc[-1])
+    drawn = dict(pictures()) if new else {}
+    if plots == "always" or (plots == "champion" and new):
+        from mlops_dagster.modeling.champion_plot import champion_plot, to_png
+
+        drawn["champion_history"] = to_png(champion_plot(called(symbol, model).name, whole))
+    last = whole.iloc[-1]
+    return with_pictures(report, champion or (last["challenger"], last["model_digest"]), tracker, drawn)
 
 
 _DTYPES = {datetime: "datetime64[us]", bool: "bool", float: "float64"}
@@ -225,14 +239,10 @@ def _with_row(history: pd.DataFrame | None, row: dict[str, Any]) -> pd.DataFrame
     )
 
 
-def _report(
-    symbol: str, history: pd.DataFrame, table: TableVersion, tracker: Tracker, model: Declaration
-) -> StepReport:
-    from mlops_dagster.modeling.champion_plot import champion_plot, to_png
-
+def _report(symbol: str, history: pd.DataFrame, table: TableVersion, model: Declaration) -> StepReport:
     last = history.iloc[-1]
     champion = champion_in(history)
-    report = StepReport(
+    return StepReport(
         step=names.CHAMPION_MODEL,
         symbol=symbol,
         # Nothing downstream changes unless the champion does.
@@ -255,6 +265,3 @@ def _report(
         },
         model=model.name,
     )
-    key = champion or (last["challenger"], last["model_digest"])
-    picture = to_png(champion_plot(called(symbol, model).name, history))
-    return with_pictures(report, key, tracker, {"champion_history": picture})

@@ -135,17 +135,18 @@ class StepReport:
 def with_pictures(
     report: StepReport, key: tuple[str, str], tracker: Tracker | None, pictures: Mapping[str, bytes]
 ) -> StepReport:
-    """Add pictures to the report of a step without a run of its own, and a link to the model that they speak of.
+    """Add pictures to the report of a step without a run of its own, and a link to the model that it speaks of.
 
     They are kept with the run that trained the model. If that can't be, the report has them all the same.
     """
     report = replace(report, plots=dict(pictures))
-    if tracker is None or not pictures:
+    if tracker is None or (report.mlflow_run_id and not pictures):
         return report
     folder = f"plots/{report.step}-{report.table.version}"
     with suppress(MlopsError):
         version = tracker.registry.get(report.symbol, *key)
-        tracker.registry.add_pictures(version, folder, pictures)
+        if pictures:
+            tracker.registry.add_pictures(version, folder, pictures)
         url = tracker.version_url(report.symbol, version.version)
         return replace(report, mlflow_run_id=version.run_id, mlflow_url=url, plots_folder=folder)
     return report

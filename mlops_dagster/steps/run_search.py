@@ -63,6 +63,7 @@ def run_search(
     results_of: Callable[[Mapping[str, Any]], SearchResults],
     *,
     tools: tuple[Store, Tracker, Origin, Inputs],
+    draws: bool = True,
 ) -> StepReport:
     """Search, keep the candidates as a table, and track it all in MLflow.
 
@@ -76,8 +77,9 @@ def run_search(
         From ``cv_results_`` to the results, in the users' words.
     tools : tuple
         Store, tracker, origin, and the tables that are read.
+    draws : bool
+        Whether there are pictures.
     """
-    from mlops_dagster.modeling.search_plots import search_pngs
     from mlops_dagster.modeling.search_results import TIMES
     from mlops_dagster.stack.frames import frame_digest
 
@@ -94,7 +96,11 @@ def run_search(
             name: value for name, value in estimator.work_.items() if value or name not in ("not_shared", "fell_back")
         }
         params = [json.loads(said) for said in results.table["params"]]
-        plots = search_pngs({**estimator.cv_results_, "params": params}, about["scoring"])
+        plots: dict[str, bytes] = {}
+        if draws:
+            from mlops_dagster.modeling.search_plots import search_pngs
+
+            plots = search_pngs({**estimator.cv_results_, "params": params}, about["scoring"])
         fixed = {name: value for name, value in results.forest.items() if name not in grid}
         _log(run, results, grid, fixed, work, plots, searched.candidates)
         written = store.write(

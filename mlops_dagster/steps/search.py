@@ -16,6 +16,7 @@ from mlops_dagster.steps.train import run_name, said_of, tags_of
 if TYPE_CHECKING:
     from mlops_dagster.modeling.training_set import TrainingSet
     from mlops_dagster.search import SearchPlan, SharedGridSearchCV
+    from mlops_dagster.stack.deployment import Plots
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
@@ -32,6 +33,7 @@ def grid_search_results(
     engine: Any = None,
     cache: Any = None,
     progress: Any = None,
+    plots: Plots = "always",
 ) -> StepReport:
     """Score every candidate of a grid by cross-validation on the training rows, and track it in MLflow.
 
@@ -76,6 +78,7 @@ def grid_search_results(
         table,
         lambda cv_results: search_results(declaration, cv_results, grid),
         tools=(store, tracker, origin, tables),
+        draws=plots == "always",
     )
 
 

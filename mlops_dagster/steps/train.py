@@ -19,6 +19,7 @@ from mlops_dagster.steps.versions import declared_code_version
 if TYPE_CHECKING:
     from mlops_dagster.modeling.training_set import TrainingSet
     from mlops_dagster.search import Engine
+    from mlops_dagster.stack.deployment import Plots
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
 
@@ -39,6 +40,7 @@ def trained_model(
     origin: Origin,
     inputs: Pins | None = None,
     engine: Engine | None = None,
+    plots: Plots = "always",
 ) -> StepReport:
     """Fit the estimator to the training rows, evaluate it on the test rows, and track it in MLflow.
 
@@ -46,6 +48,8 @@ def trained_model(
     ----------
     engine : Engine, optional
         Where the trees of a forest grow; the model is the same. Not given: one thread per core.
+    plots : {"always", "champion", "never"}
+        With "champion" it draws none: nobody knows yet whether the model becomes one.
 
     Raises
     ------
@@ -60,7 +64,6 @@ def trained_model(
     from mlops_dagster.modeling.evaluation import evaluate, importance_of, measure_baseline
     from mlops_dagster.modeling.leaks import find_leaks
     from mlops_dagster.modeling.metrics import check_metrics
-    from mlops_dagster.modeling.plots import pngs_of
     from mlops_dagster.modeling.training_set import TrainingSet
 
     parameters = resolve(declaration, names.TRAINED_MODEL, given)
@@ -80,7 +83,11 @@ def trained_model(
         evaluation = evaluate(model, data, declaration, metrics, baseline)
         importance = importance_of(model, data, metrics[0])
         run.log_metrics(evaluation.metrics)
-        images = pngs_of(data, evaluation, importance)
+        images: dict[str, bytes] = {}
+        if plots == "always":
+            from mlops_dagster.modeling.plots import pngs_of
+
+            images = pngs_of(data, evaluation, importance)
         for name, image in images.items():
             run.log_png(f"plots/{name}.png", image)
         run.log_text("profile.md", data_profile(data))
