@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 100  # decisions; more can't be told apart
 _APART = 0.045  # of the width: two names nearer than that would cover each other
-_DATES = 7
+_DATES = 6
 
 
 def champion_plot(symbol: str, history: pd.DataFrame) -> Figure:
