@@ -216,7 +216,13 @@ def _without_main() -> Iterator[None]:
 
 
 def _start_method() -> str:
-    """Return how a worker is started: from a process that has imported what it needs, and nothing else."""
+    """Return how a worker is started: as a copy of a process that has imported what it needs, and has one thread.
+
+    A run that began warm is such a process; anybody else starts a server that is one.
+    """
+    threads = Path("/proc/self/task")
+    if "mlflow" in sys.modules and threads.exists() and len([*threads.iterdir()]) == 1:
+        return "fork"
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
