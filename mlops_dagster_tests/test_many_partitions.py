@@ -205,13 +205,15 @@ def test_a_run_of_many_makes_what_runs_of_one_make_and_its_re_execution_what_is_
 
     assert run("A3").success
     for step, (alone, among) in made(instance, model, "A3").items():
-        assert alone.metadata.keys() == among.metadata.keys() or step == "champion_model", step
         assert alone.tags.keys() == among.tags.keys(), step
+        if step == "champion_model":
+            continue  # a second decision says other things than a first
+        assert alone.metadata.keys() == among.metadata.keys(), step
         same = ("dagster/code_version", "dagster/data_version", "dagster/data_version_is_user_provided")
         assert {tag: alone.tags[tag] for tag in same} == {tag: among.tags[tag] for tag in same}, step
         reports = [one.metadata["report"].value for one in (alone, among)]
-        for name in ("metrics", "columns", "inputs", "last_rows", "parameters"):
+        for name in ("metrics", "inputs", "last_rows", "parameters"):
             assert reports[0].get(name) == reports[1].get(name), (step, name)
-        assert reports[0]["table"]["digest"] == reports[1]["table"]["digest"] or step == "champion_model"
+        assert reports[0]["table"]["digest"] == reports[1]["table"]["digest"]
     for name, (alone, *among) in answers(instance, model, "A3").items():
         assert among == [alone, alone], name
