@@ -97,7 +97,10 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
             return column.where(column.notna(), np.nan)
         column = column.astype("boolean") if kind == "boolean" else column.infer_objects()
         column = pd.to_datetime(column) if kind in ("datetime", "date") else column
-    dtype, whole = column.dtype, bool(column.notna().all())
+    dtype = column.dtype
+    if dtype in (np.float64, np.int64, bool):
+        return column
+    whole = bool(column.notna().all())
     if pd.api.types.is_datetime64_any_dtype(dtype):
         dates: pd.Series[Any] = column.dt.tz_localize(None).astype("datetime64[us]")
         return dates
