@@ -11,7 +11,7 @@ import dagster as dg
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.assets.step_assets import assets_of
 from mlops_dagster.catalog import with_code_and_tags
-from mlops_dagster.checks.of_model import checks_of
+from mlops_dagster.checks import checks_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.jobs import jobs_of
 from mlops_dagster.resources import resources_of
@@ -113,7 +113,7 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
     """
     declaration = model.declaration
     deployment.data_parameters(declaration)
-    assets = assets_of(model)
+    assets = assets_of(model, deployment)
     jobs = jobs_of(model)
     found = [partitions_sensor(model, deployment), inbox_sensor(model, deployment, jobs)]
     sensors = [one for one in found if one is not None]

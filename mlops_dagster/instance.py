@@ -6,18 +6,10 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-    extract_data_version_from_entry,
-)
 from filelock import FileLock
 
+from mlops_dagster.assets.many import materialization_of
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.assets.step_assets import deps_of
-from mlops_dagster.compute.inputs import event_of, table_of, tags_of_input
-from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec.project import find_model, model_names
 from mlops_dagster.stack.deployment import Deployment
@@ -50,6 +42,9 @@ run_queue:
     # Searches that a schedule has asked for one after the other, so that predictions find a free place.
     - key: scheduled_search
       limit: 1
+    # A run of many partitions uses all cores by itself.
+    - key: dagster/asset_partition_range_start
+      limit: 1
 # Of a run that has started the daemon asks every few seconds whether its process lives: this launcher can tell.
 run_launcher:
   module: mlops_dagster.run_workers
@@ -74,6 +69,7 @@ EARLIER_DAGSTER_YAML = frozenset(
         "af4a13ce9f013629f9ccf39f471205a8acddf6e250f3a1bb619be780d3e43fb9",
         "3be8d329b03350b6246615c648ca64c65b644b3141ed7ead9b54a9d5ae7b6a81",
         "78afda7c8539e87dc9457b8c587f108aca5a6badae025b4789e157106327dd9a",
+        "700ace6447f53d840d8f672c9805347d4b2faea0599af42bce3d80f4fff50145",
     }
 )
 
@@ -168,28 +164,9 @@ def tell_instance(home: Path, report: StepReport, origin: Origin) -> None:
         What ``DAGSTER_HOME`` is for that Dagster.
     """
     model = OfModel(find_model(report.model))
-    key, partition = model.key(report.step), None if model.partitions is None else report.symbol
-    result = to_result(report, model.declaration)
-    assert result.data_version is not None
-    tags = {CODE_VERSION_TAG: model.code_version(report.step), DATA_VERSION_TAG: result.data_version.value}
-    tags[DATA_VERSION_IS_USER_PROVIDED_TAG] = "true"
+    partition = None if model.partitions is None else report.symbol
     instance = _opened(home)
     if partition is not None and isinstance(model.partitions, dg.DynamicPartitionsDefinition):
         instance.add_dynamic_partitions(model.partitions.name or "", [partition])
-    for parent in deps_of(model, report.step):
-        pin = report.inputs.get(table_of(parent, model.declaration) or "")
-        if pin is None:  # a rollback reads no table
-            there = instance.get_latest_data_version_record(parent, partition_key=partition)
-        else:
-            there = event_of(instance, parent, partition, pin)
-        version = there and extract_data_version_from_entry(there.event_log_entry)
-        tags |= tags_of_input(parent, version, there.storage_id if there else None)
-    instance.report_runless_asset_event(
-        dg.AssetMaterialization(
-            key,
-            description=f"Made outside of Dagster ({origin.orchestrator}, run {origin.run_id}).",
-            partition=partition,
-            metadata=result.metadata,
-            tags=tags,
-        )
-    )
+    said = f"Made outside of Dagster ({origin.orchestrator}, run {origin.run_id})."
+    instance.report_runless_asset_event(materialization_of(instance, model, report, said))

@@ -1,23 +1,30 @@
-"""How the daemon learns that the process of a run is gone: by an operating system's lock, as with MLflow's runs.
+"""The processes of runs: how they are launched, and how the daemon learns that one is gone.
 
-Dagster's own launcher can't tell: the code server notices when a run of its own dies, but if it died too (`kill -9` of
-everything, a machine that was switched off), or if `dagster job execute` was killed, a run stays STARTED for good, and
-every later run of its symbol waits. So the process of a run holds a lock, which even kill -9 releases, and the launcher
-that dagster.yaml names looks at it when the daemon asks. No process id or clock is involved, since both may be given
-to somebody else again.
+Dagster's own launcher starts a new process, which imports for seconds. And it can't tell whether that lives: the code
+server notices when a run of its own dies, but if it died too (`kill -9` of everything, a machine that was switched
+off), or if `dagster job execute` was killed, a run stays STARTED for good, and every later run of its symbol waits. So
+the process of a run holds a lock, and the launcher that dagster.yaml names looks at it when the daemon asks.
 """
 
 from __future__ import annotations
 
-import platform
+import os
+import signal
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
-from filelock import FileLock, Timeout
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+from dagster._grpc.types import ExecuteRunArgs
+from filelock import FileLock
+
+from mlops_dagster.run_locks import folder_of, hold, is_dead, process_of
+from mlops_dagster.warm_runs import CannotServeError, launch, peer
 
 GONE = (
     "The process of this run is gone: it was killed, ran out of memory, or its machine was switched off. "
@@ -60,7 +67,28 @@ in_process_executor = dg.ExecutorDefinition(
 
 
 class RunLauncher(DefaultRunLauncher):
-    """Dagster's default launcher, and it knows which runs of this machine have lost their process."""
+    """Dagster's default launcher; its runs start warm, and it knows which of this machine have lost their process."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Have the run executed by a copy of a process that has imported all it needs, or else as Dagster does."""
+        try:
+            self._launch_warm(context)
+        except CannotServeError as why:
+            self._instance.report_engine_event(f"This run starts in a new process. {why}", context.dagster_run)
+            super().launch_run(context)
+
+    def _launch_warm(self, context: LaunchRunContext) -> None:
+        run, folder = context.dagster_run, folder_of(self._instance)
+        if folder is None or context.workspace is None or run.job_code_origin is None or run.remote_job_origin is None:
+            raise CannotServeError("It doesn't say what to load, or its instance has no folder.")
+        python = run.job_code_origin.repository_origin
+        other = python.container_image or python.executable_path
+        if Path(other).parent != Path(sys.executable).parent:
+            raise CannotServeError(f"Its code has a Python of its own: {other}")
+        name = run.remote_job_origin.location_name
+        env, cwd = _world(context.workspace.get_code_location(name).origin)
+        launch(folder, ExecuteRunArgs(run.job_code_origin, run.run_id, self._instance.get_ref()), name, env, cwd)
+        self._run_ids.add(run.run_id)
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -76,48 +104,30 @@ class RunLauncher(DefaultRunLauncher):
     def terminate(self, run_id: str) -> bool:
         """Terminate a run; one whose process is gone is canceled at once, since nobody is left to be asked."""
         run = self._instance.get_run_by_id(run_id)
-        if run is not None and not run.is_finished and is_dead(self._instance, run_id):
-            self._instance.report_run_canceled(run, GONE)
-            return True
+        if run is not None and not run.is_finished:
+            if is_dead(self._instance, run_id):
+                self._instance.report_run_canceled(run, GONE)
+                return True
+            if (process := process_of(self._instance, run_id)) is not None:
+                self._instance.report_run_canceling(run)
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGINT)
+                return True
         return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
 
 
-def hold(instance: dg.DagsterInstance, run_id: str) -> FileLock | None:
-    """Take the lock of a run, and clear away those of earlier runs; nothing where the instance has no folder."""
-    folder = _folder(instance)
-    if folder is None:
-        return None
-    folder.mkdir(exist_ok=True)
-    for path in folder.glob("*.lock"):
-        earlier = instance.get_run_by_id(path.name.split("@")[0])
-        if earlier is None or earlier.is_finished:
-            path.unlink(missing_ok=True)
-    # Whoever drops the executor may be another thread.
-    lock = FileLock(folder / f"{run_id}@{platform.node()}@{_boot()}.lock", thread_local=False)
-    lock.acquire()
-    return lock
-
-
-def is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether a run had its process on this machine and has it no more."""
-    folder = _folder(instance)
-    for path in folder.glob(f"{run_id}@*.lock") if folder else ():
-        _, machine, boot = path.stem.split("@")
-        # A lock of another machine says nothing here: the folder may be shared. A container has its machine's boot.
-        if machine == platform.node() or boot == _boot():
-            try:
-                FileLock(path, blocking=False).acquire().lock.release()
-            except Timeout:
-                return False
-            return True
-    return False
-
-
-def _folder(instance: dg.DagsterInstance) -> Path | None:
-    return Path(instance.root_directory) / "run_workers" if instance.is_persistent else None
-
-
-def _boot() -> str:
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return "unknown"
+def _world(origin: Any) -> tuple[dict[str, str], str]:
+    """Return the environment and the working directory of a code server, which its runs have, too."""
+    if isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin):
+        return dict(os.environ), str(Path.cwd())  # this process has started it
+    where = getattr(origin, "socket", None)
+    if where is None:
+        raise CannotServeError("Its code server listens on a port; from here its environment can't be known.")
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(where)
+            process = Path("/proc") / str(peer(connection)[0])
+        pairs = (os.fsdecode(one).partition("=") for one in (process / "environ").read_bytes().split(b"\0") if one)
+        return {name: value for name, _, value in pairs}, str((process / "cwd").readlink())
+    except OSError as error:
+        raise CannotServeError(f"The environment of its code server can't be read: {error}") from None

@@ -231,11 +231,7 @@ class Session:
 
     def on_spark(self, step: str, given: Mapping[str, object]) -> bool:
         """Whether a step's trees and candidates are fitted on the deployment's Spark."""
-        spark = self.deployment.spark
-        if step == TRAINED_MODEL:  # the trees of a forest can be grown anywhere; all else is fitted as a whole
-            return spark.train and _FOREST.fullmatch(self.model.estimator.class_ or "") is not None
-        said = given.get("engine") or (SPARK if spark.search else HERE)
-        return step == GRID_SEARCH_RESULTS and said == SPARK
+        return on_spark(self.deployment, self.model, step, given)
 
     def spark(self) -> Any:
         """Return the engine that grows trees on the deployment's Spark."""
@@ -244,3 +240,12 @@ class Session:
 
             self._spark = self._opened.enter_context(spark_engine(self.deployment.spark))
         return self._spark
+
+
+def on_spark(deployment: Deployment, model: Declaration, step: str, given: Mapping[str, object]) -> bool:
+    """Whether a step's trees and candidates are fitted on the deployment's Spark."""
+    spark = deployment.spark
+    if step == TRAINED_MODEL:  # the trees of a forest can be grown anywhere; all else is fitted as a whole
+        return spark.train and _FOREST.fullmatch(model.estimator.class_ or "") is not None
+    said = given.get("engine") or (SPARK if spark.search else HERE)
+    return step == GRID_SEARCH_RESULTS and said == SPARK

@@ -21,9 +21,6 @@ from mlops_dagster.process_settings import collect_rarely, wait_quietly
 
 if TYPE_CHECKING:
     from dagster_pipes import PipesContext
-
-    from mlops_dagster.steps import StepReport
-
 SECONDS_BETWEEN_MESSAGES = 3.0
 _CONTEXT, _MESSAGES = "DAGSTER_PIPES_CONTEXT", "DAGSTER_PIPES_MESSAGES"
 
@@ -35,7 +32,7 @@ class TaskError(MlopsError):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one step as Dagster Pipes asks.
+    """Run one step as Dagster Pipes asks, or the steps of many partitions.
 
     Parameters
     ----------
@@ -53,17 +50,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     wait_quietly()
     _stop_politely()
     with _open_pipes(arguments) as pipes:
-        from mlops_dagster.steps.report_pieces import failure_message, to_pieces
+        from mlops_dagster.steps.report_pieces import failure_message
 
         try:
-            for piece in to_pieces(_run(_request(arguments, pipes), pipes)):
-                pipes.report_custom_message(piece)
+            _run(_request(arguments, pipes), pipes)
         except BaseException as error:
             pipes.report_custom_message(failure_message(error))
             raise
 
 
-def _run(request: dict[str, Any], pipes: PipesContext) -> StepReport:
+def _run(request: dict[str, Any], pipes: PipesContext) -> None:
     from mlops_dagster.stack.databricks.scopes import fetch_secrets
     from mlops_dagster.stack.databricks.versions import check_versions
 
@@ -76,9 +72,14 @@ def _run(request: dict[str, Any], pipes: PipesContext) -> StepReport:
     from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.tracking import Origin
     from mlops_dagster.steps.progress import ProgressLines
+    from mlops_dagster.steps.report_pieces import to_pieces
 
     of, _, step = request["step"].rpartition("/")
-    with Session(load_deployment(), find_model(of), Origin(**request["origin"])) as session:
+    deployment, model, origin = load_deployment(), find_model(of), Origin(**request["origin"])
+    if request["tasks"]:
+        _run_many(deployment, model, origin, request, pipes)
+        return
+    with Session(deployment, model, origin) as session:
         report = session.run(
             step,
             request["symbol"],
@@ -88,7 +89,23 @@ def _run(request: dict[str, Any], pipes: PipesContext) -> StepReport:
         )
     if report.metrics:
         pipes.log.info(f"{step}: {report.metrics}")
-    return report
+    for piece in to_pieces(report):
+        pipes.report_custom_message(piece)
+
+
+def _run_many(deployment: Any, model: Any, origin: Any, request: dict[str, Any], pipes: PipesContext) -> None:
+    """Run the steps for many partitions on the cores of this machine, and say what came of each as it is done."""
+    from mlops_dagster.chains import Chain, Outcome, Task
+    from mlops_dagster.pool import run_partitions
+    from mlops_dagster.steps.report_pieces import pieces_of
+
+    def receive(outcome: Outcome) -> None:
+        for piece in pieces_of(outcome.to_json(), "outcome"):
+            pipes.report_custom_message(piece)
+
+    tasks = [Task(one, tuple(steps), *more) for one, steps, *more in request["tasks"]]
+    chain = Chain(deployment, model, origin, request["given"], len(tasks), checked=True)
+    run_partitions(chain, tasks, receive)
 
 
 # ------------------------------------------------------------------------------------------------------- arguments
@@ -126,6 +143,7 @@ def _request(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, An
         "environment": {},
         "secrets": [],
         "expected": {},
+        "tasks": [],
         **pipes.extras,
     }
     request |= {name: value for name, value in vars(arguments).items() if value is not None}

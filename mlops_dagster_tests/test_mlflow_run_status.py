@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import dagster as dg
@@ -19,8 +22,9 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster.instance import DAGSTER_YAML
-from mlops_dagster.run_workers import hold, is_dead
+from mlops_dagster.run_locks import hold, is_dead
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
+from mlops_dagster.warm_runs import address_in
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
 
@@ -78,7 +82,9 @@ def dev(tmp_path_factory):
     (home / "dagster").mkdir()
     (home / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
     (home / "workspace.yaml").write_text(WORKSPACE)
+    (home / "deployment.yaml").touch()
     env = {"DAGSTER_HOME": str(home / "dagster"), "RUN_STATUS_HOME": str(home), "PYTHONPATH": str(Path.cwd())}
+    env["MLOPS_DEPLOYMENT"] = str(home / "deployment.yaml")
     workspace = home / "workspace.yaml"
     with dagster_dev(home, workspace=workspace, env=env, kind=StatusDev, locations=len(CLIENTS)) as server:
         yield server
@@ -130,6 +136,80 @@ def test_a_process_that_is_killed(dev):
     process.kill()
     process.communicate(timeout=300)
     dev.assert_ends("ours", run_id, "FAILURE", {("alone_how",): "FAILED"})
+
+
+def server_of(pid):
+    """The server that a run is a copy of."""
+    server = int(re.search(r"PPid:\t(\d+)", Path(f"/proc/{pid}/status").read_text()).group(1))
+    assert b"warm_server" in Path(f"/proc/{server}/cmdline").read_bytes()
+    return server
+
+
+class Unwilling(threading.Thread):
+    """A server that answers one launcher, and serves nobody."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path.unlink()
+        with address_in(path.parent, path.stem) as address:
+            self.socket.bind(address)
+        self.socket.listen()
+        self.start()
+
+    def run(self):
+        with self.socket, self.socket.accept()[0] as connection:
+            connection.recv(1 << 20)
+            connection.send(b"Not today.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere runs start as Dagster's own do")
+def test_runs_are_copies_of_a_server_and_need_it_no_more(dev):
+    def launched(how):
+        run_id = dev.launch("ours", "one_process", {"alone": how})
+        return run_id, pid_of(dev.home, run_id, "alone")
+
+    first, pid = launched("wait for the other")
+    server = server_of(pid)
+    os.kill(server, signal.SIGKILL)
+    (dev.home / f"{first}-go").touch()
+    dev.assert_ends("ours", first, "SUCCESS", {("alone_how",): "FINISHED"})
+    # Its socket is still there. The next server notices that one of its copies dies.
+    second, pid = launched("hang")
+    after = server_of(pid)
+    assert after != server
+    os.kill(pid, signal.SIGKILL)
+    dev.assert_ends("ours", second, "FAILURE", {("alone_how",): "FAILED"})
+    # A run of what was changed is no copy of what was loaded before.
+    (dev.home / "deployment.yaml").write_text("store: {root: elsewhere}")
+    third, pid = launched("wait for the other")
+    assert server_of(pid) != after
+    (dev.home / f"{third}-go").touch()
+    dev.assert_ends("ours", third, "SUCCESS", {("alone_how",): "FINISHED"})
+    # What no server can do is done as ever, and said.
+    for path in (dev.home / "dagster" / "run_workers").glob("*.socket"):
+        Unwilling(path)
+    fourth, pid = launched("succeed")
+    dev.assert_ends("ours", fourth, "SUCCESS", {("alone_how",): "FINISHED"})
+    assert "This run starts in a new process. Not today." in dev.messages(fourth)
+
+
+def test_what_a_server_imports_starts_no_thread():
+    """A copy has no thread but its own: whatever another one held in its hands would be held for good."""
+    code = """
+import importlib, os, threading
+import mlops_dagster.definitions
+from mlops_dagster.warm_server import FOR_STEPS
+for name in FOR_STEPS:
+    importlib.import_module(name)
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+print(threading.active_count(), *(open(f"/proc/self/task/{one}/comm").read() for one in os.listdir("/proc/self/task")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # OpenBLAS ends its threads before a fork; those that tidy up pyarrow's and deltalake's memory are made for it.
+    assert [one for one in done.stdout.split() if one != "jemalloc_bg_thd"] == ["1", "python"]
 
 
 def test_parallel_steps(dev):

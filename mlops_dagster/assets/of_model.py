@@ -21,6 +21,16 @@ from mlops_dagster.stack.store import Store
 from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.versions import declared_code_version
 
+# What a model's steps read of each other.
+_READS: Mapping[str, tuple[str, ...]] = {
+    names.TRAINING_SET: (names.DATA,),
+    names.TRAINED_MODEL: (names.TRAINING_SET,),
+    names.CHAMPION_MODEL: (names.TRAINED_MODEL,),
+    names.GRID_SEARCH_RESULTS: (names.TRAINING_SET,),
+    names.PREDICTIONS: (names.DATA, names.CHAMPION_MODEL),
+    names.PREDICTION_QUALITY: (names.PREDICTIONS, names.DATA),
+}
+
 
 class OfModel:
     """A model as Dagster's definitions need it.
@@ -229,3 +239,11 @@ def search_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _on_one_line(said: Mapping[str, Any]) -> str:
     return yaml.safe_dump(said, sort_keys=False, default_flow_style=True, width=10_000).strip()
+
+
+def deps_of(model: OfModel, step: str) -> list[dg.AssetKey]:
+    """Return what a model's step reads: tables of its own, and the asset that has its rows."""
+    said = model.declaration.predictions
+    foreign = {names.DATA: model.declaration.data, names.PREDICTIONS: said.data if said else None}.get(step)
+    tables = [model.key(one) for one in _READS.get(step, ())]
+    return tables + ([dg.AssetKey.from_user_string(foreign.asset)] if foreign and foreign.asset else [])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -36,6 +36,11 @@ def partition_of(context: Any) -> str:
     return str(context.partition_key) if context.has_partition_key else names.ALL
 
 
+def many_partitions(context: Any) -> list[str]:
+    """Return the partitions of a step's or a check's context whose run takes a range of them; of others none."""
+    return list(context.partition_keys) if context.has_partition_key_range else []
+
+
 def inputs_of(context: StepExecutionContext, store_root: str, model: Declaration) -> dict[str, dict[str, Any]]:
     """Return the tables that a step's run has made so far or, if it hasn't made one, what Dagster has of it.
 
@@ -53,20 +58,36 @@ def inputs_of(context: StepExecutionContext, store_root: str, model: Declaration
     dict
         By the table's name its ``version`` and ``digest``. A table of which Dagster knows nothing isn't among them.
     """
-    found, made = {}, _made_by_run(context)
+    partition = _key_of(context)
+    made, found = made_by_run(context), {}
     for asset in context.get_output_asset_keys():
         for key in context.job_def.asset_layer.get(asset).parent_keys:
-            table, root = table_of(key, model), store_root
-            if table == names.DATA:
-                root = f"{store_root.removesuffix(model.name)}{model.data_owner}"
-            record = made.get(key) or _latest(context, key, root)
-            pin = _pin(record)
+            root = _root(key, store_root, model)
+            record = made.get((key, partition)) or _latest(context.instance, key, partition, root)
+            table, pin = table_of(key, model), pin_of_event(record)
             if record is None or pin is None or table is None:
                 continue
             found[table] = pin
             context.log.info(f"It reads {table} version {pin['version']}, made by run {record.run_id}.")
             _record_as_input(context, key, record.run_id, record.timestamp)
     return found
+
+
+def newest_of(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey], partition: str, store_root: str, model: Declaration
+) -> dict[str, dict[str, Any]]:
+    """Return what Dagster has of a partition's tables, in the form of :func:`inputs_of`."""
+    found = {}
+    for key in keys:
+        pin = pin_of_event(_latest(instance, key, partition, _root(key, store_root, model)))
+        if pin is not None:
+            found[key.path[-1]] = pin
+    return found
+
+
+def _root(key: dg.AssetKey, store_root: str, model: Declaration) -> str:
+    owner = model.data_owner if key.path[-1] == names.DATA else model.name
+    return f"{store_root.removesuffix(model.name)}{owner}"
 
 
 def hand_on(run: dg.DagsterRun, inputs: dict[str, dict[str, Any]]) -> dg.DagsterRun:
@@ -97,12 +118,24 @@ def tags_of_inputs(context: StepExecutionContext, asset: dg.AssetKey) -> dict[st
     return tags
 
 
-def tables_of_run(context: dg.AssetCheckExecutionContext, store: Store, model: Declaration) -> Inputs:
-    """Return the tables as a check's run has made them; a check that is run alone sees those that are current."""
+def tables_of_run(
+    context: dg.AssetCheckExecutionContext, store: Store, model: Declaration, partition: str | None = None
+) -> Inputs:
+    """Return the tables as a check's run has made them; a check that is run alone sees those that are current.
+
+    Parameters
+    ----------
+    partition : str, optional
+        Whose. Not given: the run's.
+    """
     step_context = context.get_step_execution_context()
-    made = {table_of(key, model): _pin(record) for key, record in _made_by_run(step_context).items()}
-    pins = {table: pin for table, pin in made.items() if table is not None and pin}
-    return Inputs(partition_of(step_context), store, pins, known=names.steps_of(model))
+    wanted = partition or _key_of(step_context)
+    pins = {}
+    for (key, of), record in made_by_run(step_context).items():
+        table, pin = table_of(key, model), pin_of_event(record)
+        if of == wanted and table is not None and pin is not None:
+            pins[table] = pin
+    return Inputs(wanted or names.ALL, store, pins, known=names.steps_of(model))
 
 
 def table_of(key: dg.AssetKey, model: Declaration) -> str | None:
@@ -116,22 +149,28 @@ def event_of(
     instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, pin: Mapping[str, Any]
 ) -> dg.EventLogRecord | None:
     """Return the newest event that says that a version of a table was made, among the last hundred of the table."""
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
-    records = instance.fetch_materializations(wanted, limit=100).records
-    return next((record for record in records if _pin(record) == pin), None)
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=_these(partition))
+    for limit in (1, 100):  # mostly it is the newest, and each is read with all that it says
+        for record in instance.fetch_materializations(wanted, limit=limit).records:
+            if pin_of_event(record) == pin:
+                return record
+    return None
 
 
-def _made_by_run(context: StepExecutionContext) -> dict[dg.AssetKey, dg.EventLogRecord]:
-    """Return the last materialisation of each asset in the run, or in those of which it is a re-execution."""
-    found: dict[dg.AssetKey, dg.EventLogRecord] = {}
+def made_by_run(
+    context: StepExecutionContext, *, with_parents: bool = True
+) -> dict[tuple[dg.AssetKey, str | None], dg.EventLogRecord]:
+    """Return the last materialisation of each asset and partition in the run, and in those that it re-executes."""
+    found: dict[tuple[dg.AssetKey, str | None], dg.EventLogRecord] = {}
     run: dg.DagsterRun | None = context.dagster_run
     while run is not None:
         events = context.instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         for record in reversed(events.records):
             made = record.asset_materialization
-            if made is not None and made.partition == _key_of(context):
-                found.setdefault(made.asset_key, record)
-        run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+            if made is not None:
+                found.setdefault((made.asset_key, made.partition), record)
+        parent = run.parent_run_id if with_parents else None
+        run = context.instance.get_run_by_id(parent) if parent else None
     return found
 
 
@@ -139,13 +178,15 @@ def _key_of(context: StepExecutionContext) -> str | None:
     return context.partition_key if context.has_partition_key else None
 
 
-def _keys_of(context: StepExecutionContext) -> list[str] | None:
-    return [context.partition_key] if context.has_partition_key else None
+def _these(partition: str | None) -> list[str] | None:
+    return None if partition is None else [partition]
 
 
-def _latest(context: StepExecutionContext, key: dg.AssetKey, store_root: str) -> dg.EventLogRecord | None:
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=_keys_of(context))
-    for record in context.instance.fetch_materializations(wanted, limit=1).records:
+def _latest(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, store_root: str
+) -> dg.EventLogRecord | None:
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=_these(partition))
+    for record in instance.fetch_materializations(wanted, limit=1).records:
         made = record.asset_materialization
         uri = made.metadata.get(URI) if made is not None else None
         if uri is not None and str(uri.value).startswith(f"{store_root}/"):
@@ -153,10 +194,11 @@ def _latest(context: StepExecutionContext, key: dg.AssetKey, store_root: str) ->
     return None
 
 
-def _pin(record: dg.EventLogRecord | None) -> dict[str, Any] | None:
+def pin_of_event(record: dg.EventLogRecord | None) -> dict[str, Any] | None:
+    """Return which version of a table an event says was made; nothing of one by an earlier version of this package."""
     made = record.asset_materialization if record is not None else None
     if made is None or "report" not in made.metadata:
-        return None  # by an earlier version of this package
+        return None
     table: Any = made.metadata["report"].value
     return {name: table["table"][name] for name in ("version", "digest")}
 
@@ -165,7 +207,7 @@ def _record_as_input(context: StepExecutionContext, key: dg.AssetKey, run_id: st
     """Let Dagster record this materialisation as the step's input, as it does with the newest, partitions hashed."""
     # In a run's own log events have other numbers than in that of all runs, which is meant.
     around = dg.AssetRecordsFilter(
-        key, asset_partitions=_keys_of(context), after_timestamp=made_at - 1, before_timestamp=made_at + 1
+        key, asset_partitions=_these(_key_of(context)), after_timestamp=made_at - 1, before_timestamp=made_at + 1
     )
     found = [one for one in context.instance.fetch_materializations(around, limit=100).records if one.run_id == run_id]
     if not found:

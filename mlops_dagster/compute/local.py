@@ -1,15 +1,17 @@
 """Where an asset's step runs, and the nearest place of all: this process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import dagster as dg
 
+from mlops_dagster.chains import Chain, GivenByStep, Receive, Task, run_task
 from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import handed_on, inputs_of, partition_of
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.pool import run_partitions
 from mlops_dagster.session import Session
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.stack.deployment import Deployment
@@ -25,6 +27,12 @@ class Compute(Protocol):
         self, context: dg.AssetExecutionContext, step: str, given: Mapping[str, object]
     ) -> dg.MaterializeResult[None]:
         """Run the step for the partition of `context` and wait for it. Whatever ends the wait ends the step."""
+        ...
+
+    def run_many(
+        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: GivenByStep, receive: Receive
+    ) -> None:
+        """Run chains of steps for many partitions, and tell what came of each as it is done."""
         ...
 
 
@@ -69,6 +77,20 @@ class LocalCompute:
         if report.metrics:
             context.log.info(f"{step}: {report.metrics}")
         return to_result(report, self.model)
+
+    def run_many(
+        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: GivenByStep, receive: Receive
+    ) -> None:
+        """Spread the partitions over processes, or over Spark's executors, see :class:`Compute`."""
+        origin = dagster_origin(context, self.deployment)
+        chain = Chain(self.deployment, self.model, origin, given, len(tasks), checked=True)
+        if chain.travels:
+            run_partitions(chain, tasks, receive)
+            return
+        tools = {"store": self.store, "tracker": self.tracker, "read_asset": partial(_value_of, context)}
+        with chain.session(**tools) as session:
+            for task in tasks:
+                receive(run_task(session, chain, task))
 
 
 def _value_of(context: dg.AssetExecutionContext, name: str) -> object:

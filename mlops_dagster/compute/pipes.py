@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_dagster.chains import GivenByStep, Outcome, Receive, Task
 from mlops_dagster.compute.failures import URL, to_failure
 from mlops_dagster.compute.inputs import inputs_of, partition_of
 from mlops_dagster.compute.local import dagster_origin
@@ -30,7 +32,7 @@ from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.wheel import NAME, build_wheel, requirements_of
 from mlops_dagster.stack.databricks.workspace import connect
 from mlops_dagster.stack.store import store_of
-from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, from_pieces
+from mlops_dagster.steps.report_pieces import Assembly, IncompleteReport, RemoteFailure, from_pieces
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -40,6 +42,14 @@ if TYPE_CHECKING:
     from mlops_dagster.steps import StepReport
 
 ENVIRONMENT = "mlops"  # the key of the serverless environment within a run
+
+
+@dataclass
+class _Said:
+    """What a task has said, and where its run is shown."""
+
+    messages: list[Any] = field(default_factory=list)
+    url: str | None = None
 
 
 class Pipes:
@@ -81,45 +91,89 @@ class Pipes:
         dagster.Failure
             If it failed, with what it said there; or if it says that it succeeded, but not all it made known arrived.
         """
+        inputs = inputs_of(context.get_step_execution_context(), store_of(self.deployment, self.model).root, self.model)
+        more = {"inputs": inputs, "given": {name: value for name, value in given.items() if value is not None}}
+        with self._failing_well() as said:
+            self._submit(context, step, partition_of(context), more, said)
+            report = from_pieces(said.messages)
+        return _result(report, said.url, self.model)
+
+    def run_many(
+        self, context: dg.AssetExecutionContext, tasks: Sequence[Task], given: GivenByStep, receive: Receive
+    ) -> None:
+        """Run all of them as one Databricks run; what comes of each is told while the run goes on."""
+        assembly, told = Assembly("outcome"), set()
+
+        def hear(messages: Sequence[Any]) -> None:
+            for message in messages:
+                # Databricks may repeat the task: what was told once is made.
+                if (text := assembly.take(message)) and (outcome := Outcome.from_json(text)).partition not in told:
+                    told.add(outcome.partition)
+                    receive(outcome)
+
+        more = {"tasks": tasks, "given": given}
+        names = tasks[0].partition + (f" and {len(tasks) - 1} more" if len(tasks) > 1 else "")
+        with self._failing_well() as said:
+            self._submit(context, tasks[0].steps[0], names, more, said, hear)
+            if lost := [one.partition for one in tasks if one.partition not in told]:
+                raise IncompleteReport(f"nothing was heard of {', '.join(lost)}; re-execute the run from failure.")
+
+    @contextmanager
+    def _failing_well(self) -> Iterator[_Said]:
+        said = _Said()
+        try:
+            yield said
+        except (DatabricksRunError, IncompleteReport, RemoteFailure) as error:
+            raise to_failure(_reason(error, said.messages), said.url) from error
+
+    def _submit(
+        self,
+        context: dg.AssetExecutionContext,
+        step: str,
+        partition: str,
+        more: Mapping[str, Any],
+        said: _Said,
+        hear: Callable[[Sequence[Any]], None] = lambda messages: None,
+    ) -> None:
+        """Run a task there, and wait for it; `hear` is told what is new of what it says."""
         from mlops_dagster.compute.pipes_clients import running
 
-        step_context, partition = context.get_step_execution_context(), partition_of(context)
+        step_context = context.get_step_execution_context()
         refuse_what_stays(step_context, self.deployment, self.model)
         request = StepRequest(step_context.step.key, partition, context.run, context.retry_number)
         warn_of_what_stays(self.deployment, context.log.warning)
         wheel = ship(self.client, self.staging, context.log.info, self.defs)
-        whole = f"{self.model.name}/{step}"
-        task, more = self._task(wheel, ["--step", whole, "--symbol", partition])
-        extras = self._extras(context, given)
-        messages: list[Any] = []
-        url = None
-        with self._folder(request, context.log.warning) as folder:
-            try:
-                with running(
-                    self.client,
-                    self.settings,
-                    context,
-                    request,
-                    task,
-                    folder=folder,
-                    extras=extras,
-                    messages=messages,
-                    **more,
-                ) as run:
-                    url = run.url
-                    run.wait()
-                report = from_pieces(messages)
-            except (DatabricksRunError, IncompleteReport, RemoteFailure) as error:
-                raise to_failure(_reason(error, messages), url) from error
-        return _result(report, url, self.model)
+        task, environments = self._task(wheel, ["--step", f"{self.model.name}/{step}", "--symbol", partition])
+        heard = 0
 
-    def _extras(self, context: dg.AssetExecutionContext, given: Mapping[str, object]) -> dict[str, Any]:
+        def new(messages: Sequence[Any]) -> None:
+            nonlocal heard
+            hear(messages[heard:])
+            heard = len(messages)
+
+        with self._folder(request, context.log.warning) as folder:
+            to_run = running(
+                self.client,
+                self.settings,
+                context,
+                request,
+                task,
+                folder=folder,
+                extras={**self._extras(context), **more},
+                messages=said.messages,
+                **environments,
+            )
+            try:
+                with to_run as (run, arrived):
+                    said.url = run.url
+                    run.wait(on_poll=lambda seen: new(arrived()))
+            finally:
+                new(said.messages)
+
+    def _extras(self, context: dg.AssetExecutionContext) -> dict[str, Any]:
         """Return what the task finds in its context: the length of a task's parameters is limited, this isn't."""
         origin = dagster_origin(context, self.deployment)
-        store = store_of(self.deployment, self.model)
         return {
-            "inputs": inputs_of(context.get_step_execution_context(), store.root, self.model),
-            "given": {name: value for name, value in given.items() if value is not None},
             "environment": self.environment,
             "secrets": [secret.model_dump() for secret in self.settings.secrets],
             "expected": versions("dagster-pipes", defs=self.defs),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +111,10 @@ def running(
     extras: dict[str, Any],
     messages: list[Any],
     **more: Any,
-) -> Iterator[Submitted]:
-    """Submit a task that speaks Pipes; when this is left, all its messages are in `messages`, however it went.
+) -> Iterator[tuple[Submitted, Callable[[], Sequence[Any]]]]:
+    """Submit a task that speaks Pipes; yield its run, and what returns the messages that have arrived.
+
+    When this is left, all of them are in `messages`, however it went.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def running(
         with open_pipes_session(context, injector, reader, extras) as session:
             full_task = pipes_client._enrich_submit_task_dict(context, session, dict(task))
             with submitted(client, settings, request, full_task, log=context.log.info, **more) as run:
-                yield run
+                yield run, session.get_custom_messages
     finally:
         if session is not None:
             messages += session.get_custom_messages()

@@ -12,6 +12,8 @@ from mlops_dagster.spec.model import Column, Declaration
 from mlops_dagster.spec.steps import DATA, rows_ahead
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
+from mlops_dagster.steps.checks import Check
+from mlops_dagster.steps.questions import Finding
 from mlops_dagster.steps.report import OF_BASELINE
 
 # What a column holds, its unit in brackets; those of the data and the features say it themselves.
@@ -105,6 +107,25 @@ def to_result(report: StepReport, model: Declaration) -> dg.MaterializeResult[No
     }
     metadata["report"] = dg.MetadataValue.json({**report.as_dict(), "last_rows": report.last_rows})
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(report.data_version[:16]))
+
+
+def said_of_check(check: Check, found: Finding) -> dict[str, Any]:
+    """Return what Dagster shows of a check's answer. What can't be judged yet passes with a warning.
+
+    Numbers are shown as texts: of numbers Dagster draws one line through all partitions' results, as they come.
+    """
+    severe = check.severe and found.good is not None
+    return {
+        "check_name": check.name,
+        "passed": found.good is not False,
+        "severity": dg.AssetCheckSeverity.ERROR if severe else dg.AssetCheckSeverity.WARN,
+        "description": f"Not judged yet: {found.said}" if found.good is None else found.said,
+        "metadata": {name: dg.MetadataValue.text(_text(value)) for name, value in found.numbers.items()},
+    }
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(readable(value))
 
 
 def _beside_baseline(metrics: Mapping[str, float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
@@ -15,12 +16,13 @@ from mlops_dagster.errors import ParameterError, refuse
 from mlops_dagster.shell.calling import flags_of, plain_arguments
 from mlops_dagster.shell.options import takes, with_grid
 from mlops_dagster.shell.output import AsJson, DeploymentName, EachSymbol, handle_errors
+from mlops_dagster.shell.partitions import partitions_in, partitions_to_run
 from mlops_dagster.shell.running import Reports, open_session, outputs_of, run_pipeline, run_steps, say_step
 from mlops_dagster.shell.serve import Host, Port, of_declared, serve_champion
 from mlops_dagster.shell.showing import show_decisions, show_model, show_plans, show_predictions, show_search
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import NAME, Declaration
-from mlops_dagster.spec.parameters import Pipeline, check_partition
+from mlops_dagster.spec.parameters import Pipeline
 from mlops_dagster.spec.project import find_model, model_meant, model_names
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ STOPPED = "Stopped. What was fitted is kept: the same command goes on from there
 _TAKEN = {"-d", "-g", "-h", "-p"}
 Partition = Annotated[list[str], typer.Option()]  # its names are the declaration's, see `_command`
 AllPartitions = Annotated[bool, typer.Option("--all", help="All partitions that there are.")]
+PartitionsFile = Annotated[
+    Path | None,
+    typer.Option("--partitions-file", help="A file of partitions, one a line; or -.", show_default=False),
+]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what the search would do.")]
 Master = Annotated[
     str | None,
@@ -67,13 +73,13 @@ def _command(name: str, declaration: Declaration, named: bool) -> click.Command:
     left = []
     for one in signature.parameters.values():
         if one.name == "partition" and declaration.partitions is not None:
-            said = f"Which {declaration.partitions.name}. Repeat it for several."
+            said = f"Which {declaration.partitions.name}, or a pattern of several as 'A*'. Repeat it for more."
             short = {f"-{declaration.partitions.name[0]}"} - _TAKEN  # as in -s GSPC
             option_names = dict.fromkeys((f"--{option}".replace("_", "-"), "--partition", "-p", *short))
             left.append(
                 one.replace(annotation=Annotated[list[str], typer.Option(*option_names, help=said, show_default=False)])
             )
-        elif option is not None or one.name not in ("partition", "all_partitions"):
+        elif option is not None or one.name not in ("partition", "all_partitions", "partitions_file"):
             left.append(one)
     run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
     if not named:
@@ -106,6 +112,7 @@ def _running(
             given: dict[str, Any],
             partition: Partition = [],  # noqa: B006 - as typer wants it
             all_partitions: AllPartitions = False,
+            partitions_file: PartitionsFile = None,
             master: Master = None,
             plan: PlanOnly = False,
             deployment: DeploymentName = None,
@@ -115,7 +122,8 @@ def _running(
                 from mlops_dagster.steps.checking import check_run
 
                 by_step = check_run(declaration, pipeline, with_grid(given))
-                which = partitions_to_run(declaration, partition, all_partitions, deployment)
+                chosen = [*partition, *partitions_in(partitions_file)]
+                which = partitions_to_run(declaration, chosen, all_partitions, deployment)
                 from mlops_dagster.stack.deployment_files import load_deployment
 
                 settings = load_deployment(deployment)
@@ -135,43 +143,6 @@ def _running(
         return run
 
     return of
-
-
-def partitions_to_run(
-    declaration: Declaration, chosen: list[str], everything: bool | None = None, deployment: str | None = None
-) -> list[str]:
-    """Return for which partitions a command runs: those that were chosen, or all; ``all`` if the model has none.
-
-    Parameters
-    ----------
-    everything : bool, optional
-        What the option ``--all`` says. Not given: the command has none.
-    deployment : str, optional
-        Its name: it may say where the rows are.
-
-    Raises
-    ------
-    ParameterError
-        If it has some and none was chosen, or one was chosen and it has none.
-    """
-    if declaration.partitions is None:
-        if chosen:
-            raise refuse("partition", chosen[0], f"{declaration.name} has one model for all rows; leave it out.")
-        return [names.ALL]
-    if everything or not chosen:
-        from mlops_dagster.stack.deployment_files import load_deployment
-        from mlops_dagster.stack.table_sources import partitions_of
-
-        option = names.partition_option(declaration)
-        settings = load_deployment(deployment)
-        there = partitions_of(declaration, given=settings.data_parameters(declaration)) or []
-        there = list(dict.fromkeys([*there, *settings.partitions.get(declaration.data_owner, [])]))
-        if everything and not chosen:
-            return there
-        or_all = "" if everything is None else ", or --all"
-        some = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
-        raise refuse(str(option), chosen or None, f"say which --{option}{or_all}; there are {some or 'none'}.")
-    return [check_partition(one, declaration.partitions.name) for one in chosen]
 
 
 def _plan(
@@ -221,12 +192,14 @@ def _promote(declaration: Declaration) -> Callable[..., None]:
         given: dict[str, Any],
         partition: Partition = [],  # noqa: B006 - as typer wants it
         all_partitions: AllPartitions = False,
+        partitions_file: PartitionsFile = None,
         deployment: DeploymentName = None,
         as_json: AsJson = False,
     ) -> None:
         with handle_errors(as_json):
             names.resolve(declaration, step.name, given)
-            which = partitions_to_run(declaration, partition, all_partitions, deployment)
+            chosen = [*partition, *partitions_in(partitions_file)]
+            which = partitions_to_run(declaration, chosen, all_partitions, deployment)
             deciding = partial(_promoted, given)
             _decide(declaration, which, deciding, names.TRAINED_MODEL, deployment, as_json)
 

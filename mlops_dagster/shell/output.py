@@ -85,12 +85,16 @@ def handle_errors(as_json: bool, stopped: str = "Stopped.") -> Iterator[None]:
 
 
 def _as_json(error: MlopsError) -> dict[str, Any]:
-    said = {"error": type(error).__name__, "message": redacted(str(error))}
+    said = {"error": _kind(error), "message": redacted(str(error))}
     return {**said, "exit_status": error.exit_status}
 
 
 def _print_error(error: MlopsError, symbol: str = "") -> None:
-    progress.print(f"{escape(symbol)}[bold red]{type(error).__name__}[/bold red]", escape(redacted(str(error))))
+    progress.print(f"{escape(symbol)}[bold red]{_kind(error)}[/bold red]", escape(redacted(str(error))))
+
+
+def _kind(error: MlopsError) -> str:
+    return str(getattr(error, "type", type(error).__name__))  # what another process has said of it
 
 
 class EachSymbol:

@@ -8,7 +8,8 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.shell.calling import shell_origin
@@ -19,6 +20,7 @@ from mlops_dagster.spec.parameters import Pipeline, Step
 from mlops_dagster.spec.steps import DATA, GRID_SEARCH_RESULTS
 
 if TYPE_CHECKING:
+    from mlops_dagster.chains import Chain, Outcome
     from mlops_dagster.search import Progress as SearchProgress
     from mlops_dagster.session import Session
     from mlops_dagster.spec.model import Declaration
@@ -76,13 +78,49 @@ def run_pipeline(
     # skops looks for each of SciPy's functions in all modules, in the order of their import. First, it saves a second.
     import scipy.special  # noqa: F401
 
+    from mlops_dagster.chains import Chain
+
     each = EachSymbol(partitions)
-    if len(partitions) > 1:
+    if len(each.symbols) > 1:
         refuse_one_path(model, given.get(DATA, {}))
     with open_session(settings, model) as session:
+        by_step = {one.name: given[one.name] for one in pipeline.steps}
+        chain = Chain(settings, model, session.origin, by_step, len(each.symbols))
+        if len(each.symbols) > 1 and chain.travels:
+            done = _run_many(chain, each)
+            result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
+            each.say(as_json, result, lambda: show(done))
+            return
         done = each.do(lambda partition: run_steps(session, pipeline.steps, partition, given))
         result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
         each.say(as_json, result, lambda: show(done))
+
+
+def _run_many(chain: Chain, each: EachSymbol) -> dict[str, Reports]:
+    """Run the steps for many partitions side by side, with a line for each that is done."""
+    from mlops_dagster.chains import Task
+    from mlops_dagster.pool import run_partitions
+
+    done: dict[str, Reports] = {}
+    steps = tuple(chain.given)
+    columns = (TextColumn("{task.completed} of {task.total}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=progress, transient=True) as bar:
+        task = bar.add_task("", total=len(each.symbols))
+
+        def receive(outcome: Outcome) -> None:
+            for report in outcome.reports:
+                tell_dagster(chain.deployment, report, chain.origin, lambda text: progress.print(text, markup=False))
+            label = called(chain.model, outcome.partition)
+            if outcome.failure is not None:
+                each.failed[outcome.partition] = outcome.failure
+                progress.print(f"{escape(label)}  {outcome.step}  [bold red]failed[/bold red]; the others go on")
+            else:
+                done[outcome.partition] = {report.step: report.as_dict() for report in outcome.reports}
+                progress.print(f"{escape(label)}  [dim]{', '.join(steps)}[/dim]")
+            bar.advance(task)
+
+        run_partitions(chain, [Task(one, steps) for one in each.symbols], receive)
+    return {one: done[one] for one in each.symbols if one in done}
 
 
 def run_steps(session: Session, steps: Iterable[Step], symbol: str, given: Mapping[str, Mapping[str, Any]]) -> Reports:

@@ -14,6 +14,7 @@ from mlops_dagster.shell.running import Reports, called
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.project import find_model, model_meant, needs_no_name
+from mlops_dagster.steps.report import OF_BASELINE
 
 
 def options_of(declaration: Declaration, partition: str) -> str:
@@ -34,6 +35,9 @@ def how_to_begin(name: str | None = None) -> str:
 
 def show_model(declaration: Declaration, reports: dict[str, Reports]) -> None:
     """Print what was trained of each partition, and who is champion."""
+    if len(reports) > 1:
+        _show_models(declaration, reports)
+        return
     for partition, made in reports.items():
         model = made[names.TRAINED_MODEL]
         table = Table(title=called(declaration, partition), title_justify="left", show_header=False)
@@ -43,6 +47,21 @@ def show_model(declaration: Declaration, reports: dict[str, Reports]) -> None:
         table.add_row("MLflow run", model["mlflow_run_id"])
         out.print(table)
     show_decisions(declaration, {one: made[names.CHAMPION_MODEL] for one, made in reports.items()})
+
+
+def _show_models(declaration: Declaration, reports: dict[str, Reports]) -> None:
+    """Print a table of many models, one row each."""
+    table = Table(title=declaration.name, title_justify="left")
+    metric = next(iter(next(iter(reports.values()))[names.TRAINED_MODEL]["metrics"]))
+    for column in (str(names.partition_option(declaration)), metric, "baseline", "champion", "why"):
+        table.add_column(column, overflow="fold")
+    for partition, made in reports.items():
+        metrics, decision = made[names.TRAINED_MODEL]["metrics"], made[names.CHAMPION_MODEL]
+        numbers = [f"{metrics[one]:,.5g}" if one in metrics else "" for one in (metric, metric + OF_BASELINE)]
+        champion = decision["champion"]
+        table.add_row(partition, *numbers, f"version {champion}" if champion else "none", decision["outcome"])
+    out.print(table)
+    say_next("mlops report shows all models, mlops report --html state.html a page of them")
 
 
 def show_decisions(declaration: Declaration, decisions: Mapping[str, Mapping[str, Any]]) -> None:

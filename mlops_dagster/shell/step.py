@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops_dagster.errors import json_given, refuse
-from mlops_dagster.shell.models import partitions_to_run
 from mlops_dagster.shell.output import AsJson, DeploymentName, handle_errors, print_json, progress
+from mlops_dagster.shell.partitions import partitions_to_run
 from mlops_dagster.shell.running import called, open_session, run_step
 from mlops_dagster.spec.project import find_model, model_meant, model_names
 from mlops_dagster.spec.steps import pipelines_of, steps_of

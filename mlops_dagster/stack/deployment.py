@@ -81,6 +81,22 @@ class TrackingSettings(BaseModel):
     )
 
 
+class RunSettings(BaseModel):
+    """Runs of many partitions: a backfill in Dagster, `mlops build-model --all`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    max_partitions_per_run: int = Field(
+        default=50, ge=1, le=10_000, description="How many partitions a backfill's run takes at most"
+    )
+    processes: int | None = Field(
+        default=None, ge=1, le=1_000, description="Over how many processes its partitions are spread. Default: cores"
+    )
+    seconds_per_partition: float | None = Field(
+        default=None, gt=0, description="After how long a partition is stopped, and named as failed. Default: never"
+    )
+
+
 class Deployment(BaseSettings):
     """Everything a stack needs to know. Environment variables such as ``MLOPS_STORE__ROOT`` override the file."""
 
@@ -103,6 +119,7 @@ class Deployment(BaseSettings):
         "{sales: {path: /shared/sales.csv}}",
     )
     limits: LimitSettings = LimitSettings()
+    runs: RunSettings = RunSettings()
     spark: SparkSettings = SparkSettings()
     compute: Literal["here", "databricks_step", "databricks_pipes"] = Field(
         default="here",

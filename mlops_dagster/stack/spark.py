@@ -60,6 +60,11 @@ class SparkSettings(BaseModel):
         description="Whether the trees of a random forest or of extra trees grow on Spark when it is trained; other "
         "estimators are always fitted in the step's own process",
     )
+    partitions: bool = Field(
+        default=False,
+        description="Whether the partitions of a run of many are spread over Spark's executors, each a task that runs "
+        "their steps on one core. Executors have to reach the store and MLflow",
+    )
 
     @field_validator("master")
     @classmethod

@@ -34,6 +34,9 @@ class RemoteFailure(MlopsError):  # noqa: N818 - reads better where it is caught
         super().__init__(message)
         self.type, self.traceback, self.exit_status = type, traceback, exit_status
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFailure, (self.type, str(self), self.traceback, self.exit_status)
+
 
 class IncompleteReport(MlopsError):  # noqa: N818 - reads better where it is caught
     """The step ended, but its report didn't arrive as a whole."""
@@ -41,13 +44,48 @@ class IncompleteReport(MlopsError):  # noqa: N818 - reads better where it is cau
 
 def to_pieces(report: StepReport, size: int = PIECE) -> Iterator[dict[str, Any]]:
     """Cut a report into messages; of its text, each has at most `size` characters."""
+    return pieces_of(report.to_json(), "report", size)
+
+
+def pieces_of(text: str, kind: str, size: int = PIECE) -> Iterator[dict[str, Any]]:
+    """Cut a text into messages, each under the key that says what it is a piece of."""
     # Base64, because JSON within JSON would grow by its quotation marks, and a piece has to stay as long as it is.
-    text = base64.b64encode(zlib.compress(report.to_json().encode())).decode()
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    starts = range(0, len(text), size)
+    packed = base64.b64encode(zlib.compress(text.encode())).decode()
+    digest = hashlib.sha256(packed.encode()).hexdigest()
+    starts = range(0, len(packed), size)
     for piece, start in enumerate(starts):
-        content = {"piece": piece, "of": len(starts), "sha256": digest, "text": text[start : start + size]}
-        yield {"report": content}
+        content = {"piece": piece, "of": len(starts), "sha256": digest, "text": packed[start : start + size]}
+        yield {kind: content}
+
+
+class Assembly:
+    """Puts texts of one kind together from messages, in whatever order their pieces arrive."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._begun: dict[str, dict[int, str]] = {}
+        self._expected: dict[str, int] = {}
+
+    def take(self, message: object) -> str | None:
+        """Return a text if this message is its last piece; what is damaged or isn't ours is skipped."""
+        piece = message.get(self.kind) if isinstance(message, Mapping) else None
+        if not isinstance(piece, Mapping):
+            return None
+        try:
+            digest, number, of, text = piece["sha256"], int(piece["piece"]), int(piece["of"]), str(piece["text"])
+        except (KeyError, TypeError, ValueError):
+            return None  # its text stays incomplete
+        begun = self._begun.setdefault(digest, {})
+        begun[number], self._expected[digest] = text, of
+        whole = "".join(begun[at] for at in sorted(begun)) if len(begun) == of else ""
+        if hashlib.sha256(whole.encode()).hexdigest() != digest:
+            return None
+        return zlib.decompress(base64.b64decode(whole)).decode()
+
+    @property
+    def arrived(self) -> str:
+        """How much of each text has arrived, in words."""
+        return ", ".join(f"{len(pieces)} of {self._expected[digest]} pieces" for digest, pieces in self._begun.items())
 
 
 def failure_message(error: BaseException) -> dict[str, Any]:
@@ -91,37 +129,26 @@ def from_pieces(messages: Iterable[object]) -> StepReport:
         If a piece is missing or damaged, or nothing arrived at all.
     """
     last: RemoteFailure | StepReport | None = None
-    begun: dict[str, dict[int, str]] = {}
-    expected: dict[str, int] = {}
+    assembly = Assembly("report")
     for message in messages:
-        if not isinstance(message, Mapping):
-            continue
-        if isinstance(failure := message.get("failure"), Mapping):
-            last = _failure(failure)
-        if isinstance(piece := message.get("report"), Mapping):
-            try:
-                digest, number, of, text = piece["sha256"], int(piece["piece"]), int(piece["of"]), str(piece["text"])
-            except (KeyError, TypeError, ValueError):
-                continue  # damaged, so its report stays incomplete
-            begun.setdefault(digest, {})[number] = text
-            expected[digest] = of
-            if len(begun[digest]) == of:
-                whole = "".join(begun[digest][at] for at in sorted(begun[digest]))
-                if hashlib.sha256(whole.encode()).hexdigest() == digest:
-                    last = StepReport.from_json(zlib.decompress(base64.b64decode(whole)).decode())
+        if isinstance(message, Mapping) and isinstance(failure := message.get("failure"), Mapping):
+            last = failure_of(failure)
+        if (text := assembly.take(message)) is not None:
+            last = StepReport.from_json(text)
     if isinstance(last, RemoteFailure):
         raise last
     if last is None:
-        there = [f"{len(pieces)} of {expected[digest]} pieces" for digest, pieces in begun.items()]
+        there = assembly.arrived
         raise IncompleteReport(
-            f"the step's report didn't arrive as a whole: there {'are ' + ', '.join(there) if there else 'is nothing'}"
+            f"the step's report didn't arrive as a whole: there {f'are {there}' if there else 'is nothing'}"
             f"{' or what is there is damaged' if there else ''}. What the step did is in its store and in MLflow; "
             "run it again to see it here."
         )
     return last
 
 
-def _failure(content: Mapping[str, Any]) -> RemoteFailure:
+def failure_of(content: Mapping[str, Any]) -> RemoteFailure:
+    """Return the failure that :func:`failure_message` told of."""
     status = content.get("exit_status")
     return RemoteFailure(
         str(content.get("type", "Exception")),

@@ -5,6 +5,8 @@ Real Dagster, real processes on the stand-in, real MLflow server, tables on an S
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
@@ -165,6 +167,32 @@ def rival_of(stack, ws):
     elsewhere = Deployment(home=stack.home, store=settings["store"])
     with Session(elsewhere, find_model("stock_price"), Origin("shell", "rival")) as session:
         return session.run("training_set", "ACME", {"horizon": 20})
+
+
+def test_a_run_of_many_is_one_databricks_run(new_stack, ws):
+    stack = new_stack("pipes-new")
+    folder = ws.volumes / "main/mlops/data" / stack.name
+    shutil.copy(folder / "ACME.csv", folder / "B.csv")
+    shutil.copy(folder / "ACME.csv", folder / "D.csv")
+    with stack.instance() as instance:
+        instance.add_dynamic_partitions("prices_symbol", ["B", "C", "D"])
+        symbols = instance.get_dynamic_partitions("prices_symbol")
+    before = len(ws.runs())
+    tags = {"dagster/asset_partition_range_start": "ACME", "dagster/asset_partition_range_end": "D"}
+    made = stack.launch(tags=tags)
+    assert len(ws.runs()) == before + 1
+    assert not made.success
+    (failure,) = made.failures.values()
+    assert f"1 of {len(symbols) - symbols.index('ACME')} partitions failed" in failure
+    assert "C (data): " in failure
+    told = Counter((one.asset_key.path[-1], one.partition) for one in made._made)
+    assert told == {
+        (step, symbol): 1
+        for step in ("data", "training_set", "trained_model", "champion_model")
+        for symbol in ("ACME", "B", "D")
+    }
+    digests = {table.digest for table in (stack.store.read("training_set", one)[1] for one in ("ACME", "B", "D"))}
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("kind", ["step-new", "pipes-serverless"])

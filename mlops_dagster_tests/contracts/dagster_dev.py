@@ -62,12 +62,16 @@ class DagsterDev:
         """Wait until a run has ended, and return its status."""
         return eventually(lambda: (status := self.status(run_id)) in ENDED and status, seconds=400, pause=0.5)
 
-    def pid_of(self, run_id):
-        """Return the process of a run that has begun."""
+    def messages(self, run_id):
+        """Return what the events of a run say."""
         query = (
             "query($id: ID!) {logsForRun(runId: $id) {... on EventConnection {events {... on MessageEvent {message}}}}}"
         )
-        messages = " ".join(event.get("message", "") for event in self.ask(query, id=run_id)["events"])
+        return [event.get("message", "") for event in self.ask(query, id=run_id)["events"]]
+
+    def pid_of(self, run_id):
+        """Return the process of a run that has begun."""
+        messages = " ".join(self.messages(run_id))
         return int(re.search(r"pid: (\d+)", messages).group(1))
 
     def has_loaded(self, locations=1):

@@ -147,9 +147,9 @@ class Stack:
             )
             with self.instance() as instance:
                 recon = code.get_reconstructable_job(job)
-                tags = {"dagster/partition": partition} if partition else {}
+                options.setdefault("tags", {"dagster/partition": partition} if partition else {})
                 options.setdefault("run_config", run_config)
-                result = dg.execute_job(recon, instance=instance, tags=tags, **options)
+                result = dg.execute_job(recon, instance=instance, **options)
                 events = list(instance.all_logs(result.run_id))
         finally:
             definitions.defs = before
