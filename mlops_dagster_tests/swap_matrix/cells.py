@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from itertools import product
 
-MANY = "Dagster, many partitions"
+MANY = "Dagster run of many"
 ORCHESTRATORS = ("Dagster UI and daemon", "Dagster CLI", MANY, "Airflow", "Databricks job", "mlops shell")
 COMPUTES = ("local", "Spark standalone", "Spark Connect", "step launcher", "Pipes", "the job's cluster")
 TRACKINGS = ("SQLite", "MLflow server")
