@@ -45,6 +45,7 @@ from mlops_dagster.warm_runs import CHANGED, GO, HELD, MESSAGE_BYTES, PATIENCE_S
 
 IDLE_SECONDS = 600
 _LOOKS_EVERY_SECONDS = 5
+_IMPORTS_SECONDS = 5
 _DAY = 24 * 60 * 60
 
 # What the steps import as they go. What isn't installed isn't needed.
@@ -170,7 +171,8 @@ class _Server:
                 self._load(recon.get_definition)
             elif self._code.has_changed() or secrets != self._secrets:
                 return CHANGED
-            while self._copies and self._to_import:
+            until = time.monotonic() + _IMPORTS_SECONDS  # for one that comes while the first runs, and those after it
+            while self._copies and self._to_import and time.monotonic() < until:
                 self._import_next()
         except Exception as error:  # noqa: BLE001 (whatever the code of a location raises)
             traceback.print_exc()
