@@ -40,6 +40,7 @@ def rollback(
     tracker: Tracker,
     origin: Origin,
     model: Declaration,
+    plots: Plots = "always",
 ) -> StepReport:
     """Make the champion before the present one the champion again, or any version that once was.
 
@@ -49,6 +50,8 @@ def rollback(
         Which version. Not given: the champion before.
     model : Declaration
         Whose champion.
+    plots : {"always", "champion", "never"}
+        Whether the champions' history is drawn.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def rollback(
             "model_digest": digest,
         }
 
-    return write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin, model=model)
+    return write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin, model=model, plots=plots)
 
 
 # ---------------------------------------------------------------------------------------------------------- judging
