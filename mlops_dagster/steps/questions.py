@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mlops_dagster.modeling.training_set import TrainingSet
     from mlops_dagster.stack.registry import Registry, VersionKey
+    from mlops_dagster.stack.store import TableVersion
     from mlops_dagster.steps.inputs import Inputs
 
 _FEWEST = 20  # predictions; of fewer a metric says more of chance than of the model
@@ -104,6 +105,13 @@ def predictions_beat_baseline(
     """The last 100 predictions whose truth has come are better than the baseline (persistence: on the same rows)."""
     _, scored = tables.read(names.PREDICTION_QUALITY)
     _, trained = tables.read(names.TRAINED_MODEL)
+    return last_predictions_beat_baseline(declaration, scored, trained, fewest=fewest)
+
+
+def last_predictions_beat_baseline(
+    declaration: Declaration, scored: TableVersion, trained: TableVersion, *, fewest: int = _FEWEST
+) -> Finding:
+    """Say the same of versions of the two tables: what they are worth stands in their logs."""
     measured = json.loads(scored.metadata["metrics"])
     if measured["rows_scored"] < fewest:
         return Finding(None, f"the truth of {scored.rows} predictions has come; {fewest} are needed.")
