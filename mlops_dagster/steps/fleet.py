@@ -12,10 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlops_dagster.spec import steps as names
-from mlops_dagster.spec.functions import function_of
 from mlops_dagster.steps.champion import champion_in
-from mlops_dagster.steps.growing_tables import what_is_there
-from mlops_dagster.steps.questions import last_predictions_beat_baseline
+from mlops_dagster.steps.questions import last_predictions_beat_baseline, metric_that_counts
 from mlops_dagster.steps.state import Section
 
 if TYPE_CHECKING:
@@ -119,7 +117,7 @@ class Fleet:
             said["last build failed"] = f"{len(self.failed):,}" + _some([*self.failed])
         if skills:
             below, median = sum(one <= 0 for one in skills), skills[len(skills) // 2]
-            said["skill"] = f"{skills[0]:.2f} {_bars(skills)} {skills[-1]:.2f}, median {median:.2f}"
+            said["skill"] = f"{skills[0]:.2f}\xa0{_bars(skills)}\xa0{skills[-1]:.2f}, median {median:.2f}"
             said["no better than the baseline"] = f"{below:,}"
         if self.ages:
             oldest, median = (_age(sorted(self.ages)[at]) for at in (-1, len(self.ages) // 2))
@@ -163,12 +161,17 @@ def fleet_of(
     StoreError
         If a table can't be read.
     """
-    from mlops_dagster.modeling.metrics import metric_of
+    metric = metric_that_counts(declaration)
+    judged = set(store.symbols(names.CHAMPION_MODEL))
 
-    said = declaration.gate.metric or declaration.metrics[0]
-    metric = metric_of(said, declaration, function_of(declaration, said))
+    def look(key: str) -> Partition:
+        if key in judged:
+            return _look(declaration, store, key, metric)
+        trained = store.current(names.TRAINED_MODEL, key)
+        return Partition(key, built=False) if trained is None else Partition(key, reason="Its model wasn't judged yet.")
+
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        found = list(threads.map(lambda key: _look(declaration, store, key, metric), keys))
+        found = list(threads.map(look, keys))
     return Fleet(declaration.name, metric.name, found, failed, drifted)
 
 
@@ -203,10 +206,7 @@ def sections_of(fleet: Fleet, *, pictures: bool = True) -> list[Section]:
 
 
 def _look(declaration: Declaration, store: Store, key: str, metric: Metric) -> Partition:
-    history, _ = what_is_there(names.CHAMPION_MODEL, key, store)
-    if history is None:
-        trained = store.current(names.TRAINED_MODEL, key)
-        return Partition(key, built=False) if trained is None else Partition(key, reason="Its model wasn't judged yet.")
+    history, _ = store.read(names.CHAMPION_MODEL, key, verify=False)
     champion, newest = champion_in(history), history.iloc[-1]
     if champion is None:
         skill, score = _skill(newest, metric)
@@ -215,7 +215,7 @@ def _look(declaration: Declaration, store: Store, key: str, metric: Metric) -> P
     measured = history[(history["model_digest"] == champion.model_digest) & history["challenger_score"].notna()]
     skill, score = _skill(since if measured.empty else measured.iloc[-1], metric)
     when = since["decided_at"].to_pydatetime()
-    late, poor = _predictions(declaration, store, key, when)
+    late, poor = _predictions(declaration, store, key, when, metric)
     return Partition(key, champion.version, when, skill, score, str(since["reason"]), late, poor)
 
 
@@ -231,7 +231,7 @@ def _skill(decision: pd.Series, metric: Metric) -> tuple[float, str]:
     return (math.nan if skill is None else skill), score
 
 
-def _predictions(declaration: Declaration, store: Store, key: str, since: datetime) -> tuple[str, bool]:
+def _predictions(declaration: Declaration, store: Store, key: str, since: datetime, metric: Metric) -> tuple[str, bool]:
     """Say why predictions are late, and whether the last were worse than the baseline."""
     if declaration.predictions is None:
         return "", False
@@ -248,7 +248,7 @@ def _predictions(declaration: Declaration, store: Store, key: str, since: dateti
     scored, trained = (store.current(one, key) for one in (names.PREDICTION_QUALITY, names.TRAINED_MODEL))
     if scored is None or trained is None:
         return late, False
-    return late, last_predictions_beat_baseline(declaration, scored, trained).good is False
+    return late, last_predictions_beat_baseline(declaration, scored, trained, metric=metric).good is False
 
 
 def _age(days: float) -> str:
@@ -266,17 +266,17 @@ def _age(days: float) -> str:
 
 
 def _bars(values: Sequence[float]) -> str:
-    """Draw how values are distributed between the least and the greatest.
+    r"""Draw how values are distributed between the least and the greatest.
 
     Examples
     --------
-    >>> _bars([0, 0, 0, 0, 0.5, 1])
+    >>> _bars([0, 0, 0, 0, 0.5, 1]).replace("\xa0", " ")  # a page would neither fold nor break those
     '█    ▂   ▂'
     """
     least, span = min(values), max(values) - min(values)
     counts = Counter(min(int((one - least) / span * _BARS), _BARS - 1) if span else 0 for one in values)
     most = max(counts.values())
-    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * counts[at] / most)] for at in range(_BARS)) if span else ""
+    return "".join("\xa0▁▂▃▄▅▆▇█"[math.ceil(8 * counts[at] / most)] for at in range(_BARS)) if span else ""
 
 
 def _some(names: Sequence[str]) -> str:
