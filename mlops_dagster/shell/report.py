@@ -154,11 +154,14 @@ def _of_many(
 
 def _found(declared: Declaration, settings: Any) -> list[str]:
     """Return the partitions that files or the declaration name, whether or not anything was made of them."""
-    from mlops_dagster.stack.table_sources import SourceError, by_path, partitions_of
+    from mlops_dagster.spec.contradictions import by_path
+    from mlops_dagster.stack.file_finding import SourceError
+    from mlops_dagster.stack.table_sources import partitions_of
 
+    if declared.partitions is None or not (declared.partitions.keys or by_path(declared)):
+        return []  # to find them would be to read all rows
     try:
-        given = settings.data_parameters(declared)
-        return (partitions_of(declared, given=given) or []) if declared.partitions.keys or by_path(declared) else []
+        return partitions_of(declared, given=settings.data_parameters(declared)) or []
     except SourceError:  # what was made can be shown all the same
         return []
 

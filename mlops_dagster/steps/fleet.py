@@ -120,8 +120,8 @@ class Fleet:
             said["skill"] = f"{skills[0]:.2f}\xa0{_bars(skills)}\xa0{skills[-1]:.2f}, median {median:.2f}"
             said["no better than the baseline"] = f"{below:,}"
         if self.ages:
-            oldest, median = (_age(sorted(self.ages)[at]) for at in (-1, len(self.ages) // 2))
-            said["age of champions"] = oldest if oldest == median else f"at most {oldest}, median {median}"
+            oldest, usual = (_age(sorted(self.ages)[at]) for at in (-1, len(self.ages) // 2))
+            said["age of champions"] = oldest if oldest == usual else f"at most {oldest}, median {usual}"
         late = Counter(one.late for one in every if one.late)
         said["predictions are due"] = f"{late.total():,}" + _some([f"{why} {n:,}" for why, n in late.items()])
         said["predictions worse than the baseline"] = f"{len(poor):,}" + _some(poor)
@@ -182,8 +182,9 @@ def sections_of(fleet: Fleet, *, pictures: bool = True) -> list[Section]:
         "Skill is which share of the way from the baseline to perfect answers a model goes, by "
         f"{fleet.metric} on the rows that it was decided on: 1 is perfect, 0 is no better than the baseline."
     )
-    counts, drawn = [*fleet.counts.items()], [fleet.png] if pictures else []
-    numbers = Section(f"{fleet.name}: all partitions", explanation, "", about, str, counts, drawn)
+    numbers = Section(f"{fleet.name}: all partitions", explanation, "", about, str)
+    numbers.rows += fleet.counts.items()
+    numbers.pictures += [fleet.png] if pictures else []
     last = Section(
         f"{fleet.name}: the worst {len(fleet.worst)}",
         "The least skill first. What is shown below of this model is of these; mlops report PARTITION shows another.",
