@@ -3,8 +3,8 @@
 python -m benchmarks.warm_model [models] [cold runs]
 
 A model for each of many series (250 rows, five shallow trees), built one after the other in this process through
-`Session.run`, by turns with pictures and without; then `mlops build-model` of one series, each time in a new process
-and a new home, in turn with the imports of what it can't do without. CPU seconds, children's included.
+`Session.run`, by turns with pictures and without; then `mlops build-model` of one series, each time in a new process,
+in turn with the imports of what it can't do without. CPU seconds, children's included.
 """
 
 from __future__ import annotations
@@ -71,12 +71,14 @@ def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:
 
 
 def warm(folder: Path, series: list[str]) -> None:
+    from mlops_dagster.process_settings import collect_rarely
     from mlops_dagster.session import Session
     from mlops_dagster.spec.project import find_model
     from mlops_dagster.spec.steps import pipelines_of
     from mlops_dagster.stack.deployment import Deployment
     from mlops_dagster.stack.tracking import Origin
 
+    collect_rarely()  # as in every process that runs steps
     model = find_model("sales", folder / "defs")
     spent: dict[str, list[float]] = {"always": [], "never": []}
     settings, origin = Deployment(home=folder / "warm"), Origin("benchmark", "1")
@@ -100,9 +102,9 @@ def cold(folder: Path, series: str, runs: int) -> None:
         "mlops build-model": [mlops, "build-model", "sales", "--partition", series],
     }
     spent: dict[str, list[float]] = {name: [] for name in commands}
-    for number in range(runs + 1):  # the first compiles bytecode
+    env = {**os.environ, "MLOPS_HOME": str(folder / "cold")}
+    for _ in range(runs + 1):  # the first compiles bytecode, and makes MLflow's database
         for name, command in commands.items():
-            env = {**os.environ, "MLOPS_HOME": str(folder / f"cold{number}")}
             began = cpu_seconds(resource.RUSAGE_CHILDREN)
             subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True)
             spent[name].append(cpu_seconds(resource.RUSAGE_CHILDREN) - began)

@@ -76,7 +76,10 @@ class Chain:
     def on_one_core(self) -> Chain:
         """Return the chain for an executor of Spark, which opens no Spark of its own."""
         spark = self.deployment.spark.model_copy(update={"search": False, "train": False, "partitions": False})
-        return replace(self, deployment=self.deployment.model_copy(update={"spark": spark}))
+        deployment = self.deployment.model_copy(update={"spark": spark})
+        search = {**self.given.get(names.GRID_SEARCH_RESULTS, {}), "engine": names.HERE}
+        given = {step: search if step == names.GRID_SEARCH_RESULTS else one for step, one in self.given.items()}
+        return replace(self, deployment=deployment, given=given)
 
 
 @dataclass

@@ -15,6 +15,7 @@ import atexit
 import gc
 import importlib
 import json
+import mmap
 import multiprocessing
 import os
 import signal
@@ -44,6 +45,7 @@ from mlops_dagster.warm_runs import CHANGED, GO, HELD, MESSAGE_BYTES, PATIENCE_S
 
 IDLE_SECONDS = 600
 _LOOKS_EVERY_SECONDS = 5
+_IMPORTS_SECONDS = 5
 _DAY = 24 * 60 * 60
 
 # What the steps import as they go. What isn't installed isn't needed.
@@ -101,7 +103,8 @@ class _Server:
         self._folder, self._listening, self._lock = folder, listening, lock
         self._code: LoadedCode | None = None
         self._to_import = list(FOR_STEPS)
-        self._copies: dict[Any, ExecuteRunArgs | None] = {}  # a process, and its run
+        # The processes, and what each executes; whoever reports a crash executes nothing.
+        self._copies: dict[Any, tuple[ExecuteRunArgs, mmap.mmap] | None] = {}
         self._secrets: Mapping[str, str] = {}
         self._copying = multiprocessing.get_context("fork")
 
@@ -110,19 +113,23 @@ class _Server:
         until = time.monotonic() + IDLE_SECONDS
         wanted = True
         while wanted and self._folder.exists() and (self._copies or time.monotonic() < until):
-            # The first run doesn't wait for what its later steps need.
-            seconds = 0 if self._code and self._to_import else _LOOKS_EVERY_SECONDS
+            # The first run waits for nothing that its later steps need, and has the machine for itself.
+            to_import = self._code and self._to_import and not self._copies
+            seconds = 0 if to_import else _LOOKS_EVERY_SECONDS
             ready = wait([self._listening, *(copy.sentinel for copy in self._copies)], seconds)
             self._bury()
             if self._listening in ready:
                 wanted = self._answer(self._listening.accept()[0])
                 until = time.monotonic() + IDLE_SECONDS
-            elif self._code and self._to_import:
-                self._load(partial(importlib.import_module, self._to_import.pop(0)))
+            elif to_import:
+                self._import_next()
+
+    def _import_next(self) -> None:
+        self._load(partial(importlib.import_module, self._to_import.pop(0)))
 
     def _load(self, load: Callable[[], Any]) -> None:
         began = time.time_ns()
-        with suppress(ModuleNotFoundError) if self._code else nullcontext():
+        with suppress(Exception) if self._code else nullcontext():  # a run that needs it will say what is wrong
             load()
         self._code = self._code or LoadedCode()
         self._code.learn(began)
@@ -142,10 +149,11 @@ class _Server:
                 refusal = self._refuse(run, location)
                 if refusal is not None:
                     connection.send(refusal)
-                    return False
-                copy: Any = self._copying.Process(target=self._execute, args=(connection, numbers, run))
+                    return self._code is not None and refusal != CHANGED
+                began = mmap.mmap(-1, 1)  # shared with the copy
+                copy: Any = self._copying.Process(target=self._execute, args=(connection, numbers, run, began))
                 copy.start()
-                self._copies[copy] = run
+                self._copies[copy] = (run, began)
             except (OSError, ValueError):
                 traceback.print_exc()  # one launcher's trouble is no other's
             finally:
@@ -163,6 +171,9 @@ class _Server:
                 self._load(recon.get_definition)
             elif self._code.has_changed() or secrets != self._secrets:
                 return CHANGED
+            until = time.monotonic() + _IMPORTS_SECONDS  # for one that comes while the first runs, and those after it
+            while self._copies and self._to_import and time.monotonic() < until:
+                self._import_next()
         except Exception as error:  # noqa: BLE001 (whatever the code of a location raises)
             traceback.print_exc()
             return f"The server for warm runs can't load the code: {type(error).__name__}: {error}".encode()[:2000]
@@ -172,13 +183,13 @@ class _Server:
     def _bury(self) -> None:
         """Fail the runs whose process ended before it could say so itself, as Dagster's code servers do."""
         for copy in [copy for copy in self._copies if copy.exitcode is not None]:
-            run = self._copies.pop(copy)
-            if copy.exitcode and run:
-                reporter: Any = self._copying.Process(target=_report_crash, args=(run, copy.exitcode))
+            executed = self._copies.pop(copy)
+            if copy.exitcode and executed and executed[1][0]:
+                reporter: Any = self._copying.Process(target=_report_crash, args=(executed[0], copy.exitcode))
                 reporter.start()
                 self._copies[reporter] = None
 
-    def _execute(self, connection: socket.socket, numbers: list[int], run: ExecuteRunArgs) -> None:
+    def _execute(self, connection: socket.socket, numbers: list[int], run: ExecuteRunArgs, began: mmap.mmap) -> None:
         """Be the process of a run: from here on everything happens in the copy."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._listening.close()
@@ -187,11 +198,17 @@ class _Server:
             os.dup2(number, into)
             os.close(number)
         with capture_interrupts():
-            held = hold_in(self._folder, run.run_id)
             connection.settimeout(PATIENCE_SECONDS)
-            connection.send(HELD)
-            if connection.recv(len(GO)) != GO:
-                return  # whoever launched it has lost patience
+            try:
+                held = hold_in(self._folder, run.run_id)
+                connection.send(HELD)
+                if connection.recv(len(GO)) != GO:
+                    return  # whoever launched it has lost patience
+            except OSError as error:  # a full disk; the launcher has another way
+                with suppress(OSError):
+                    connection.send(str(error).encode())
+                return
+            began[0] = 1
             connection.close()
             if numpy := sys.modules.get("numpy"):
                 numpy.random.seed()  # Python has seeded its own

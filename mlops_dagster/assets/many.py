@@ -24,8 +24,10 @@ from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG
 
 from mlops_dagster.assets.of_model import OfModel, deps_of
 from mlops_dagster.chains import GivenByStep, Outcome, Task
+from mlops_dagster.compute.failures import to_failure
 from mlops_dagster.compute.inputs import event_of, made_by_run, newest_of, pin_of_event, table_of, tags_of_input
 from mlops_dagster.compute.report import said_of_check, to_result
+from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.stack.store import store_of
@@ -87,7 +89,10 @@ def run_many(
             failed.append(outcome)
             context.log.error(f"{at} failed in {outcome.step}: {outcome.failure}\n{outcome.failure.traceback}".rstrip())
 
-    compute.run_many(context, tasks, {one: given[one] for one in steps}, receive)
+    try:
+        compute.run_many(context, tasks, {one: given[one] for one in steps}, receive)
+    except MlopsError as error:
+        raise to_failure(error) from error
     if failed:
         raise dg.Failure(
             f"{_named(failed, len(partitions))} The others are made. Re-execute the run from failure, and only these "

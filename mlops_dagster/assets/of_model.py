@@ -192,7 +192,7 @@ class OfModel:
 
     def _check_path(self, run: dg.DagsterRun, given: Mapping[str, Mapping[str, Any]]) -> None:
         path = next((config["path"] for config in given.values() if config.get("path") is not None), None)
-        if path is not None and "dagster/backfill" in run.tags:
+        if path is not None and {"dagster/backfill", "dagster/asset_partition_range_start"} & set(run.tags):
             refuse_one_path(self.declaration, {"path": path})
 
     def _config_without(self, error: ParameterError, given: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:

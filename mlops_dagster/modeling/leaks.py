@@ -101,16 +101,17 @@ def _tells(training_set: TrainingSet, name: str) -> bool:
     if training_set.horizon is None:
         ranks = _correlation(feature.rank(), target.rank()), _correlation(feature, target)
         return max(ranks) > _ALMOST
-    coming = frame["truth"] - frame["current"]
+    truth, current = frame["truth"].to_numpy(dtype=np.float64), frame["current"].to_numpy(dtype=np.float64)
     with np.errstate(all="ignore"):
-        answers = (coming, coming / frame["current"])
+        answers = (truth - current, (truth - current) / current)
     guesses = (feature, _by_series(training_set, feature).diff(training_set.horizon))
     return any(_correlation(guess, answer) > _ALMOST_THE_CHANGE for guess in guesses for answer in answers)
 
 
-def _correlation(one: pd.Series[Any], other: pd.Series[Any]) -> float:
-    known = (np.isfinite(one) & np.isfinite(other)).to_numpy()
-    a, b = one.to_numpy()[known], other.to_numpy()[known]
+def _correlation(one: pd.Series[Any], answer: npt.ArrayLike) -> float:
+    guess, other = one.to_numpy(), np.asarray(answer)
+    known = np.isfinite(guess) & np.isfinite(other)
+    a, b = guess[known], other[known]
     if len(a) < _FEWEST or a.std() == 0 or b.std() == 0:
         return 0.0
     return abs(float(np.corrcoef(a, b)[0, 1]))

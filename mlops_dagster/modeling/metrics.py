@@ -7,7 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from numbers import Real
 from typing import Any
 
@@ -182,6 +182,7 @@ def _own(name: str, function: Callable[..., Any], truth: Array, outputs: Outputs
     return float(measured)
 
 
+@cache
 def scores_of(task: str) -> list[str]:
     """Return the names of scikit-learn's scores that fit a task."""
     kinds = [(name, get_scorer(name)._score_func.__module__) for name in get_scorer_names()]

@@ -77,12 +77,17 @@ def _failure(context: RunFailureSensorContext, deployment: Deployment, models: S
     return Failure(
         job=run.job_name,
         run_id=run.run_id,
-        symbol=run.tags.get("dagster/partition"),
+        symbol=_partitions_of(run),
         step=step,
         error=error,
         dagster_url=deployment.dagster_run_url(run.run_id),
         mlflow_url=_mlflow_url(run, deployment, next((one for one in models if one.has(run)), None)),
     )
+
+
+def _partitions_of(run: DagsterRun) -> str | None:
+    ends = [run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")]
+    return run.tags.get("dagster/partition") or " to ".join(one for one in ends if one) or None
 
 
 def _mlflow_url(run: DagsterRun, deployment: Deployment, model: OfModel | None) -> str | None:

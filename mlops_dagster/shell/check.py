@@ -62,7 +62,7 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     from mlops_dagster.spec.functions import function_of, trusted_types
     from mlops_dagster.stack.limits import LimitSettings
     from mlops_dagster.stack.table_sources import partitions_of, read_table
-    from mlops_dagster.stack.trusted_types import check_types
+    from mlops_dagster.stack.trusted_types import stored
     from mlops_dagster.steps.checking import metrics_of, resolve
     from mlops_dagster.steps.train import fit
 
@@ -103,7 +103,7 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
         model = fit(estimator, few)
         model_digest(model)
     with _at(declaration, "estimator"):
-        check_types(model, trusted_types(declaration))
+        stored(model, trusted_types(declaration))
     with _at(declaration, "metrics"), progress.status("evaluation"):
         check_metrics(metrics, estimator, few)
         baseline = measure_baseline(few, declaration, metrics, guess)

@@ -233,6 +233,7 @@ def _rollback(declaration: Declaration) -> Callable[..., None]:
                     tracker=session.tracker,
                     origin=session.origin,
                     model=declaration,
+                    plots=session.plots,
                 )
 
             _decide(declaration, which, roll_back, names.CHAMPION_MODEL, deployment, as_json)

@@ -39,16 +39,20 @@ def to_batch(frame: pd.DataFrame) -> pa.RecordBatch:
     arrays = []
     for name in names:
         column = frame[name]
-        what, example = f"frame[{name!r}] of dtype {column.dtype}", next(iter(column.dropna().head(1).to_list()), None)
         wanted = _arrow_type(column)
         if wanted is None:
             cure = "give booleans, signed integers, float32 or float64, times without zone, or texts: use astype()."
-            raise refuse(what, example, cure)
+            raise refuse(*_example(column), cure)
         try:
             arrays.append(pa.array(column, type=wanted, from_pandas=True))
         except (pa.ArrowException, ValueError) as error:  # e.g. nanoseconds, or text that is no Unicode
-            raise refuse(what, example, f"it can't be kept as {wanted}: {error}") from error
+            raise refuse(*_example(column), f"it can't be kept as {wanted}: {error}") from error
     return pa.RecordBatch.from_arrays(arrays, names=names)
+
+
+def _example(column: pd.Series[Any]) -> tuple[str, Any]:
+    """Return what a message calls a column, and the first value in it."""
+    return f"frame[{column.name!r}] of dtype {column.dtype}", next(iter(column.dropna().head(1).to_list()), None)
 
 
 def batch_digest(batch: pa.RecordBatch) -> str:

@@ -38,6 +38,10 @@ _EXPERIMENT_TAGS = {
 PROBE = {"timeout": 5, "max_retries": 1, "backoff_factor": 1}
 
 
+_opened: dict[str, int | None] = {}
+"""By their address the SQLite files that this process could open: they aren't tried again before each request."""
+
+
 class TrackingError(MlopsError):
     """MLflow can't be reached or refuses; the message names the URI and the cure."""
 
@@ -107,7 +111,10 @@ def reach(tracking_uri: str) -> MlflowClient:
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         _probe_server(tracking_uri)
     elif not tracking_uri.startswith("databricks"):
-        _probe_database(tracking_uri)
+        known = None if file is None or not file.exists() else file.stat().st_ino
+        if known is None or _opened.get(tracking_uri) != known:
+            _probe_database(tracking_uri)
+            _opened[tracking_uri] = known
     with tracking_errors("opening the tracking store", tracking_uri):
         return MlflowClient(tracking_uri)
 

@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,9 @@ def open_model(folder: Path, uri: str, file_sha256: str, model_digest: str, trus
     return model
 
 
+_version = cache(version)
+
+
 def requirements_of(types: Iterable[str]) -> list[str]:
     """Return what it takes to open a model of these types, at the versions that are here."""
     libraries = {*MODEL_REQUIREMENTS}
@@ -104,25 +108,42 @@ def requirements_of(types: Iterable[str]) -> list[str]:
     if modules:
         owners = packages_distributions()
         libraries |= {owner for module in modules for owner in owners.get(module, [])}
-    return [f"{library}=={version(library)}" for library in sorted(libraries)]
+    return [f"{library}=={_version(library)}" for library in sorted(libraries)]
 
 
 @contextmanager
-def no_scan() -> Iterator[None]:
-    """Keep MLflow from reading which modules all installed packages have: half a second, to compare our requirements.
+def saved_as(content: bytes, model: Any) -> Iterator[None]:
+    """Let MLflow save a model as the file that it is already, and not compare our requirements with what is installed.
 
-    It would find nothing: they are the packages' own names, at the versions that are here.
+    MLflow would store it once more and open it, and read which modules all packages have: a second in a new process. It
+    would find nothing: requirements are the packages' own names, at the versions that are here.
     """
-    from mlflow.utils import requirements_utils as theirs
+    import mlflow.sklearn as flavor
+    from mlflow.utils import environment
+    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches as compare
 
-    unread = getattr(theirs, "_MODULES_TO_PACKAGES", {}) is None
-    if unread:
-        theirs._MODULES_TO_PACKAGES = {}  # type: ignore[assignment]
+    def save(sk_model: Any, output_path: str, *settings: Any, **more: Any) -> None:
+        if sk_model is model:
+            Path(output_path).write_bytes(content)
+        else:  # another thread's
+            original(sk_model, output_path, *settings, **more)
+
+    theirs: Any = flavor
+    parts: Any = environment
+    original = _original_save()
+    theirs._save_model, parts.warn_dependency_requirement_mismatches = save, lambda model_requirements: None
     try:
         yield
     finally:
-        if unread:
-            theirs._MODULES_TO_PACKAGES = None
+        theirs._save_model, parts.warn_dependency_requirement_mismatches = original, compare
+
+
+@cache
+def _original_save() -> Any:
+    import mlflow.sklearn as flavor
+
+    theirs: Any = flavor
+    return theirs._save_model
 
 
 def short(error: BaseException) -> str:

@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlops_dagster.stack.child_runs import ChildRun, write_child_runs
 from mlops_dagster.stack.mlflow_connection import tracking_errors
-from mlops_dagster.stack.model_files import no_scan, requirements_of
-from mlops_dagster.stack.trusted_types import TRUSTED, check_types
+from mlops_dagster.stack.model_files import FILE, requirements_of, saved_as
+from mlops_dagster.stack.trusted_types import TRUSTED, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,11 +97,11 @@ class TrackedRun:
         """Log a metric that MLflow draws as a curve: pairs of step and value."""
         self._log_points([(name, float(value), int(step)) for step, value in points])
 
-    def _log_metrics(self, metrics: Mapping[str, float], model_id: str | None = None) -> None:
-        self._log_points([(key, value, 0) for key, value in metrics.items()], model_id)
+    def _log_metrics(self, metrics: Mapping[str, float], model_id: str | None = None, **tags: str) -> None:
+        self._log_points([(key, value, 0) for key, value in metrics.items()], model_id, **tags)
 
-    def _log_points(self, points: Iterable[tuple[str, float, int]], model_id: str | None = None) -> None:
-        from mlflow.entities import Metric
+    def _log_points(self, points: Iterable[tuple[str, float, int]], model_id: str | None = None, **tags: str) -> None:
+        from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
         with self._tracking_errors("logging metrics"):
@@ -109,7 +109,8 @@ class TrackedRun:
                 batch = [
                     Metric(key, value, now, step, model_id=model_id, run_id=self.run_id) for key, value, step in some
                 ]
-                self._client.log_batch(self.run_id, metrics=batch, synchronous=True)
+                said = [RunTag(key, value) for key, value in tags.items()]
+                self._client.log_batch(self.run_id, metrics=batch, tags=said, synchronous=True)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags; a tag that exists is replaced."""
@@ -138,17 +139,14 @@ class TrackedRun:
                 self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
             )
 
-    def log_png(self, name: str, png: bytes) -> None:
-        """Keep an image as an artifact; the name may have folders: ``plots/forecast.png``."""
-        self._log_file(name, png)
-
-    def log_json(self, name: str, value: Any) -> None:
-        """Keep JSON values as an artifact: ``grid.json``."""
-        self._log_file(name, json.dumps(value, indent=2).encode())
-
-    def log_text(self, name: str, text: str) -> None:
-        """Keep a text as an artifact: ``card.md``."""
-        self._log_file(name, text.encode())
+    def log_files(self, files: Mapping[str, bytes | str]) -> None:
+        """Keep files as artifacts, by their names, which may have folders: ``plots/forecast.png``."""
+        with tempfile.TemporaryDirectory() as scratch, self._tracking_errors(f"logging {', '.join(files)}"):
+            for name, content in files.items():
+                file = Path(scratch, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content.encode() if isinstance(content, str) else content)
+            self._client.log_artifacts(self.run_id, scratch)
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as an artifact that MLflow shows as one, under its run and beside other runs': ``x.json``."""
@@ -160,14 +158,6 @@ class TrackedRun:
         with self._tracking_errors("logging child runs"):
             write_child_runs(self._client, self.experiment_id, self.run_id, children, self._child_tags)
 
-    def _log_file(self, name: str, content: bytes) -> None:
-        path = PurePosixPath(name)
-        folder = None if path.parent == PurePosixPath(".") else str(path.parent)
-        with tempfile.TemporaryDirectory() as scratch, self._tracking_errors(f"logging {name}"):
-            file = Path(scratch, path.name)
-            file.write_bytes(content)
-            self._client.log_artifact(self.run_id, str(file), folder)
-
     def log_model(
         self,
         model: Any,
@@ -176,6 +166,7 @@ class TrackedRun:
         digest: str,
         name: str = "model",
         trusted: Sequence[str] = (),
+        metrics: Mapping[str, float] | None = None,
     ) -> LoggedModel:
         """Keep a scikit-learn model in the skops format, with signature and input example.
 
@@ -191,6 +182,8 @@ class TrackedRun:
             Says which model this is, independent of the file; kept as the tag ``model_digest``.
         trusted : sequence of str
             Types that it may hold beside scikit-learn's own, from its declaration.
+        metrics : mapping, optional
+            Metrics of run and model that weren't logged before.
 
         Raises
         ------
@@ -199,7 +192,7 @@ class TrackedRun:
         TrackingError
             If MLflow refuses.
         """
-        types = check_types(model, trusted)
+        content, types = stored(model, trusted)
 
         import mlflow.sklearn
         from mlflow.entities import LoggedModelOutput
@@ -217,7 +210,7 @@ class TrackedRun:
             status: Literal["READY", "FAILED"] = "FAILED"
             try:
                 folder = Path(scratch, "model")
-                with warnings.catch_warnings(), no_scan():
+                with warnings.catch_warnings(), saved_as(content, model):
                     # The contract says which columns may have missing values, and refuses rows that break it.
                     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
                     mlflow.sklearn.save_model(
@@ -234,7 +227,7 @@ class TrackedRun:
                         input_example=input_example,
                         pip_requirements=requirements_of(types),
                     )
-                file_sha256 = hashlib.sha256((folder / "model.skops").read_bytes()).hexdigest()
+                file_sha256 = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
                 self._client.log_model_artifacts(logged.model_id, str(folder))
                 self._client.set_logged_model_tags(logged.model_id, {"model_file_sha256": file_sha256})
                 self._link_model(LoggedModelOutput(logged.model_id, step=0))
@@ -242,8 +235,8 @@ class TrackedRun:
             finally:
                 self._client.finalize_logged_model(logged.model_id, status)
             self._remove_twins_of(logged.model_id, name)
-        self._log_metrics(self._metrics, logged.model_id)
-        self.set_tags({"model_digest": digest, "model_file_sha256": file_sha256})
+        about = {"model_digest": digest, "model_file_sha256": file_sha256}
+        self._log_metrics({**self._metrics, **(metrics or {})}, logged.model_id, **about)
         return LoggedModel(logged.model_id, logged.model_uri, logged.artifact_location, file_sha256, tuple(trusted))
 
     def _link_model(self, output: LoggedModelOutput) -> None:
@@ -271,4 +264,4 @@ class TrackedRun:
 
 def _in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
     everything = list(items)
-    return (everything[start : start + size] for start in range(0, len(everything), size))
+    return (everything[start : start + size] for start in range(0, max(len(everything), 1), size))

@@ -87,8 +87,8 @@ def untrusted(types: Iterable[str], trusted: Iterable[str] = ()) -> list[str]:
     return sorted(_BESIDE.sub("", one) for one in {*types} - {*TRUSTED, *trusted})
 
 
-def check_types(model: Any, trusted: Sequence[str]) -> set[str]:
-    """Return the types that a model holds and skops doesn't know; refuse one that couldn't be opened again.
+def stored(model: Any, trusted: Sequence[str]) -> tuple[bytes, set[str]]:
+    """Return a model in the skops format, and its types that skops doesn't know; refuse one that couldn't be opened.
 
     Raises
     ------
@@ -110,4 +110,6 @@ def check_types(model: Any, trusted: Sequence[str]) -> set[str]:
     if strange := untrusted(types, trusted):
         cure = f"{type(model).__name__} holds {', '.join(strange)}; if you trust them, add them to estimator.trusted."
         raise refuse("estimator.trusted", list(trusted), cure)
-    return types
+    if trusted:  # of these nobody else has tried whether they come back
+        skops.io.loads(content, trusted=sorted(types))
+    return content, types

@@ -153,7 +153,7 @@ def predictions(
         from mlops_dagster.modeling.prediction_plots import pngs_of_predictions
 
         drawn = pngs_of_predictions(declaration, called(partition, declaration).name, table, whole)
-    return with_pictures(report, champion.key, tracker, drawn)
+    return with_pictures(report, champion, tracker, drawn)
 
 
 def predict_rows(

@@ -40,6 +40,7 @@ def rollback(
     tracker: Tracker,
     origin: Origin,
     model: Declaration,
+    plots: Plots = "always",
 ) -> StepReport:
     """Make the champion before the present one the champion again, or any version that once was.
 
@@ -49,6 +50,8 @@ def rollback(
         Which version. Not given: the champion before.
     model : Declaration
         Whose champion.
+    plots : {"always", "champion", "never"}
+        Whether the champions' history is drawn.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def rollback(
             "model_digest": digest,
         }
 
-    return write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin, model=model)
+    return write_decision(symbol, decide_on, store=store, tracker=tracker, origin=origin, model=model, plots=plots)
 
 
 # ---------------------------------------------------------------------------------------------------------- judging
@@ -197,22 +200,24 @@ def write_decision(
         return _with_row(history, {"decided_at": datetime.now(timezone.utc).replace(tzinfo=None), **row, **who}), None
 
     whole, table, _ = append_rows(names.CHAMPION_MODEL, symbol, store, with_decision)
-    champion = champion_in(whole)
-    if champion is not None and (holder := tracker.registry.holder(symbol, CHAMPION)) != champion:
+    champion, new, registry = champion_in(whole), bool(whole["promoted"].iloc[-1]), tracker.registry
+    last = whole.iloc[-1]
+    of: RegisteredVersion | tuple[str, str] = champion or (last["challenger"], last["model_digest"])
+    if champion is not None and (new or registry.holder(symbol, CHAMPION) != champion):
         try:
-            tracker.registry.set_alias(symbol, CHAMPION, tracker.registry.get(symbol, *champion).version)
+            of = registry.get(symbol, *champion)
+            registry.set_alias(symbol, CHAMPION, of.version)
         except ModelRefused:
             # It isn't in this registry, so nobody here is champion.
-            if holder is not None:
-                tracker.registry.set_alias(symbol, CHAMPION, None)
-    report, new = _report(symbol, whole, table, model), bool(whole["promoted"].iloc[-1])
+            if registry.holder(symbol, CHAMPION) is not None:
+                registry.set_alias(symbol, CHAMPION, None)
+    report = _report(symbol, whole, table, model)
     drawn = dict(pictures()) if new else {}
     if plots == "always" or (plots == "champion" and new):
         from mlops_dagster.modeling.champion_plot import champion_plot, to_png
 
         drawn["champion_history"] = to_png(champion_plot(called(symbol, model).name, whole))
-    last = whole.iloc[-1]
-    return with_pictures(report, champion or (last["challenger"], last["model_digest"]), tracker, drawn)
+    return with_pictures(report, of, tracker, drawn)
 
 
 _DTYPES = {datetime: "datetime64[us]", bool: "bool", float: "float64"}

@@ -16,6 +16,7 @@ from mlops_dagster.steps.inputs import pin_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_dagster.stack.registry import RegisteredVersion
     from mlops_dagster.stack.store import TableVersion
     from mlops_dagster.stack.tracking import Tracker
 
@@ -133,7 +134,10 @@ class StepReport:
 
 
 def with_pictures(
-    report: StepReport, key: tuple[str, str], tracker: Tracker | None, pictures: Mapping[str, bytes]
+    report: StepReport,
+    of: RegisteredVersion | tuple[str, str],
+    tracker: Tracker | None,
+    pictures: Mapping[str, bytes],
 ) -> StepReport:
     """Add pictures to the report of a step without a run of its own, and a link to the model that it speaks of.
 
@@ -144,7 +148,7 @@ def with_pictures(
         return report
     folder = f"plots/{report.step}-{report.table.version}"
     with suppress(MlopsError):
-        version = tracker.registry.get(report.symbol, *key)
+        version = tracker.registry.get(report.symbol, *of) if isinstance(of, tuple) else of
         if pictures:
             tracker.registry.add_pictures(version, folder, pictures)
         url = tracker.version_url(report.symbol, version.version)

@@ -89,7 +89,7 @@ def run_search(
     with tracker.run(searched.run_name, origin=origin, tags=searched.tags) as run:
         run.log_params({**about, "preset": searched.preset or "none", **_grid_params(grid), **searched.logged})
         run.log_input(table, table_summary(data.frame)["columns"])
-        run.log_json("grid.json", grid)
+        run.log_files({"grid.json": json.dumps(grid, indent=2)})
         estimator.fit(data.X_train, data.y_train)
         results = results_of(estimator.cv_results_)
         work = {
@@ -187,15 +187,14 @@ def _log(
     run.log_params({f"best_{name}": value for name, value in results.best_parameters.items()})
     counts = {f"work_{name}": value for name, value in work.items() if isinstance(value, int | float)}
     run.log_metrics({"best_score": results.best_score, "failed_candidates": results.failed, **counts})
-    run.log_json("work.json", dict(work))
+    files = {f"plots/{name}.png": image for name, image in plots.items()}
+    run.log_files({"work.json": json.dumps(dict(work), indent=2).encode(), **files})
     # Two curves: how scores are spread over the grid, and what more trees are worth.
     known = table[table["mean_test_score"].notna()]
     run.log_curve("mean_test_score", zip(known["candidate"], known["mean_test_score"], strict=True))
     if "param_n_estimators" in known and known["param_n_estimators"].nunique() > 1:
         by_trees = known.groupby("param_n_estimators", as_index=False)["mean_test_score"].max()
         run.log_curve("best_score_by_n_estimators", zip(*(by_trees[name] for name in by_trees), strict=True))
-    for name, image in plots.items():
-        run.log_png(f"plots/{name}.png", image)
     if candidates == "table":
         # As people read it: the best on top, and what makes it the best on the left.
         leading = ["rank_test_score", "mean_test_score", "std_test_score", *(f"param_{name}" for name in grid)]

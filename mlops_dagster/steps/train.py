@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.deployment import Plots
     from mlops_dagster.stack.store import Store, TableVersion
     from mlops_dagster.stack.tracking import Origin, Tracker
+
+
+_git_commit = cache(git_commit)  # of the code that this process has imported
 
 
 class FitError(MlopsError):
@@ -82,17 +86,11 @@ def trained_model(
         digest = model_digest(model)
         evaluation = evaluate(model, data, declaration, metrics, baseline)
         importance = importance_of(model, data, metrics[0])
-        run.log_metrics(evaluation.metrics)
         images: dict[str, bytes] = {}
         if plots == "always":
             from mlops_dagster.modeling.plots import pngs_of
 
             images = pngs_of(data, evaluation, importance)
-        for name, image in images.items():
-            run.log_png(f"plots/{name}.png", image)
-        run.log_text("profile.md", data_profile(data))
-        run.log_text("estimator.html", estimator_diagram(model))
-        logged = run.log_model(model, input_example=data.example, digest=digest, trusted=trusted_types(declaration))
         card = model_card(
             declaration,
             data,
@@ -103,13 +101,19 @@ def trained_model(
             leaks=find_leaks(data),
             source=table.metadata.get("origin"),
         )
-        run.log_text("card.md", card)
+        files = {"profile.md": data_profile(data), "estimator.html": estimator_diagram(model), "card.md": card}
+        run.log_files({**{f"plots/{name}.png": image for name, image in images.items()}, **files})
+        trusted = trusted_types(declaration)
+        logged = run.log_model(
+            model, input_example=data.example, digest=digest, trusted=trusted, metrics=evaluation.metrics
+        )
+        about = {"model_digest": digest, "model_file_sha256": logged.file_sha256}
         # This run's own version, by its number: "the latest" may be another run's by now.
         registered = tracker.registry.register(
             partition,
             logged,
             run.run_id,
-            {**tags, "model_digest": digest, "model_file_sha256": logged.file_sha256},
+            {**tags, **about},
             card,
         )
         run.set_tags({"model_version": registered})
@@ -190,7 +194,7 @@ def tags_of(declaration: Declaration, partition: str, step: str, table: TableVer
         "data_version": table.digest,
         "training_set_version": str(table.version),
         "code_version": declared_code_version(declaration, step),
-        "git_commit": git_commit() or "unknown",
+        "git_commit": _git_commit() or "unknown",
     }
 
 

@@ -76,8 +76,7 @@ class TrackerContract:
 
     def test_plots_are_artifacts(self, tracker):
         with tracker.run("GSPC-honest", origin=ORIGIN, tags={}) as run:
-            run.log_png("plots/forecast.png", PNG)
-            run.log_png("lineage.png", PNG)
+            run.log_files({"plots/forecast.png": PNG, "lineage.png": PNG})
         client, _ = tracker.connect()
         assert [entry.path for entry in client.list_artifacts(run.run_id, "plots")] == ["plots/forecast.png"]
         assert Path(client.download_artifacts(run.run_id, "plots/forecast.png")).read_bytes() == PNG
@@ -89,7 +88,7 @@ class TrackerContract:
         )
         with tracker.run("GSPC-search", origin=ORIGIN, tags={}) as run:
             run.log_table("candidates.json", table)
-            run.log_json("grid.json", {"max_depth": [3, 4]})
+            run.log_files({"grid.json": '{"max_depth": [3, 4]}'})
         client, _ = tracker.connect()
         content = json.loads(Path(client.download_artifacts(run.run_id, "candidates.json")).read_text())
         assert content["columns"] == ["candidate", "params", "s"]

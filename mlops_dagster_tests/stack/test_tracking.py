@@ -65,7 +65,7 @@ def one(number):
     with tracker.run(f"run-{number}", origin=Origin("shell", number), tags={"number": number}) as run:
         run.log_params({f"p{i}": i for i in range(10)})
         run.log_metrics({f"m{i}": i for i in range(10)})
-        run.log_png("plots/p.png", b"png")
+        run.log_files({"plots/p.png": b"png"})
         run.log_model(model, input_example=rows, digest=number)
 
 children = []
@@ -127,7 +127,7 @@ def test_artifacts_of_a_new_database_are_kept_beside_it(tmp_path):
     home = tmp_path / "a folder with ümlauts, spaces & 100 %"
     tracker = MlflowTracker("tests", f"sqlite:///{home}/mlflow.db", state_dir=tmp_path / "state")
     with tracker.run("r", origin=ORIGIN, tags={}) as run:
-        run.log_png("a.png", b"png")
+        run.log_files({"a.png": b"png"})
     assert (home / "artifacts" / run.run_id / "artifacts" / "a.png").read_bytes() == b"png"
     assert run.url is None
 
@@ -139,7 +139,7 @@ def test_the_artifact_location_is_the_one_given(tmp_path, empty_mlflow):
         "tests", f"sqlite:///{tmp_path}/mlflow.db", state_dir=tmp_path / "state", artifact_location=elsewhere
     )
     with tracker.run("r", origin=ORIGIN, tags={}) as run:
-        run.log_png("a.png", b"png")
+        run.log_files({"a.png": b"png"})
     assert (tmp_path / "elsewhere" / run.run_id / "artifacts" / "a.png").exists()
 
 

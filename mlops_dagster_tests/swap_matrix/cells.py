@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from itertools import product
 
-ORCHESTRATORS = ("Dagster UI and daemon", "Dagster CLI", "Airflow", "Databricks job", "mlops shell")
+MANY = "Dagster run of many"
+ORCHESTRATORS = ("Dagster UI and daemon", "Dagster CLI", MANY, "Airflow", "Databricks job", "mlops shell")
 COMPUTES = ("local", "Spark standalone", "Spark Connect", "step launcher", "Pipes", "the job's cluster")
 TRACKINGS = ("SQLite", "MLflow server")
 STORAGES = ("local path", "S3", "volume")
 
-_DAGSTER = ORCHESTRATORS[:2]
+_DAGSTER = ORCHESTRATORS[:3]
 _BY_DAGSTER_ONLY = ("step launcher", "Pipes")
 _ON_DATABRICKS = (*_BY_DAGSTER_ONLY, "the job's cluster")
 
@@ -39,6 +40,8 @@ def why_not(cell: Cell) -> str | None:
     """Return why a combination makes no sense, or None if it does."""
     if cell.compute in _BY_DAGSTER_ONLY and cell.orchestrator not in _DAGSTER:
         return "The step launcher and Pipes are Dagster's; others submit the step to the cluster themselves."
+    if cell.compute == "step launcher" and cell.orchestrator == MANY:
+        return "The step launcher's runs are of one partition each."
     if cell.compute == "the job's cluster" and cell.orchestrator not in ("Databricks job", "Airflow"):
         return "Dagster reaches a cluster by the step launcher or by Pipes; the shell runs steps where it is."
     if cell.orchestrator == "Databricks job" and cell.compute != "the job's cluster":
@@ -58,6 +61,7 @@ CELLS = [cell for cell in ALL if why_not(cell) is None]
 # What CI runs of it. The step launcher and Pipes are compared in compute/test_databricks_same.py, Airflow in airflow/,
 # a standalone Spark in stack/test_spark_engine.py.
 SLICE = [
+    Cell(MANY, "local", "SQLite", "local path"),
     Cell("Dagster UI and daemon", "Spark Connect", "MLflow server", "S3"),
     Cell("Databricks job", "the job's cluster", "MLflow server", "volume"),
 ]

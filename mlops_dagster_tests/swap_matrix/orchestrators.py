@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import dagster as dg
 import yaml
 
 from mlops_dagster.instance import prepare_instance
@@ -19,6 +22,7 @@ from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster_tests.contracts import airflow as contracts_airflow
 from mlops_dagster_tests.contracts import dagster_dev as contracts
 from mlops_dagster_tests.contracts.bundle import jobs_of
+from mlops_dagster_tests.swap_matrix.cells import MANY
 from mlops_dagster_tests.swap_matrix.stacks import SYMBOL, Stack
 
 SEARCH: Mapping[str, Any] = {"grid": {"max_depth": [3, 4], "n_estimators": [3, 5]}, "folds": 2}
@@ -59,14 +63,24 @@ def _ops(step: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {f"stock_price__{step}": {"config": json.loads(json.dumps(given))}}
 
 
-def dagster_cli(stack: Stack) -> None:
+def dagster_cli(stack: Stack, tags: Mapping[str, str] = MappingProxyType({"dagster/partition": SYMBOL})) -> None:
     """`dagster job execute`, one process a job."""
     prepare_instance(stack.deployment)
     for job, (step, given) in pipelines_of(stack).items():
         config = stack.home / f"{job}.yaml"
         config.write_text(yaml.safe_dump({"ops": _ops(step, given)}))
         command = [str(BIN / "dagster"), "job", "execute", "-m", "mlops_dagster.definitions", "-j", job]
-        _call([*command, "-c", str(config), "--tags", json.dumps({"dagster/partition": SYMBOL})], stack)
+        _call([*command, "-c", str(config), "--tags", json.dumps(dict(tags))], stack)
+
+
+def dagster_many(stack: Stack) -> None:
+    """The same for two symbols, as the run of a backfill has them."""
+    with dg.DagsterInstance.from_config(str(prepare_instance(stack.deployment))) as instance:
+        symbols = instance.get_dynamic_partitions("prices_symbol")
+    other = symbols[symbols.index(SYMBOL) + 1]
+    shutil.copy(stack.prices / f"{SYMBOL}.csv", stack.prices / f"{other}.csv")
+    ends = {"start": SYMBOL, "end": other}
+    dagster_cli(stack, {f"dagster/asset_partition_range_{end}": symbol for end, symbol in ends.items()})
 
 
 def dagster_dev(stack: Stack) -> None:
@@ -129,6 +143,7 @@ def airflow(stack: Stack) -> None:
 ORCHESTRATE: Mapping[str, Callable[[Stack], None]] = {
     "Dagster UI and daemon": dagster_dev,
     "Dagster CLI": dagster_cli,
+    MANY: dagster_many,
     "Airflow": airflow,
     "Databricks job": databricks_job,
     "mlops shell": shell,

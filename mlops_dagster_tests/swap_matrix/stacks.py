@@ -19,7 +19,7 @@ from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import eventually, mlflow_server
 from mlops_dagster_tests.contracts.spark_servers import PATIENT, spark_connect_server, spark_master, spark_worker
 from mlops_dagster_tests.contracts.workspace import Workspace, workspace
-from mlops_dagster_tests.swap_matrix.cells import Cell
+from mlops_dagster_tests.swap_matrix.cells import MANY, Cell
 
 SYMBOL = "GSPC"
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
@@ -75,12 +75,15 @@ class Stack:
         Its state here.
     environment : mapping
         What a process needs to work with it.
+    prices : Path
+        The folder that holds the symbols' files.
     """
 
     name: str
     home: Path
     environment: Mapping[str, str]
     has_spark: bool
+    prices: Path
     workspace: Workspace | None = None
 
     @property
@@ -110,14 +113,16 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
         options = {key: value for key, value in servers.s3.storage_options.items() if "key" not in key}
         settings["store"] = {"root": f"s3://{servers.s3.new_bucket()}/mlops", "storage_options": options}
     if cell.compute == "Spark standalone":
-        settings["spark"] = {"master": servers.standalone, **PATIENT}
+        settings["spark"] = {"master": servers.standalone, **PATIENT, "partitions": cell.orchestrator == MANY}
     if cell.compute == "Spark Connect":
-        settings["spark"] = {"master": servers.connect, **PATIENT}
+        settings["spark"] = {"master": servers.connect, **PATIENT, "partitions": cell.orchestrator == MANY}
     if cell.on_databricks:
         environment |= servers.databricks.environment
         settings |= _on_databricks(cell, name, servers, prices, settings)
     (home / "deployment.yaml").write_text(yaml.safe_dump(settings))
-    return Stack(name, home, environment, cell.compute != "local", servers.databricks if cell.on_databricks else None)
+    there = servers.databricks if cell.on_databricks else None
+    folder = prices.parent if there is None else there.volumes / "main" / "mlops" / "data" / name
+    return Stack(name, home, environment, cell.compute != "local", folder, there)
 
 
 def _on_databricks(
