@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from mlops_dagster.assets.fleet import fleet_report
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.assets.step_assets import assets_of
 from mlops_dagster.catalog import with_code_and_tags
@@ -127,8 +128,9 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
         sensors.append(poor_predictions(model, deployment))
     if names.GRID_SEARCH_RESULTS in model.steps:
         sensors.append(best_parameters_to_model(model))
+    fleet = [] if model.dataset or model.partitions is None else [fleet_report(model)]
     return dg.Definitions(
-        assets=with_code_and_tags(assets, model),
+        assets=[*with_code_and_tags(assets, model), *fleet],
         asset_checks=checks_of(model, {asset.key.path[-1]: asset for asset in assets}),
         jobs=jobs,
         schedules=schedules_of(model, deployment),

@@ -137,7 +137,8 @@ def test_the_deployments_parameters_hold_until_a_run_says_others(home, project, 
 
 def test_models_stand_beside_each_other_and_beside_what_is_others(declared):
     keys = {key.to_user_string() for asset in declared.assets for key in asset.keys}
-    assert keys == {"data", "report"} | {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}
+    steps = {f"{model}/{step}" for model in ("churn", "churn_by_shop") for step in STEPS}
+    assert keys == {"data", "report", "churn_by_shop/fleet_report"} | steps
     assert {sensor.name for sensor in declared.sensors} == {
         "churn_by_shop_partitions",
         "churn_by_shop_inbox",

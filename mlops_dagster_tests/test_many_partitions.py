@@ -12,8 +12,10 @@ import pytest
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import prepare_instance
+from mlops_dagster.shell.report import report
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
+from mlops_dagster.stack.store import store_of
 from mlops_dagster.steps.checks import checks_of
 from mlops_dagster_tests.conftest import mlflow_runs
 
@@ -157,6 +159,39 @@ def job_of_many():
     return definitions_of(load_deployment()).resolve_job_def(JOB)
 
 
+def test_many_partitions_are_reported_all_at_once(series, home, tmp_path, capsys):
+    model = find_model("load")
+    store, then = store_of(load_deployment(), model), pd.Timestamp("2026-01-02 03:04").as_unit("us")
+    series("never")
+    for number in range(25):
+        good = number >= 5
+        decision = {
+            "decided_at": then,
+            "challenger": "1",
+            "champion": "1" if good else None,
+            "outcome": "first" if good else "worse_than_baseline",
+            "reason": "It is the first." if good else "The baseline is better.",
+            "metric": "root_mean_squared_error",
+            "model_digest": f"{number:064x}",
+            "promoted": good,
+            "challenger_score": 1.25 - 0.05 * number,
+            "baseline_score": 1.0,
+        }
+        store.write("champion_model", f"P{number:02}", pd.DataFrame([decision]))
+    report()
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for part in ("with a champion 20", "good enough 5", "never built 1 (never)", "no better than the baseline 6"):
+        assert part in said
+    assert "-0.25" in said
+    assert "P09" in said
+    assert "P10" not in said  # it isn't among the worst ten
+    report(html=tmp_path / "state.html")
+    page = (tmp_path / "state.html").read_text()
+    assert 0 < page.index("load: all partitions") < page.index("data:image/png") < page.index("<h2>Champions")
+    assert page.index("P00") < page.index("P09")
+    assert "P10" not in page
+
+
 @pytest.mark.slow
 def test_sparks_executors_make_what_processes_make(mlops, series, home, monkeypatch):
     pytest.importorskip("pyspark")
@@ -188,6 +223,16 @@ def test_a_run_of_many_makes_what_runs_of_one_make_and_its_re_execution_what_is_
     assert "1 of 3 partitions failed. A2 (data): " in failure.step_failure_data.error_display_string
     assert {step: len(some) for step, some in made(instance, model, "A2").items()} == dict.fromkeys(STEPS, 0)
     assert instance.get_materialized_partitions(model.key("champion_model")) == {"A1", "A3"}
+    defs = definitions_of(load_deployment())
+    (fleet,) = (one for one in defs.assets if one.key == model.key("fleet_report"))
+    done = dg.materialize([fleet], resources=defs.resources, instance=instance)
+    said = {
+        name: one.value for name, one in done.asset_materializations_for_node("load__fleet_report")[0].metadata.items()
+    }
+    assert (said["champions"], said["failed"]) == (2, 1)
+    assert "| never built | 1 (A2) |" in said["summary"]
+    assert "partition=A2): data: A2.csv: the rows can't be used" in said["failures"]
+    assert "is below the minimum 0" in said["failures"]
 
     series("A2")
     again = dg.execute_job(

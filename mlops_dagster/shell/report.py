@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.secrets import redacted
 
 if TYPE_CHECKING:
+    from mlops_dagster.spec.model import Declaration
     from mlops_dagster.steps.kept import Kept
     from mlops_dagster.steps.state import Section
 
@@ -65,10 +67,11 @@ def report(model: Which = None, html: Page = None, deployment: DeploymentName = 
         root = redacted(settings.store.root)
         with progress.status("Reading the tables"):
             models = _kept(settings, model or [])
+            of_many, few = _of_many(settings, models, model or [], brief=html is None and not model)
             if html is not None:
                 from mlops_dagster.shell.report_page import report_page
 
-                _write(html, report_page(state.state_of(models), root))
+                _write(html, report_page([*of_many, *state.state_of(few)], root))
         if html is not None:
             if as_json:
                 print_json({"html": str(html.absolute())})
@@ -81,11 +84,17 @@ def report(model: Which = None, html: Page = None, deployment: DeploymentName = 
             print_json({"models": trained, "predictions": made, "searches": searches})
         elif models:
             with progress.status("Reading the tables"):
-                sections = state.state_of(models, brief=not model, pictures=False)
+                sections = [*of_many, *state.state_of(few, brief=not model, pictures=False)]
             for section in sections:
                 if section.rows:
                     _print(section)
-            about = "" if model else "mlops report MODEL says more, "
+            about = (
+                "mlops report PARTITION says all of one, "
+                if of_many
+                else ""
+                if model
+                else "mlops report MODEL says more, "
+            )
             say_next(f"{about}mlops report --html state.html makes a page of it, with all decisions and drift")
         else:
             out.print(
@@ -115,6 +124,46 @@ def _kept(settings: Any, wanted: Sequence[str]) -> list[Kept]:
             "model", unknown[0], f"nothing is kept of it; there are {', '.join(sorted(known - {ALL})) or 'none yet'}."
         )
     return [one for one, called in zip(found, names, strict=True) if not wanted or called & set(wanted)]
+
+
+def _of_many(
+    settings: Any, models: Sequence[Kept], wanted: Sequence[str], *, brief: bool
+) -> tuple[list[Section], list[Kept]]:
+    """Return what is shown of models with many partitions at once, and the state of which is shown one by one.
+
+    Of such models the worst partitions; on the terminal in brief none.
+    """
+    from mlops_dagster.stack.store import store_of
+    from mlops_dagster.steps.fleet import MANY, fleet_of, sections_of
+
+    sections, left = [], []
+    for _, group in groupby(models, lambda one: one.model.name):
+        some = list(group)
+        if len(some) <= MANY:
+            left += some
+            continue
+        declared, keys = some[0].model, [one.tables.symbol for one in some]
+        if not wanted or declared.name in wanted:
+            keys = sorted({*keys, *_found(declared, settings)})
+        fleet = fleet_of(declared, store_of(settings, declared), keys)
+        sections += sections_of(fleet, pictures=not brief)
+        worst = {one.key for one in fleet.worst}
+        left += [one for one in some if one.tables.symbol in worst and not brief]
+    return sections, left
+
+
+def _found(declared: Declaration, settings: Any) -> list[str]:
+    """Return the partitions that files or the declaration name, whether or not anything was made of them."""
+    from mlops_dagster.spec.contradictions import by_path
+    from mlops_dagster.stack.file_finding import SourceError
+    from mlops_dagster.stack.table_sources import partitions_of
+
+    if declared.partitions is None or not (declared.partitions.keys or by_path(declared)):
+        return []  # to find them would be to read all rows
+    try:
+        return partitions_of(declared, given=settings.data_parameters(declared)) or []
+    except SourceError:  # what was made can be shown all the same
+        return []
 
 
 def _write(file: Path, text: str) -> None:

@@ -217,7 +217,7 @@ class Store:
         )
 
     def read(
-        self, table: str, symbol: str, *, version: int | None = None, digest: str | None = None
+        self, table: str, symbol: str, *, version: int | None = None, digest: str | None = None, verify: bool = True
     ) -> tuple[pd.DataFrame, TableVersion]:
         """Read a table as it was written, its rows in their order.
 
@@ -228,6 +228,8 @@ class Store:
         digest : str, optional
             What the version has to hold, since a number is given away again if a table is deleted and made anew.
             Without `version`: the newest that holds it.
+        verify : bool, default=True
+            Whether the digest is checked, which takes half of the time. Only an overview may do without.
 
         Raises
         ------
@@ -273,7 +275,7 @@ class Store:
                 if self._volumes:
                     self._volumes.table(uri, [*delta.data_files(opened)])
                 frame = delta.read_rows(at, opened, self.storage_options)
-                digest = frame_digest(frame)
+                digest = frame_digest(frame) if verify else found.digest
         except StoreError as error:
             lost = [] if self._volumes else self._lost(opened, found)
             if not lost and not isinstance(error.__cause__, ValueError):  # as Arrow's errors of a file's content are

@@ -18,8 +18,10 @@ from mlops_dagster.steps.rows import DRIFT_ROWS, digests_of, drift_in, rows_to_p
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_dagster.modeling.metrics import Metric
     from mlops_dagster.modeling.training_set import TrainingSet
     from mlops_dagster.stack.registry import Registry, VersionKey
+    from mlops_dagster.stack.store import TableVersion
     from mlops_dagster.steps.inputs import Inputs
 
 _FEWEST = 20  # predictions; of fewer a metric says more of chance than of the model
@@ -104,11 +106,23 @@ def predictions_beat_baseline(
     """The last 100 predictions whose truth has come are better than the baseline (persistence: on the same rows)."""
     _, scored = tables.read(names.PREDICTION_QUALITY)
     _, trained = tables.read(names.TRAINED_MODEL)
+    return last_predictions_beat_baseline(declaration, scored, trained, fewest=fewest)
+
+
+def last_predictions_beat_baseline(
+    declaration: Declaration,
+    scored: TableVersion,
+    trained: TableVersion,
+    *,
+    fewest: int = _FEWEST,
+    metric: Metric | None = None,
+) -> Finding:
+    """Say the same of versions of the two tables: what they are worth stands in their logs."""
     measured = json.loads(scored.metadata["metrics"])
     if measured["rows_scored"] < fewest:
         return Finding(None, f"the truth of {scored.rows} predictions has come; {fewest} are needed.")
     recent = {name.removesuffix("_last_100"): value for name, value in measured.items() if name.endswith("_last_100")}
-    return beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured | recent)
+    return beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured | recent, metric)
 
 
 def interval_covers_the_truth(declaration: Declaration, tables: Inputs, registry: Registry) -> Finding:
@@ -130,13 +144,19 @@ def interval_covers_the_truth(declaration: Declaration, tables: Inputs, registry
     )
 
 
-def beats_baseline(declaration: Declaration, measured: Mapping[str, float]) -> Finding:
-    """Say whether the metric that counts is better than the baseline's."""
-    from mlops_dagster.modeling.evaluation import skill_of
+def metric_that_counts(declaration: Declaration) -> Metric:
+    """Return what a model's champion is chosen by. It takes milliseconds: scikit-learn has many."""
     from mlops_dagster.modeling.metrics import metric_of
 
     said = declaration.gate.metric or declaration.metrics[0]
-    metric = metric_of(said, declaration, function_of(declaration, said))
+    return metric_of(said, declaration, function_of(declaration, said))
+
+
+def beats_baseline(declaration: Declaration, measured: Mapping[str, float], metric: Metric | None = None) -> Finding:
+    """Say whether the metric that counts is better than the baseline's."""
+    from mlops_dagster.modeling.evaluation import skill_of
+
+    metric = metric or metric_that_counts(declaration)
     ours, theirs = measured[metric.name], measured[f"{metric.name}_baseline"]
     skill = skill_of(metric, measured)
     return Finding(
