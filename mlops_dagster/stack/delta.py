@@ -209,22 +209,22 @@ def lost_files(uri: str, table: deltalake.DeltaTable, options: dict[str, str]) -
     ]
 
 
-def list_tables(folder: str, options: dict[str, str]) -> list[str]:
-    """Return the names of the tables directly below a path or URL."""
+def list_tables(folder: str, options: dict[str, str]) -> Iterator[str]:
+    """Yield the names of the tables directly below a path or URL, sorted; each is looked at when it is asked for."""
     from deltalake import DeltaTable
     from deltalake.fs import DeltaStorageHandler
     from pyarrow.fs import FileSelector, FileType
 
     with store_errors(f"list {folder}"):
         if not _may_exist(folder):
-            return []
+            return
         entries = DeltaStorageHandler(folder, options).get_file_info_selector(FileSelector(""))
-        names = [Path(entry.path).name for entry in entries if entry.type == FileType.Directory]
-        return [
-            name
-            for name in names
-            if not set(name) & set(FORBIDDEN_IN_PATHS) and DeltaTable.is_deltatable(f"{folder}/{name}", options)
-        ]
+        names = sorted(Path(entry.path).name for entry in entries if entry.type == FileType.Directory)
+    for name in names:
+        with store_errors(f"list {folder}"):
+            found = not set(name) & set(FORBIDDEN_IN_PATHS) and DeltaTable.is_deltatable(f"{folder}/{name}", options)
+        if found:
+            yield name
 
 
 def _read_file(uri: str, path: str, options: dict[str, str]) -> bytes:

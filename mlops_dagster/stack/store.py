@@ -18,8 +18,10 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _MARK = "mlops_dagster"  # tells this store's commits from those of other programs
 _ATTEMPTS = 40  # every failed one means that another writer succeeded, and they pause in between
+_NAMED = 10  # of the symbols that there are
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
@@ -244,7 +247,8 @@ class Store:
         opened, at = self._open(table, symbol)
         found = self._newest(opened, table, symbol, at)
         if opened is None or found is None:
-            exist = ", ".join(self.symbols(table)) or "none yet"
+            some = [*islice(self._symbols(table), _NAMED + 1)]  # a thousand would take their time
+            exist = ", ".join(some[:_NAMED]) + (", ..." if len(some) > _NAMED else "") or "none yet"
             root = self._folder(table).rpartition("/")[0]
             raise TableNotFound(
                 f"there is no table {table!r} of {symbol!r} below {root}; there is one of: {exist}. "
@@ -297,14 +301,13 @@ class Store:
 
     def symbols(self, table: str) -> list[str]:
         """Return the symbols that have this table, sorted."""
-        found, folder = [], self._folder(table)
-        names = self._volumes.tables(folder) if self._volumes else delta.list_tables(folder, self.storage_options)
-        for name in names:
-            try:
-                found.append(check_partition(_symbol_of(name)))
-            except ParameterError:
-                continue  # something else that lies there
-        return sorted(found)
+        return sorted(self._symbols(table))
+
+    def _symbols(self, table: str) -> Iterator[str]:
+        folder = self._folder(table)
+        for name in self._volumes.tables(folder) if self._volumes else delta.list_tables(folder, self.storage_options):
+            with suppress(ParameterError):  # something else that lies there
+                yield check_partition(_symbol_of(name))
 
     def _folder(self, table: str) -> str:
         if not isinstance(table, str) or not _TABLE.fullmatch(table):

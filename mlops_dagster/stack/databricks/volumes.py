@@ -79,12 +79,16 @@ class VolumeCopies:
         """
         return str(local_copy(uri, self._workspace(), self._where(), data))
 
-    def tables(self, folder: str) -> list[str]:
-        """Return the names of the tables directly below a folder of a volume."""
+    def tables(self, folder: str) -> Iterator[str]:
+        """Yield the names of the tables directly below a folder of a volume, sorted; each is asked about in turn."""
         client = self._workspace()
         with _volume_errors(f"list {folder}"):
-            names = [entry.name for entry in _entries(client, folder) if entry.is_directory and entry.name]
-            return [name for name in names if any(_log_files(client, f"{folder}/{name}"))]
+            names = sorted(entry.name for entry in _entries(client, folder) if entry.is_directory and entry.name)
+        for name in names:
+            with _volume_errors(f"list {folder}"):
+                found = any(_log_files(client, f"{folder}/{name}"))
+            if found:
+                yield name
 
     def _workspace(self) -> WorkspaceClient:
         if self._client is None:
