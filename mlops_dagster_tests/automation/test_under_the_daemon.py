@@ -37,9 +37,9 @@ class AutomatedDev(DagsterDev):
 
     told = ()  # what the webhook got
 
-    def runs(self, symbol, job=None, **tags):
+    def runs(self, symbol, job=None, *, key="dagster/partition", **tags):
         """The runs of a symbol, the oldest first."""
-        wanted = {"dagster/partition": symbol, **tags}
+        wanted = {key: symbol, **tags}
         filters = {"tags": [{"key": key, "value": value} for key, value in wanted.items()]}
         if job:
             filters["pipelineName"] = job
@@ -58,7 +58,8 @@ class AutomatedDev(DagsterDev):
         def ended():
             runs = [
                 run
-                for run in self.runs(symbol)
+                for key in ("dagster/partition", "dagster/asset_partition_range_start")
+                for run in self.runs(symbol, key=key)
                 if {"path": ["stock_price", "predictions"]} in (run["assetSelection"] or [])
             ]
             return bool(runs) and runs[0]["status"] in ("SUCCESS", "FAILURE") and runs[0]
@@ -271,13 +272,14 @@ def test_a_backfill_with_a_failing_symbol_and_the_failing_one_alone(dev):
         p={"assetSelection": [{"path": ["prices", "data"]}], "partitionNames": ["FILL1", "FILL2", "FILL3"]},
     )["backfillId"]
 
-    def statuses():
-        found = [dev.runs(symbol, **{"dagster/backfill": backfill}) for symbol in ("FILL1", "FILL2", "FILL3")]
-        return all(found) and [runs[0]["status"] for runs in found]
-
-    expected = ["SUCCESS", "FAILURE", "SUCCESS"]
-    eventually(lambda: statuses() == expected)
     eventually(lambda: backfill_status(dev, backfill) == "COMPLETED_FAILED")
+    assert runs_of(dev, backfill) == [("FAILURE", {"FILL1", "FILL3"})]  # a run of all three
+    there = dev.ask(
+        """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {assetPartitionStatuses {
+        ... on DefaultPartitionStatuses {materializedPartitions failedPartitions}}}}}"""
+    )["assetPartitionStatuses"]
+    assert {"FILL1", "FILL3"} <= set(there["materializedPartitions"])
+    assert there["failedPartitions"] == ["FILL2"]
     rows.to_csv(dev.home / "files" / "FILL2.csv", index=False)
     # What the button "Re-execute > From failure" of the backfill's page sends.
     again = dev.ask(
@@ -286,9 +288,15 @@ def test_a_backfill_with_a_failing_symbol_and_the_failing_one_alone(dev):
         p={"parentRunId": backfill, "strategy": "FROM_FAILURE"},
     )
     assert again["__typename"] == "LaunchBackfillSuccess", again
-    mended = {"dagster/backfill": again["backfillId"]}
-    assert dev.first_run("FILL2", **mended)["status"] == "SUCCESS"
-    assert not dev.runs("FILL1", **mended)
+    eventually(lambda: backfill_status(dev, again["backfillId"]) == "COMPLETED_SUCCESS")
+    assert runs_of(dev, again["backfillId"]) == [("SUCCESS", {"FILL2"})]
+
+
+def runs_of(dev, backfill):
+    """Of a backfill's runs the status, and the ends of the range of partitions that each is for."""
+    found = dev.ask(RUNS, f={"tags": [{"key": "dagster/backfill", "value": backfill}]})["results"]
+    ends = {"dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"}
+    return [(run["status"], {tag["value"] for tag in run["tags"] if tag["key"] in ends}) for run in found]
 
 
 def backfill_status(dev, backfill):
