@@ -21,13 +21,14 @@ from threading import Lock
 from typing import Any
 
 from mlops_dagster.chains import Chain, Outcome, Receive, Task, Unit, run_task
+from mlops_dagster.process_settings import FOR_STEPS
 from mlops_dagster.steps.report_pieces import RemoteFailure
 
 GRACE = 10.0
 """Seconds in which a worker that is told to stop can end its run in MLflow."""
 _TRIES = 2  # of a partition whose worker died
-# What steps need. A process that was asked for workers imports it once, for all of them.
-_NEEDED = ["deltalake", "mlflow.sklearn", "mlops_dagster.modeling.evaluation", "mlops_dagster.steps.train"]
+# A process that was asked for workers imports it once, for all of them.
+_NEEDED = [*FOR_STEPS, "mlops_dagster.modeling.evaluation", "mlops_dagster.steps.train"]
 
 
 def run_partitions(chain: Chain, tasks: Sequence[Task], receive: Receive) -> None:
@@ -43,6 +44,8 @@ def run_partitions(chain: Chain, tasks: Sequence[Task], receive: Receive) -> Non
     SparkError
         If the deployment's Spark can't run them.
     """
+    with chain.session():
+        pass  # what the settings get wrong is refused once, and here
     if not chain.deployment.spark.partitions:
         _run_in_pool(chain, tasks, receive)
         return

@@ -4,6 +4,21 @@ import atexit
 import gc
 import os
 
+# What the steps import as they go. What isn't installed isn't needed.
+FOR_STEPS = (
+    "deltalake",
+    "matplotlib.backends.backend_agg",
+    "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "pandera.pandas",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "sklearn.ensemble",
+    "sklearn.model_selection",
+    "skops.io",
+)
+
 
 def collect_rarely() -> None:
     """Let the garbage collector look rarely, and not at all at the end, when the system takes all memory anyway.

@@ -40,6 +40,7 @@ from dagster._utils.hosted_user_process import recon_repository_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
 from mlops_dagster.loaded_code import LoadedCode
+from mlops_dagster.process_settings import FOR_STEPS
 from mlops_dagster.run_locks import hold_in
 from mlops_dagster.warm_runs import CHANGED, GO, HELD, MESSAGE_BYTES, PATIENCE_SECONDS, address_in, peer
 
@@ -47,21 +48,6 @@ IDLE_SECONDS = 600
 _LOOKS_EVERY_SECONDS = 5
 _IMPORTS_SECONDS = 5
 _DAY = 24 * 60 * 60
-
-# What the steps import as they go. What isn't installed isn't needed.
-FOR_STEPS = (
-    "deltalake",
-    "matplotlib.backends.backend_agg",
-    "mlflow.sklearn",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "pandera.pandas",
-    "pyarrow.parquet",
-    "scipy.stats",
-    "sklearn.ensemble",
-    "sklearn.model_selection",
-    "skops.io",
-)
 
 
 def serve() -> None:

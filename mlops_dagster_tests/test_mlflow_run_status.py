@@ -199,7 +199,7 @@ def test_what_a_server_imports_starts_no_thread():
     code = """
 import importlib, os, threading
 import mlops_dagster.definitions
-from mlops_dagster.warm_server import FOR_STEPS
+from mlops_dagster.process_settings import FOR_STEPS
 for name in FOR_STEPS:
     importlib.import_module(name)
 if os.fork() == 0:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import dagster as dg
 
+from mlops_dagster.assets.many import failed_in
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.assets.step_assets import OWNERS
 from mlops_dagster.spec import steps as names
@@ -60,25 +61,23 @@ def _failed(instance: dg.DagsterInstance, model: OfModel, keys: Sequence[str]) -
     of_run = {run: _failures(instance, run) for run in set(runs.values())}
     found = {}
     for one in there:
-        alone, listed = of_run.get(runs.get(one, ""), ("", ""))
-        among = re.search(rf"^- \*\*{re.escape(one)}\*\*, (.*(\n  .*)*)$", listed, re.MULTILINE)
-        said = among[1] if among else alone or "Its run has ended without it."
+        alone, among = of_run.get(runs.get(one, ""), ("", {}))
+        said = among.get(one) or alone or "Its run has ended without it."
         said = " ".join(re.sub(r"^\S*/\S*/(?=\S)", "", word) for word in said.split())  # no page breaks a long path
         found[one] = said if len(said) <= _WIDE else f"{said[:_WIDE]}..."
     return found
 
 
-def _failures(instance: dg.DagsterInstance, run: str) -> tuple[str, str]:
+def _failures(instance: dg.DagsterInstance, run: str) -> tuple[str, dict[str, str]]:
     """Return what a run of one partition says of its failure, and what a run of many says of each."""
     for record in instance.get_records_for_run(run, of_type=dg.DagsterEventType.STEP_FAILURE).records:
         event = record.event_log_entry.dagster_event
         said = event.step_failure_data if event else None
         if said is not None:
             cause = said.error.cause or said.error if said.error else None
-            listed = said.user_failure_data and said.user_failure_data.metadata.get("failed_partitions")
             why = re.sub(r"^[\w.]+: ", "", cause.message) if cause else ""
-            return why, str(listed.value) if listed else ""
-    return "", ""
+            return why, failed_in(said.user_failure_data.metadata) if said.user_failure_data else {}
+    return "", {}
 
 
 def _drifted(instance: dg.DagsterInstance, model: OfModel, keys: Sequence[str]) -> list[str] | None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 NO_EVENT: Mapping[str, Any] = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 """The metadata of a result for which Dagster writes no event of its own: each partition has had its event already."""
+FAILED_PARTITIONS = "failed_partitions"  # in the metadata of the failure
 _NAMED = 20  # of the partitions that failed
 _OF_DATA = {names.TRAINING_SET, names.PREDICTIONS, names.PREDICTION_QUALITY}
 
@@ -97,7 +98,7 @@ def run_many(
         raise dg.Failure(
             f"{_named(failed, len(partitions))} The others are made. Re-execute the run from failure, and only these "
             "are tried again.",
-            metadata={"failed_partitions": dg.MetadataValue.md(_listed(failed))},
+            metadata={FAILED_PARTITIONS: _listed(failed)},
             allow_retries=False,
         )
     return dg.MaterializeResult(metadata=NO_EVENT)
@@ -233,5 +234,14 @@ def _named(failed: list[Outcome], of: int) -> str:
     return f"{len(failed)} of {of} partitions failed. {some}{more}"
 
 
-def _listed(failed: list[Outcome]) -> str:
-    return "\n".join(f"- **{one.partition}**, {one.step}: {one.failure}" for one in failed)
+def _listed(failed: list[Outcome]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [dg.TableRecord({"partition": one.partition, "step": one.step, "why": str(one.failure)}) for one in failed]
+    )
+
+
+def failed_in(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str]:
+    """Return of a failure of many partitions which failed, and why."""
+    listed = metadata.get(FAILED_PARTITIONS)
+    records = [one.data for one in listed.records] if isinstance(listed, dg.TableMetadataValue) else []
+    return {str(one["partition"]): f"{one['step']}: {one['why']}" for one in records}

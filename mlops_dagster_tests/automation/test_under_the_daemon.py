@@ -37,13 +37,16 @@ class AutomatedDev(DagsterDev):
 
     told = ()  # what the webhook got
 
-    def runs(self, symbol, job=None, *, key="dagster/partition", **tags):
-        """The runs of a symbol, the oldest first."""
-        wanted = {key: symbol, **tags}
-        filters = {"tags": [{"key": key, "value": value} for key, value in wanted.items()]}
-        if job:
-            filters["pipelineName"] = job
-        return self.ask(RUNS, f=filters)["results"][::-1]
+    def runs(self, symbol, job=None, **tags):
+        """The runs of a symbol, alone or as the first of many, the oldest first."""
+        found = []
+        for key in ("dagster/partition", "dagster/asset_partition_range_start"):
+            wanted = {key: symbol, **tags}
+            filters = {"tags": [{"key": key, "value": value} for key, value in wanted.items()]}
+            if job:
+                filters["pipelineName"] = job
+            found += self.ask(RUNS, f=filters)["results"]
+        return found[::-1]
 
     def first_run(self, symbol, job=None, **tags):
         """Wait until such a run has ended; return it."""
@@ -56,12 +59,7 @@ class AutomatedDev(DagsterDev):
 
     def first_run_by_condition(self, symbol):
         def ended():
-            runs = [
-                run
-                for key in ("dagster/partition", "dagster/asset_partition_range_start")
-                for run in self.runs(symbol, key=key)
-                if {"path": ["stock_price", "predictions"]} in (run["assetSelection"] or [])
-            ]
+            runs = [run for run in self.runs(symbol) if {"path": PREDICTIONS} in (run["assetSelection"] or [])]
             return bool(runs) and runs[0]["status"] in ("SUCCESS", "FAILURE") and runs[0]
 
         return eventually(ended, seconds=400, pause=0.5)
