@@ -276,8 +276,9 @@ def test_a_backfill_with_a_failing_symbol_and_the_failing_one_alone(dev):
         """{assetNodeOrError(assetKey: {path: ["prices", "data"]}) {... on AssetNode {assetPartitionStatuses {
         ... on DefaultPartitionStatuses {materializedPartitions failedPartitions}}}}}"""
     )["assetPartitionStatuses"]
-    assert {"FILL1", "FILL3"} <= set(there["materializedPartitions"])
-    assert there["failedPartitions"] == ["FILL2"]
+    ours = {"FILL1", "FILL2", "FILL3"}  # the search's schedule has asked for symbols without a file, too
+    assert ours & set(there["materializedPartitions"]) == {"FILL1", "FILL3"}
+    assert ours & set(there["failedPartitions"]) == {"FILL2"}
     rows.to_csv(dev.home / "files" / "FILL2.csv", index=False)
     # What the button "Re-execute > From failure" of the backfill's page sends.
     again = dev.ask(
