@@ -60,6 +60,7 @@ def test_an_example_goes_from_its_table_to_a_champion(mlops, project, model):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("spark")
 @pytest.mark.parametrize("model", ["breast_cancer", "house_value"])
 def test_an_examples_search_finds_the_same_on_spark(mlops, project, model, monkeypatch):
     name = {"breast_cancer": "n_estimators", "house_value": "max_iter"}[model]

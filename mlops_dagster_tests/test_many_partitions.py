@@ -193,6 +193,7 @@ def test_many_partitions_are_reported_all_at_once(series, home, tmp_path, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("spark")
 def test_sparks_executors_make_what_processes_make(mlops, series, home, monkeypatch):
     pytest.importorskip("pyspark")
     for name, first in {"A1": 50, "A2": 50, "A3": -1}.items():

@@ -237,6 +237,7 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     plain = {"COLUMNS": "100", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    plain["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes more, for what isn't used here
     return {**kept, **plain, **archive_options(), "PATH": path}
 
 

@@ -116,21 +116,6 @@ def test_ctrl_c_stops_a_search_cleanly(home, tmp_path, price_file):
     assert Store(home / "store" / "stock_price").current("grid_search_results", "ACME") is None
 
 
-@pytest.mark.slow
-def test_a_search_on_spark_finds_the_same(mlops, price_file):
-    pytest.importorskip("pyspark")
-    given = ("--symbol", "ACME", "--path", str(price_file), *SMALL, "--json")
-    here = json.loads(mlops("search-model", *given).stdout)["symbols"]["ACME"]["grid_search_results"]
-    mlops("cache", "prune", "--older-than-days", "0")  # nothing is there already
-    done = mlops("cluster-search-model", *given, "--master", "local[2]")
-    assert done.returncode == 0, done.stderr
-    there = json.loads(done.stdout)["symbols"]["ACME"]["grid_search_results"]
-    assert (here["engine"], there["engine"]) == ("here", "spark")
-    assert there["trees_grown"] == here["trees_grown"] > 0
-    assert there["best_parameters"] == here["best_parameters"]
-    assert there["metrics"]["best_score"] == pytest.approx(here["metrics"]["best_score"], rel=1e-12)
-
-
 def test_json_and_short_forms_mean_the_same():
     short = parse_grid(["max_depth=80,90", "max_features=2,0.5", "bootstrap=true,False", "n_estimators=10:30:10"])
     grid = {"max_depth": [80, 90], "max_features": [2, 0.5], "bootstrap": [True, False]}

@@ -128,7 +128,7 @@ def test_a_process_that_reads_and_writes_ends_well(tmp_path: Path) -> None:
         "import sys, pandas; from mlops_dagster.stack.store import Store; store = Store(sys.argv[1])\n"
         "store.write('prices', 'GSPC', pandas.DataFrame({'a': [1]})); store.read('prices', 'GSPC')"
     )
-    for _ in range(16):
+    for _ in range(8):
         ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
         assert (ended.returncode, ended.stderr) == (0, "")
 

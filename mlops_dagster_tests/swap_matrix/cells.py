@@ -59,9 +59,8 @@ ALL = [Cell(*values) for values in product(ORCHESTRATORS, COMPUTES, TRACKINGS, S
 CELLS = [cell for cell in ALL if why_not(cell) is None]
 
 # What CI runs of it. The step launcher and Pipes are compared in compute/test_databricks_same.py, Airflow in airflow/,
-# a standalone Spark in stack/test_spark_engine.py.
+# a standalone Spark in stack/test_spark_engine.py, a run of many in test_many_partitions.py.
 SLICE = [
-    Cell(MANY, "local", "SQLite", "local path"),
     Cell("Dagster UI and daemon", "Spark Connect", "MLflow server", "S3"),
     Cell("Databricks job", "the job's cluster", "MLflow server", "volume"),
 ]
