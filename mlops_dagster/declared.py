@@ -70,13 +70,13 @@ def deployment_of(said: Deployment | str | None) -> Deployment:
 
 
 def definitions_of_models(
-    declared: Sequence[Declaration], deployment: Deployment, *, tell: bool = True
+    declared: Sequence[Declaration], deployment: Deployment, *, alone: bool = True
 ) -> dg.Definitions:
-    """Return what belongs to models, and the tables that they share."""
+    """Return what belongs to models, and the tables that they share; see :func:`definitions_of_one`."""
     shared = {one.data_owner: one for one in declared if one.data_owner != one.name}
     return dg.Definitions.merge(
         *(definitions_of_one(OfModel(one, dataset=True), deployment) for one in shared.values()),
-        *(definitions_of_one(OfModel(one), deployment, tell=tell) for one in declared),
+        *(definitions_of_one(OfModel(one), deployment, alone=alone) for one in declared),
     )
 
 
@@ -104,13 +104,14 @@ def refuse_unknown_names(declared: Sequence[Declaration], deployment: Deployment
             raise ParameterError(f"{what}.{name}: {of}; {cure}")
 
 
-def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = True) -> dg.Definitions:
+def definitions_of_one(model: OfModel, deployment: Deployment, *, alone: bool = True) -> dg.Definitions:
     """Return the definitions of a model without the table that it shares with others, or of such a table.
 
     Parameters
     ----------
-    tell : bool
-        Whether a sensor of the model's own tells people of its runs that have failed.
+    alone : bool
+        Whether sensors of the model's own look after its runs: end what they left open in MLflow, tell people of those
+        that have failed. Otherwise one for all models does.
     """
     declaration = model.declaration
     deployment.data_parameters(declaration)
@@ -118,9 +119,9 @@ def definitions_of_one(model: OfModel, deployment: Deployment, *, tell: bool = T
     jobs = jobs_of(model)
     found = [partitions_sensor(model, deployment), inbox_sensor(model, deployment, jobs)]
     sensors = [one for one in found if one is not None]
-    if not model.dataset:
-        sensors.append(mlflow_runs(model))
-        if tell and deployment.notify.channels:
+    if alone and not model.dataset:
+        sensors.append(mlflow_runs([model], model.named("mlflow_runs")))
+        if deployment.notify.channels:
             sensors.append(run_failed(deployment, only=model))
     if names.PREDICTIONS in model.steps:
         sensors.append(keep_current(model))

@@ -72,7 +72,7 @@ def definitions(client: str) -> dg.Definitions:
             dg.define_asset_job("one_process", [alone]),
             dg.define_asset_job("a_process_per_step", [left, right], executor_def=dg.multiprocess_executor),
         ],
-        sensors=[mlflow_runs(model)],
+        sensors=[mlflow_runs([model])],
         resources={**resources, "tracker": resources[key_of("tracker", model.name)]},
         executor=in_process_executor,
     )
