@@ -14,7 +14,7 @@ from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 from mlops_dagster.steps.checks import Check
 from mlops_dagster.steps.questions import Finding
-from mlops_dagster.steps.report import OF_BASELINE
+from mlops_dagster.steps.report import OF_BASELINE, OF_LAST
 
 # What a column holds, its unit in brackets; those of the data and the features say it themselves.
 _COLUMNS: Mapping[str, str] = {
@@ -75,7 +75,8 @@ def to_result(report: StepReport, model: Declaration) -> dg.MaterializeResult[No
     # In the order in which people read it: what came out, how it looks, where it is, how it was made, the numbers that
     # Dagster plots, and at the end, behind a click, everything to the last digit.
     metadata: dict[str, Any] = {}
-    if said := _beside_baseline(report.metrics):
+    table, in_table = _beside_baseline(report.metrics)
+    if said := "\n\n".join(filter(None, (report.facts.get("summary"), table))):
         metadata["summary"] = dg.MetadataValue.md(said)
     metadata |= {name: _to_metadata(value) for name, value in report.facts.items() if _is_markdown(value)}
     metadata |= _pictures(report)
@@ -84,9 +85,9 @@ def to_result(report: StepReport, model: Declaration) -> dg.MaterializeResult[No
         metadata["mlflow"] = dg.MetadataValue.md(f"[open in MLflow]({report.mlflow_url})")
     if report.model_uri:
         metadata["model_uri"] = report.model_uri
-    for name, value in report.facts.items():
-        metadata[name] = _to_metadata(value)
-    metadata |= {name: readable(value) for name, value in report.metrics.items()}
+    metadata |= {name: _to_metadata(value) for name, value in report.facts.items() if name not in metadata}
+    # The longest key makes all values narrow: those of the baseline's metrics would leave no room for the pictures.
+    metadata |= {name: readable(value) for name, value in report.metrics.items() if name not in in_table}
     if report.last_rows:
         last = report.last_rows[-_ROWS:]
         first = report.table.rows - len(last)
@@ -128,19 +129,30 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(readable(value))
 
 
-def _beside_baseline(metrics: Mapping[str, float]) -> str:
-    """Return the metrics that the baseline has, too, beside it, as a table in markdown; nothing if there are none.
+def _beside_baseline(metrics: Mapping[str, float]) -> tuple[str, set[str]]:
+    """Return the metrics that the baseline has, too, beside it, as a table in markdown; and which stand only there.
 
     Examples
     --------
-    >>> print(_beside_baseline({"roc_auc": 0.9218, "roc_auc_baseline": 0.5}))
+    >>> table, only_there = _beside_baseline({"roc_auc": 0.9218, "roc_auc_baseline": 0.5})
+    >>> print(table)
     | | model | baseline |
     |-|-:|-:|
     | roc_auc | 0.9218 | 0.5 |
+    >>> only_there
+    {'roc_auc_baseline'}
     """
-    both = [name for name in metrics if f"{name}{OF_BASELINE}" in metrics]
-    lines = [f"| {name} | {metrics[name]:,.5g} | {metrics[name + OF_BASELINE]:,.5g} |" for name in both]
-    return "\n".join(["| | model | baseline |", "|-|-:|-:|", *lines]) if both else ""
+    lines, only = [], set[str]()
+    for which in ("", OF_LAST):
+        both = [
+            (name, f"{name}{which}", f"{name}{OF_BASELINE}{which}")
+            for name in metrics
+            if f"{name}{which}" in metrics and f"{name}{OF_BASELINE}{which}" in metrics
+        ]
+        lines += ["| *the last 100* | | |"] if which and both else []
+        lines += [f"| {name} | {metrics[ours]:,.5g} | {metrics[its]:,.5g} |" for name, ours, its in both]
+        only |= {one for _, ours, its in both for one in (ours, its) if which or one == its}
+    return "\n".join(["| | model | baseline |", "|-|-:|-:|", *lines]) if lines else "", only
 
 
 def columns_of(model: Declaration, there: Iterable[str]) -> dict[str, str]:
@@ -231,7 +243,8 @@ def _to_metadata(value: Any) -> Any:
     if isinstance(value, list):
         return dg.MetadataValue.md("\n".join(f"- {item}" for item in value) or "none")
     if _is_markdown(value):
-        return dg.MetadataValue.md(value)
+        # Lines that are set below each other would be run together.
+        return dg.MetadataValue.md(f"```\n{value}\n```" if "\n  " in value else value)
     if isinstance(value, dict):
         return dg.MetadataValue.json({name: readable(one) for name, one in value.items()})
     return readable(value)

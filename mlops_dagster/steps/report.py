@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OF_BASELINE = "_baseline"
 """How the name of a metric ends that is the baseline's."""
+OF_LAST = "_last_100"
+"""How the name of a metric ends that is of the last predictions only."""
 INLINE = 1000
 """From so many characters on Dagster's page hides markdown behind a click."""
 
