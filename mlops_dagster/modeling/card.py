@@ -54,11 +54,10 @@ def model_card(
     baseline = declaration.baseline.kind.replace("_", " ")
     lines = [declaration.description, ""] if declaration.description else []
     lines += [f"Predicts {_code(data.column)}, {_what(data)}. Judged on {metrics['test_rows']:,.0f} test rows:", ""]
-    lines += [f"| metric | model | baseline: {baseline} |", "|-|-:|-:|"]
-    for metric in evaluation.judged:
+    for metric in evaluation.judged:  # a list, since MLflow's pages show the source of a table
         better = "" if metric.greater_is_better else " (the smaller the better)"
-        numbers = f"{metrics[metric.name]:,.5g} | {metrics[f'{metric.name}_baseline']:,.5g}"
-        lines.append(f"| {metric.name}{better} | {numbers} |")
+        numbers = f"{metrics[metric.name]:,.5g}; baseline ({baseline}) {metrics[f'{metric.name}_baseline']:,.5g}"
+        lines.append(f"- **{metric.name}**{better}: {numbers}")
     if "skill_vs_baseline" in metrics:
         first = evaluation.judged[0].name
         lines += [

@@ -113,7 +113,7 @@ def test_the_card_says_what_a_model_is_and_how_good(models):
     for said in (
         "Predicts `outcome`, one of 2 classes (`benign`, `malignant`, of which `malignant` is the positive one).",
         "Judged on 143 test rows:",
-        f"| roc_auc | {result.metrics['roc_auc']:,.5g} | 0.5 |",
+        f"- **roc_auc**: {result.metrics['roc_auc']:,.5g}; baseline (prior) 0.5",
         "- **Data**: 569 rows (426 to train, 143 to test) from cancer.csv.",
         "- **Split**: stratified, 25 % of the rows are tested on, seed 0.",
         "- **Estimator**: `SimpleImputer` → `RandomForestClassifier`.",
@@ -127,7 +127,7 @@ def test_the_card_says_what_a_model_is_and_how_good(models):
     declaration, made, result, model, _ = models["two series"]
     card = model_card(declaration, made, result, estimator=model, parameters={f"p{i}": "x" * 900 for i in range(9)})
     assert "Predicts `sales`, 7 rows ahead in each `shop`, learned as a difference." in card
-    assert "mean_absolute_error (the smaller the better)" in card
+    assert "mean_absolute_error** (the smaller the better): " in card
     assert ", day 2024-01-08 to 2024-10-26." in card
     assert "14 first rows, which the features' look-back doesn't reach" in card
     assert len(card) <= LONGEST
