@@ -68,14 +68,6 @@ with dg.DagsterInstance.get() as instance:
         job.execute_in_process(config, instance=instance, partition_key="{SYMBOL}")
         print(time.perf_counter() - began, flush=True)
 """
-# The same definitions, whose runs start a process for each step.
-MULTIPROCESS = """
-import dagster as dg
-from mlops_dagster import definitions
-
-parts = ("assets", "asset_checks", "jobs", "resources")
-defs = dg.Definitions(**{{part: getattr(definitions.defs, part) for part in parts}}, executor={executor})
-"""
 # The same commands, with the collector as Python sets it.
 COLLECTS_OFTEN = """
 import sys
@@ -89,11 +81,6 @@ else:
     from dagster._cli import main
 main()
 """
-SPAWN = "dg.multiprocess_executor"
-FORKSERVER = (
-    "dg.multiprocess_executor.configured({'start_method': {'forkserver': "
-    "{'preload_modules': ['mlops_dagster.definitions', 'mlops_dagster.steps', 'sklearn.ensemble', 'mlflow']}}})"
-)
 
 
 @dataclass(frozen=True)
@@ -157,16 +144,14 @@ def by_dagster(began: float, ended: float, home: Path) -> Times:
     return Times(ended - began, (first - began, last - first, ended - last))
 
 
-def dagster_command(
-    home: Path, module: str = "mlops_dagster.definitions", dagster: Sequence[str] = (str(BIN / "dagster"),)
-) -> Callable[[], Times]:
+def dagster_command(home: Path, dagster: Sequence[str] = (str(BIN / "dagster"),)) -> Callable[[], Times]:
     config = home / "config.yaml"
     config.write_text(yaml.safe_dump({"ops": {"stock_price__trained_model": {"config": FOREST}}}))
-    execute = [*dagster, "job", "execute", "-m", module, "-j", JOB, "-c", str(config)]
+    execute = [*dagster, "job", "execute", "-m", "mlops_dagster.definitions", "-j", JOB, "-c", str(config)]
     execute += ["--tags", json.dumps({"dagster/partition": SYMBOL})]
 
     def run() -> Times:
-        began, ended, _ = called(execute, environment(home, PYTHONPATH=str(home)), home)
+        began, ended, _ = called(execute, environment(home), home)
         return by_dagster(began, ended, home)
 
     return run
@@ -277,12 +262,6 @@ def measure(base: Path, rounds: int, opened: ExitStack) -> None:
         called([str(BIN / "mlops"), "init"], environment(made), made)
         return made
 
-    def by_process(start_method: str, executor: str) -> Contender:
-        place = home(start_method)
-        (place / "overhead_definitions.py").write_text(MULTIPROCESS.format(executor=executor))
-        name = f"Dagster, `job execute`, a process per step ({start_method})"
-        return Contender(name, dagster_command(place, "overhead_definitions"))
-
     place = home("dev")
     dev = opened.enter_context(dagster_dev(place, env=environment(place)))
     build = ["build-model", "--symbol", SYMBOL, "--max-depth", "4", "--n-estimators", "5"]
@@ -298,8 +277,6 @@ def measure(base: Path, rounds: int, opened: ExitStack) -> None:
             "Dagster, `job execute`, collector as Python sets it",
             dagster_command(home("execute_often"), dagster=[*often, "dagster"]),
         ),
-        by_process("spawn", SPAWN),
-        by_process("forkserver", FORKSERVER),
         Contender("Dagster, UI and daemon", launched(dev, place)),
     ]
     idle = {"dagster dev": dev.pid}
