@@ -63,7 +63,7 @@ class SparkSettings(BaseModel):
     partitions: bool = Field(
         default=False,
         description="Whether the partitions of a run of many are spread over Spark's executors, each a task that runs "
-        "their steps on one core. Executors have to reach the store and MLflow",
+        "their steps on one core. Executors have to reach the store and MLflow, with credentials of their own",
     )
 
     @field_validator("master")

@@ -14,6 +14,7 @@ import yaml
 
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
+from mlops_dagster.stack.environment import changed_environment
 from mlops_dagster_tests.contracts.databricks_stack import CLUSTERS, VOLUME
 from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import eventually, mlflow_server
@@ -49,14 +50,16 @@ class Servers:
     def standalone(self) -> str:
         folder = self._folder("standalone")
         master = self._opened.enter_context(spark_master(folder))
-        for name in ("one", "two"):
-            self._opened.enter_context(spark_worker(folder, master, name))
+        with changed_environment(AWS):  # executors open an S3 with what their own environment says
+            for name in ("one", "two"):
+                self._opened.enter_context(spark_worker(folder, master, name))
         eventually(lambda: len(master.state()["workers"]) == 2)
         return master.url
 
     @cached_property
     def connect(self) -> str:
-        return self._opened.enter_context(spark_connect_server(self._folder("connect")))
+        with changed_environment(AWS):
+            return self._opened.enter_context(spark_connect_server(self._folder("connect")))
 
     @cached_property
     def databricks(self) -> Workspace:
