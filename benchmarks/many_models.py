@@ -112,14 +112,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="many_models_") as temporary:
         folder = Path(temporary)
         write_project(folder, series)
-        for home in (
-            "loop",
-            "shell",
-            "spark",
-            "many",
-            "one",
-            "metaflow",
-        ):  # the databases are made before anything is measured
+        # The databases are made before anything is measured.
+        for home in ("loop", "shell", "spark", "many", "one", "metaflow"):
             run([str(BIN / "mlops"), "init"], folder, home)
             run([str(BIN / "mlops"), "build-model", "sales", "--partition", series[0]], folder, home)
         add = "import dagster, sys; dagster.DagsterInstance.get().add_dynamic_partitions('sales_series', sys.argv[1:])"

@@ -3,9 +3,9 @@
 python -m benchmarks.many_partitions [partitions]
 
 A project with a model for each series of one table, first with a tenth of the partitions, then with all. Seconds of:
-loading the definitions in a new process; the tick that adds the partitions; what the pages of all assets and of one
-asset ask for, with every partition materialized once (median of five); launching a backfill of all of them, and until
-the daemon has made its first run.
+loading the definitions in a new process; from the first page until the daemon has added the partitions; what the pages
+of all assets and of one asset ask for, with every partition materialized once (median of five); launching a backfill of
+all of them, and until the daemon has made its first run.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from benchmarks.warm_model import DECLARATION, FEATURES
+from benchmarks.warm_model import write_project
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
 
 LOAD = "from mlops_dagster.definitions import defs; defs.get_repository_def()"
 REPORT = """
-import sys, dagster as dg
+import dagster as dg
 with dg.DagsterInstance.get() as instance:
     for one in instance.get_dynamic_partitions("sales_series"):
         instance.report_runless_asset_event(dg.AssetMaterialization(["sales", "trained_model"], partition=one))
@@ -44,16 +41,6 @@ BACKFILL = """mutation($p: LaunchBackfillParams!) {launchPartitionBackfill(backf
 RUNS = "query($f: RunsFilter!) {runsOrError(filter: $f, limit: 1) {... on Runs {results {runId}}}}"
 
 
-def write(folder: Path, series: int) -> None:
-    model = folder / "defs" / "sales"
-    model.mkdir(parents=True)
-    (model / "defs.yaml").write_text(DECLARATION)
-    (model / "features.py").write_text(FEATURES)
-    names = np.repeat([f"S{number:05d}" for number in range(series)], 3)
-    days = np.tile(pd.date_range("2022-01-01", periods=3), series)
-    pd.DataFrame({"series": names, "day": days, "sales": 1.0}).to_parquet(model / "sales.parquet", index=False)
-
-
 def seconds(call: Callable[[], object]) -> float:
     began = time.monotonic()
     call()
@@ -64,7 +51,8 @@ def measure(series: int) -> dict[str, float]:
     found = {}
     with tempfile.TemporaryDirectory(prefix="many_partitions_") as temporary:
         folder, port, other = Path(temporary), free_port(), free_port()
-        write(folder, series)
+        names = [f"S{number:05d}" for number in range(series)]
+        write_project(folder, names, rows=3)
         homes = {"MLOPS_HOME": str(folder / "home"), "DAGSTER_HOME": str(folder / "home" / "dagster")}
         load = [sys.executable, "-c", LOAD]
         found["load"] = statistics.median(
@@ -83,7 +71,7 @@ def measure(series: int) -> dict[str, float]:
             steps = ("data", "training_set", "trained_model", "champion_model")
             asked = {
                 "assetSelection": [{"path": ["sales", step]} for step in steps],
-                "partitionNames": [f"S{number:05d}" for number in range(series)],
+                "partitionNames": names,
             }
             began = time.monotonic()
             backfill = dev.ask(BACKFILL, p=asked)["backfillId"]

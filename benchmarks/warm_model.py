@@ -55,13 +55,13 @@ def look_back(table):
 """
 
 
-def write_project(folder: Path, series: list[str]) -> None:
+def write_project(folder: Path, series: list[str], rows: int = ROWS) -> None:
     model = folder / "defs" / "sales"
     model.mkdir(parents=True)
     (model / "defs.yaml").write_text(DECLARATION)
     (model / "features.py").write_text(FEATURES)
-    draws, days = np.random.default_rng(0), pd.date_range("2022-01-01", periods=ROWS)
-    pieces = [pd.DataFrame({"series": one, "day": days, "sales": draws.gamma(20, 5, ROWS)}) for one in series]
+    draws, days = np.random.default_rng(0), pd.date_range("2022-01-01", periods=rows)
+    pieces = [pd.DataFrame({"series": one, "day": days, "sales": draws.gamma(20, 5, rows)}) for one in series]
     pd.concat(pieces).to_parquet(model / "sales.parquet", index=False)
 
 

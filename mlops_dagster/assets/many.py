@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 NO_EVENT: Mapping[str, Any] = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 """The metadata of a result for which Dagster writes no event of its own: each partition has had its event already."""
-FAILED_PARTITIONS = "failed_partitions"  # in the metadata of the failure
+_FAILED_PARTITIONS = "failed_partitions"  # in the metadata of the failure
 _NAMED = 20  # of the partitions that failed
 _OF_DATA = {names.TRAINING_SET, names.PREDICTIONS, names.PREDICTION_QUALITY}
 
@@ -98,7 +98,7 @@ def run_many(
         raise dg.Failure(
             f"{_named(failed, len(partitions))} The others are made. Re-execute the run from failure, and only these "
             "are tried again.",
-            metadata={FAILED_PARTITIONS: _listed(failed)},
+            metadata={_FAILED_PARTITIONS: _listed(failed)},
             allow_retries=False,
         )
     return dg.MaterializeResult(metadata=NO_EVENT)
@@ -242,6 +242,6 @@ def _listed(failed: list[Outcome]) -> dg.TableMetadataValue:
 
 def failed_in(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str]:
     """Return of a failure of many partitions which failed, and why."""
-    listed = metadata.get(FAILED_PARTITIONS)
+    listed = metadata.get(_FAILED_PARTITIONS)
     records = [one.data for one in listed.records] if isinstance(listed, dg.TableMetadataValue) else []
     return {str(one["partition"]): f"{one['step']}: {one['why']}" for one in records}

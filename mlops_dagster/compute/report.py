@@ -9,12 +9,11 @@ import dagster as dg
 
 from mlops_dagster.compute.inputs import URI
 from mlops_dagster.spec.model import Column, Declaration
-from mlops_dagster.spec.steps import DATA, rows_ahead
+from mlops_dagster.spec.steps import DATA, LAST_ROWS, OF_BASELINE, OF_LAST, rows_ahead
 from mlops_dagster.stack.tracking import artifact_url
 from mlops_dagster.steps import StepReport
 from mlops_dagster.steps.checks import Check
 from mlops_dagster.steps.questions import Finding
-from mlops_dagster.steps.report import OF_BASELINE, OF_LAST
 
 # What a column holds, its unit in brackets; those of the data and the features say it themselves.
 _COLUMNS: Mapping[str, str] = {
@@ -144,14 +143,14 @@ def _beside_baseline(metrics: Mapping[str, float]) -> tuple[str, set[str]]:
     """
     lines, only = [], set[str]()
     for which in ("", OF_LAST):
-        both = [
-            (name, f"{name}{which}", f"{name}{OF_BASELINE}{which}")
-            for name in metrics
-            if f"{name}{which}" in metrics and f"{name}{OF_BASELINE}{which}" in metrics
-        ]
-        lines += ["| *the last 100* | | |"] if which and both else []
-        lines += [f"| {name} | {metrics[ours]:,.5g} | {metrics[its]:,.5g} |" for name, ours, its in both]
-        only |= {one for _, ours, its in both for one in (ours, its) if which or one == its}
+        names = [name for name in metrics if {f"{name}{which}", f"{name}{OF_BASELINE}{which}"} <= metrics.keys()]
+        if which and names:
+            lines.append(f"| *the last {LAST_ROWS}* | | |")
+            only |= {f"{name}{which}" for name in names}
+        for name in names:
+            ours, its = f"{name}{which}", f"{name}{OF_BASELINE}{which}"
+            lines.append(f"| {name} | {metrics[ours]:,.5g} | {metrics[its]:,.5g} |")
+            only.add(its)
     return "\n".join(["| | model | baseline |", "|-|-:|-:|", *lines]) if lines else "", only
 
 

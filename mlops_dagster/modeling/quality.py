@@ -15,10 +15,9 @@ from mlops_dagster.modeling.outputs import Outputs
 from mlops_dagster.modeling.targets import Label
 from mlops_dagster.modeling.training_set import TrainingSet
 from mlops_dagster.spec.model import Declaration
+from mlops_dagster.spec.steps import LAST_ROWS, OF_BASELINE, OF_LAST
 
-LAST_ROWS = 100
-"""Of so many predictions, the last whose truth has come, there are numbers beside those of all."""
-HORIZON, OF_BASELINE = "horizon", "_baseline"
+HORIZON = "horizon"
 
 
 def identity_of(said: Declaration | TrainingSet) -> list[str]:
@@ -114,7 +113,7 @@ def measure(
     """
     numbers: dict[str, float] = {"rows_scored": float(len(scored))}
     failed: list[str] = []
-    for ending, rows in (("", scored), (f"_last_{LAST_ROWS}", scored.tail(LAST_ROWS))):
+    for ending, rows in (("", scored), (OF_LAST, scored.tail(LAST_ROWS))):
         if rows.empty:
             continue
         outputs, truth = _outputs(rows, classes, positive), rows["truth"].to_numpy()

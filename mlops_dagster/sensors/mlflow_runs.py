@@ -39,9 +39,10 @@ def mlflow_runs(models: Sequence[OfModel], name: str = "mlflow_runs") -> dg.Sens
         now = datetime.now(timezone.utc)
         since = datetime.fromisoformat(context.cursor) - _AGAIN if context.cursor else now
         for run in context.instance.get_runs(dg.RunsFilter(statuses=[*_ENDED], updated_after=since)):
-            status = _ENDED[run.status]
-            for tracker in (tracker for model, tracker in trackers.items() if model.has(run)):
-                said += [f"{status} now: {run_id}" for run_id in tracker.settle(run.run_id, status)]
+            for model, tracker in trackers.items():
+                if model.has(run):
+                    status = _ENDED[run.status]
+                    said += [f"{status} now: {run_id}" for run_id in tracker.settle(run.run_id, status)]
         return dg.SensorResult(skip_reason=" ".join(said) or "No MLflow run was left open.", cursor=now.isoformat())
 
     return settle

@@ -14,7 +14,6 @@ from mlops_dagster.shell.running import Reports, called
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.spec.project import find_model, model_meant, needs_no_name
-from mlops_dagster.steps.report import OF_BASELINE
 
 
 def options_of(declaration: Declaration, partition: str) -> str:
@@ -57,7 +56,7 @@ def _show_models(declaration: Declaration, reports: dict[str, Reports]) -> None:
         table.add_column(column, overflow="fold")
     for partition, made in reports.items():
         metrics, decision = made[names.TRAINED_MODEL]["metrics"], made[names.CHAMPION_MODEL]
-        numbers = [f"{metrics[one]:,.5g}" if one in metrics else "" for one in (metric, metric + OF_BASELINE)]
+        numbers = [f"{metrics[one]:,.5g}" if one in metrics else "" for one in (metric, metric + names.OF_BASELINE)]
         champion = decision["champion"]
         table.add_row(partition, *numbers, f"version {champion}" if champion else "none", decision["outcome"])
     out.print(table)

@@ -23,6 +23,13 @@ WHERE = ("path", "source")
 HERE, SPARK = "here", "spark"
 """Where a search fits its candidates."""
 
+OF_BASELINE = "_baseline"
+"""How the name of a metric ends that is the baseline's."""
+LAST_ROWS = 100
+"""Of so many predictions, the last whose truth has come, there are numbers beside those of all."""
+OF_LAST = f"_last_{LAST_ROWS}"
+"""How the name of a metric ends that is of those only."""
+
 _KINDS: Mapping[type, Kind] = {bool: "boolean", int: "integer", float: "number", str: "text"}
 
 

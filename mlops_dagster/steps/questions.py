@@ -13,7 +13,6 @@ from mlops_dagster.spec.functions import function_of
 from mlops_dagster.spec.model import Declaration
 from mlops_dagster.steps.champion import champion_in
 from mlops_dagster.steps.promote import training_set_of
-from mlops_dagster.steps.report import OF_LAST
 from mlops_dagster.steps.rows import DRIFT_ROWS, digests_of, drift_in, rows_to_predict, table_to_predict
 
 if TYPE_CHECKING:
@@ -122,7 +121,9 @@ def last_predictions_beat_baseline(
     measured = json.loads(scored.metadata["metrics"])
     if measured["rows_scored"] < fewest:
         return Finding(None, f"the truth of {scored.rows} predictions has come; {fewest} are needed.")
-    recent = {name.removesuffix(OF_LAST): value for name, value in measured.items() if name.endswith(OF_LAST)}
+    recent = {
+        name.removesuffix(names.OF_LAST): value for name, value in measured.items() if name.endswith(names.OF_LAST)
+    }
     return beats_baseline(declaration, json.loads(trained.metadata["metrics"]) | measured | recent, metric)
 
 

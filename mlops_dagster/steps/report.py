@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.tracking import Tracker
 
 
-OF_BASELINE = "_baseline"
-"""How the name of a metric ends that is the baseline's."""
-OF_LAST = "_last_100"
-"""How the name of a metric ends that is of the last predictions only."""
 INLINE = 1000
 """From so many characters on Dagster's page hides markdown behind a click."""
 

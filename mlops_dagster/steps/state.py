@@ -14,7 +14,7 @@ from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster.steps.champion import champion_in
 from mlops_dagster.steps.kept import Kept, latest_searches
 from mlops_dagster.steps.questions import questions_of
-from mlops_dagster.steps.report import INLINE, OF_BASELINE, OF_LAST, written
+from mlops_dagster.steps.report import INLINE, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,10 +162,10 @@ def _quality(kept: Kept) -> Iterator[Row]:
     if not numbers["rows_scored"]:
         return
     metric = (kept.model.gate.metric or kept.model.metrics[0]).removeprefix("neg_").rpartition(":")[2]
-    known = [(name, numbers[name]) for name in (f"{metric}{OF_LAST}", metric) if name in numbers][:1]
+    known = [(name, numbers[name]) for name in (f"{metric}{names.OF_LAST}", metric) if name in numbers][:1]
     yield (
         f"{numbers['rows_scored']:,.0f}",
-        "".join(f"{metric} {value:.4g}, baseline {numbers[metric + OF_BASELINE]:.4g}" for _, value in known),
+        "".join(f"{metric} {value:.4g}, baseline {numbers[metric + names.OF_BASELINE]:.4g}" for _, value in known),
         f"{numbers['coverage']:.0%}" if "coverage" in numbers else "",
         f"{numbers['interval']:.0%}" if "coverage" in numbers else "",
     )

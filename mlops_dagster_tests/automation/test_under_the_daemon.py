@@ -29,7 +29,7 @@ PREDICTIONS = ["stock_price", "predictions"]
 EACH_MINUTE = {"cron": "* * * * *"}
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 RUNS = """query($f: RunsFilter!) {runsOrError(filter: $f) {... on Runs {results {
-    runId status jobName startTime endTime assetSelection {path} tags {key value}}}}}"""
+    runId status jobName creationTime startTime endTime assetSelection {path} tags {key value}}}}}"""
 
 
 class AutomatedDev(DagsterDev):
@@ -46,7 +46,7 @@ class AutomatedDev(DagsterDev):
             if job:
                 filters["pipelineName"] = job
             found += self.ask(RUNS, f=filters)["results"]
-        return found[::-1]
+        return sorted(found, key=lambda run: run["creationTime"])
 
     def first_run(self, symbol, job=None, **tags):
         """Wait until such a run has ended; return it."""
