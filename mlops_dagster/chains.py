@@ -67,7 +67,7 @@ class Chain:
         if self.deployment.tracking.client != "mlops":
             return False
         said = self.model.predictions
-        if self.model.data.asset or (said and said.data and said.data.asset):
+        if any(one and (one.asset or one.table) for one in (self.model.data, said and said.data)):
             return False
         if self.deployment.spark.partitions:
             return True

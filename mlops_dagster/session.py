@@ -213,6 +213,7 @@ class Session:
             "inputs": inputs,
             "limits": self.deployment.limits,
             "read_asset": self.read_asset,
+            "spark_session": lambda: self.spark().session,
             "cache": self.deployment.state_dir / steps.SEARCH_CACHE,
             "progress": progress,
             "plots": self.plots,
@@ -234,7 +235,7 @@ class Session:
         return on_spark(self.deployment, self.model, step, given)
 
     def spark(self) -> Any:
-        """Return the engine that grows trees on the deployment's Spark."""
+        """Return the engine that works on the deployment's Spark, and knows its session."""
         if self._spark is None:
             from mlops_dagster.stack.spark import spark_engine
 

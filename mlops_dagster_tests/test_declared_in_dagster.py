@@ -444,18 +444,24 @@ def test_a_wrong_declaration_is_said_with_its_line(home, project):
 def test_the_rows_may_be_another_assets_value(home, project, tmp_path):
     rows = pd.read_csv(project / "defs" / "churn" / "customers.csv")
     file = project / "defs" / "churn" / "defs.yaml"
-    file.write_text(CHURN.replace("files: {path: customers.csv}", "asset: raw/customers"))
+    said = CHURN.replace("files: {path: customers.csv}", "asset: raw/customers")
+    file.write_text(said.replace("  predictions:", "  predictions:\n    data: {asset: raw/customers}"))
     mine = dg.Definitions(
         assets=[dg.asset(key=["raw", "customers"])(lambda: rows)],
-        jobs=[dg.define_asset_job("up_to_data", selection=["raw/customers", "churn/data"])],
+        jobs=[dg.define_asset_job("whole", selection=["raw/customers", "key:churn/*"])],
         resources={"io_manager": dg.FilesystemIOManager(base_dir=str(tmp_path / "values"))},
     )
     defs = dg.Definitions.merge(mine, mlops_dagster.model_definitions("churn"))
     with dg.DagsterInstance.ephemeral() as instance:
         alone = run(defs, "churn_build_model_pipeline", instance=instance)
         assert "asset raw/customers can't be loaded" in failure(alone)[1]
-        both = run(defs, "up_to_data", instance=instance)
+        both = run(defs, "whole", instance=instance)
         assert both.success, failure(both)
+        (predicted,) = both.asset_materializations_for_node("churn__predictions")
+        assert predicted.metadata["rows_appended"].value == len(rows)
+        checked = {one.check_name for one in both.get_asset_check_evaluations()}
+        assert "data_keep_the_contract" in checked
+        assert "features_have_not_drifted" not in checked  # a check doesn't read another asset's value
         (data,) = both.asset_materializations_for_node("churn__data")
         assert data.metadata["origin"].value == "asset raw/customers"
         assert data.metadata["dagster/row_count"].value == len(rows)

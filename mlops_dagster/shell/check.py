@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -60,7 +60,9 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
     from mlops_dagster.modeling.metrics import check_metrics
     from mlops_dagster.modeling.training_set import TrainingSet, make_training_set
     from mlops_dagster.spec.functions import function_of, trusted_types
+    from mlops_dagster.stack.deployment_files import load_deployment
     from mlops_dagster.stack.limits import LimitSettings
+    from mlops_dagster.stack.spark import spark_session
     from mlops_dagster.stack.table_sources import partitions_of, read_table
     from mlops_dagster.stack.trusted_types import stored
     from mlops_dagster.steps.checking import metrics_of, resolve
@@ -79,12 +81,17 @@ def _check(declaration: Declaration, partition: str | None, say: Any) -> None:
             with _at(declaration, "search", "presets", preset):
                 resolve(declaration, names.GRID_SEARCH_RESULTS, {"preset": preset})
     say("estimator", type(estimator).__name__)
-    with _at(declaration, "data"):
+    with _at(declaration, "data"), ExitStack() as opened:
         if declaration.partitions is not None:
             there = partitions_of(declaration) or []
             partition = partition or (there[0] if there else None)
             say("partitions", f"{len(there)}, from {', '.join(there[:5])}; tried is {partition}")
-        raw, origin = read_table(declaration, partition, limits=LimitSettings())
+        raw, origin = read_table(
+            declaration,
+            partition,
+            limits=LimitSettings(),
+            spark_session=lambda: opened.enter_context(spark_session(load_deployment(None).spark)),
+        )
     with _at(declaration, "contract"):
         frame = check_contract(declaration, raw, source=origin)
     say("data", f"{len(frame):,} rows of {origin} keep the contract")

@@ -1,4 +1,4 @@
-"""The rows that a declaration names: of files on this machine or behind a URL, of a database, of the user's function.
+"""The rows that a declaration names: of files here or behind a URL, a database, Spark's tables, the user's function.
 
 A relative path begins where the declaration is and may not leave the project, the folder that holds `defs`, be it by
 ``..`` or by a link: a declaration that came with a project reads nothing else of whoever runs it. An absolute path
@@ -45,6 +45,7 @@ def read_table(
     limits: LimitSettings | None = None,
     overrides: Mapping[str, Any] | None = None,
     read_asset: Callable[[str], object] | None = None,
+    spark_session: Callable[[], Any] | None = None,
 ) -> tuple[pd.DataFrame, str]:
     """Read the rows of a model, not yet checked against its contract.
 
@@ -62,6 +63,8 @@ def read_table(
         ``path``: other files of the same form; ``sha256``: which bytes are meant. Of a function its parameters.
     read_asset : callable, optional
         From an asset's key to its value, where Dagster is calling.
+    spark_session : callable, optional
+        Opens the deployment's Spark, which knows the tables.
 
     Returns
     -------
@@ -79,6 +82,8 @@ def read_table(
     data, limits = data or declaration.data, limits or LimitSettings()
     if data.asset is not None:
         frame, origin = _read_asset(declaration, data.asset, read_asset)
+    elif data.table is not None:
+        frame, origin = _read_spark_table(_of(declaration, data), data.table, partition, limits, spark_session)
     else:
         frame, origin = _read(declaration, partition, data, limits, overrides or {})
     if frame.columns.nlevels > 1:
@@ -115,8 +120,8 @@ def partitions_of(
     if declaration.data.files is not None and given and given.get("path"):
         elsewhere = declaration.data.files.model_copy(update={"path": given["path"]})
         declaration = _of(declaration, Data(files=elsewhere))
-    if declaration.data.asset is not None:
-        cure = "nobody knows which there are before a run has read the asset. Give partitions.keys."
+    if declaration.data.asset is not None or declaration.data.table is not None:
+        cure = "nobody knows which there are before a run has read it. Give partitions.keys."
         raise SourceError(f"partitions.name={partitions.name!r}: {cure}")
     if not by_path(declaration):
         frame, origin = read_table(declaration, None, limits=limits)
@@ -149,10 +154,8 @@ def _read(
         if partition is not None and declaration.partitions and by_path(_of(declaration, data)):
             bound = {declaration.partitions.name: partition}
         return read_query(data.sql, bound, limits)
-    if data.function is not None:
-        return _read_function(declaration, data.function, partition, overrides, limits)
-    cure = "Spark's tables can't be read yet: export it to Parquet or Delta and use data.files, or data.sql."
-    raise SourceError(f"data.table={data.table!r}: {cure}")
+    assert data.function is not None
+    return _read_function(declaration, data.function, partition, overrides, limits)
 
 
 def _read_asset(declaration: Dataset, key: str, read_asset: Callable[[str], object] | None) -> tuple[pd.DataFrame, str]:
@@ -169,6 +172,18 @@ def _read_asset(declaration: Dataset, key: str, read_asset: Callable[[str], obje
     if not isinstance(value, pd.DataFrame):
         raise SourceError(f"{origin} is a {type(value).__name__}; a pandas DataFrame is needed.")
     return value.reset_index(drop=True), origin
+
+
+def _read_spark_table(
+    declaration: Dataset, name: str, partition: str | None, limits: LimitSettings, session: Callable[[], Any] | None
+) -> tuple[pd.DataFrame, str]:
+    if session is None:
+        raise SourceError(f"data.table={name!r}: no Spark is here to read it; build the model, which opens one.")
+    from mlops_dagster.stack.spark_tables import read_spark_table
+
+    first = [one for one in (*(declaration.key or []), declaration.time) if one is not None]
+    only = (declaration.partitions.name, partition) if declaration.partitions and partition is not None else None
+    return read_spark_table(session(), name, limits, first=first, only=only)
 
 
 # -------------------------------------------------------------------------------------------------------------- files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.functions import function_of
@@ -25,6 +25,7 @@ def data(
     store: Store,
     limits: LimitSettings | None = None,
     read_asset: Callable[[str], object] | None = None,
+    spark_session: Callable[[], Any] | None = None,
 ) -> StepReport:
     """Read the rows from where the declaration says, check them against the contract, and keep them as a table.
 
@@ -40,7 +41,9 @@ def data(
     from mlops_dagster.stack.table_sources import read_table
 
     only = None if declaration.partitions is None else partition
-    raw, origin = read_table(declaration, only, limits=limits, overrides=parameters, read_asset=read_asset)
+    raw, origin = read_table(
+        declaration, only, limits=limits, overrides=parameters, read_asset=read_asset, spark_session=spark_session
+    )
     frame = check_contract(declaration, raw, source=origin)
     table = store.write(names.DATA, partition, frame, metadata={"origin": origin})
     facts: dict[str, object] = {"origin": origin}

@@ -55,6 +55,7 @@ def predictions(
     inputs: Pins | None = None,
     limits: LimitSettings | None = None,
     read_asset: Callable[[str], object] | None = None,
+    spark_session: Callable[[], Any] | None = None,
     plots: Plots = "always",
 ) -> StepReport:
     """Predict with the champion the rows whose target isn't known yet, or those of `predictions.data`.
@@ -74,7 +75,7 @@ def predictions(
     from mlops_dagster.modeling.drift import MIDDLE
     from mlops_dagster.modeling.quality import HORIZON, identity_of
 
-    table, origin_of_rows = table_to_predict(declaration, partition, tables, limits, read_asset)
+    table, origin_of_rows = table_to_predict(declaration, partition, tables, limits, read_asset, spark_session)
     model, champion = load_champion(partition, tables, tracker.registry, declaration)
     try:
         learned = training_set_of(champion, tables)
@@ -198,7 +199,7 @@ def next_predictions(
         As for :func:`predictions`.
     """
     wanted = names.resolve(declaration, names.PREDICTIONS, given)
-    table, _ = table_to_predict(declaration, tables.symbol, tables, None, None)
+    table, _ = table_to_predict(declaration, tables.symbol, tables)
     _, asked = rows_to_predict(declaration, table, learned)
     made, _ = _predicted(declaration.predictions, model, learned, asked, wanted)
     return [{str(name): _as_json(value) for name, value in row.items()} for row in made.to_dict("records")]

@@ -70,6 +70,8 @@ def predictions_are_current(declaration: Declaration, tables: Inputs, registry: 
     champion = champion_in(tables.newest(names.CHAMPION_MODEL))
     if champion is None:
         return _no_champion()
+    if elsewhere := _elsewhere(declaration):
+        return elsewhere
     learned, _, asked = _rows(declaration, champion, tables, registry)
     known = made.loc[made["model_digest"] == champion.model_digest, "inputs_digest"]
     waiting = sum(one not in set(known) for one in digests_of(asked, learned))
@@ -86,6 +88,8 @@ def features_have_not_drifted(declaration: Declaration, tables: Inputs, registry
     champion = champion_in(tables.newest(names.CHAMPION_MODEL))
     if champion is None:
         return _no_champion()
+    if elsewhere := _elsewhere(declaration):
+        return elsewhere
     shares, count = drift_in(declaration, *_rows(declaration, champion, tables, registry))
     if not shares:
         return Finding(None, f"there are {count} rows to predict; {DRIFT_ROWS} are needed.")
@@ -175,8 +179,14 @@ def _rows(
 ) -> tuple[TrainingSet, pd.DataFrame, pd.DataFrame]:
     """Return what the champion has learned from, all rows of today with its features, and those to predict."""
     learned = training_set_of(registry.get(tables.symbol, *champion), tables)
-    table, _ = table_to_predict(declaration, tables.symbol, tables, None, None)
+    table, _ = table_to_predict(declaration, tables.symbol, tables)
     return learned, *rows_to_predict(declaration, table, learned)
+
+
+def _elsewhere(declaration: Declaration) -> Finding | None:
+    data = declaration.predictions.data if declaration.predictions else None
+    where = data and (data.asset or data.table)
+    return Finding(None, f"the rows to predict are in {where}, which only a run reads.") if where else None
 
 
 def _no_champion() -> Finding:

@@ -25,8 +25,9 @@ def table_to_predict(
     declaration: Declaration,
     partition: str,
     tables: Inputs,
-    limits: LimitSettings | None,
-    read_asset: Callable[[str], object] | None,
+    limits: LimitSettings | None = None,
+    read_asset: Callable[[str], object] | None = None,
+    spark_session: Callable[[], Any] | None = None,
 ) -> tuple[pd.DataFrame, str]:
     """Return the rows among which are those to predict, and where they are from."""
     data = declaration.predictions.data if declaration.predictions else None
@@ -37,7 +38,9 @@ def table_to_predict(
     from mlops_dagster.stack.table_sources import read_table
 
     only = None if declaration.partitions is None else partition
-    raw, source = read_table(declaration, only, data=data, limits=limits, read_asset=read_asset)
+    raw, source = read_table(
+        declaration, only, data=data, limits=limits, read_asset=read_asset, spark_session=spark_session
+    )
     return check_contract(without_target(declaration, raw), raw, source=source), source
 
 
