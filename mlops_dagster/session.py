@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
     from mlops_dagster.steps.inputs import Pins
-
-
-_FOREST = re.compile(r"sklearn\.ensemble\.(RandomForest|ExtraTrees)(Regressor|Classifier)")
 
 
 class Session:
@@ -247,6 +243,12 @@ def on_spark(deployment: Deployment, model: Declaration, step: str, given: Mappi
     """Whether a step's trees and candidates are fitted on the deployment's Spark."""
     spark = deployment.spark
     if step == TRAINED_MODEL:  # the trees of a forest can be grown anywhere; all else is fitted as a whole
-        return spark.train and _FOREST.fullmatch(model.estimator.class_ or "") is not None
+        return spark.train and _is_forest(model.estimator.class_)
     said = given.get("engine") or (SPARK if spark.search else HERE)
     return step == GRID_SEARCH_RESULTS and said == SPARK
+
+
+def _is_forest(path: str | None) -> bool:
+    from mlops_dagster.search.growing import FORESTS
+
+    return path in {f"sklearn.ensemble.{one.__name__}" for one in FORESTS}

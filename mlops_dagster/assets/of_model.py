@@ -160,7 +160,7 @@ class OfModel:
         """Refuse a run if any of its steps has a bad parameter, whichever step is asked first.
 
         Dagster checks names and types when a run is launched, but bounds only when a step reads its config. Without
-        this, ``n_estimators: 0`` would show only after data and training set had been made.
+        this, ``max_depth: 0`` would show only after data and training set had been made.
 
         A backfill gives every partition the same config, so a path in it needs a place for the partition.
 

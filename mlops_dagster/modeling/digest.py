@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
-import json
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,14 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import RandomForestRegressor
 
 from mlops_dagster.errors import MlopsError
 
 # How an estimator is computed or reported, not what it is.
 _HOW_ONLY = ("n_jobs", "verbose", "warm_start")
-# What decides a prediction. Impurities and sample counts follow from the same rows.
-_TREE_ARRAYS = ("children_left", "children_right", "feature", "threshold", "missing_go_to_left", "value")
 _PLAIN: tuple[Any, ...] = (type(None), bool, int, float, complex, str)
 # How long something took, and where results of fits are kept.
 _NOT_LEARNED = ("memory", "pre_dispatch", "refit_time_")
@@ -54,22 +50,7 @@ def model_digest(model: Any) -> str:
     NoDigestError
         If it holds something else, as an open file.
     """
-    if type(model) is RandomForestRegressor and hasattr(model, "feature_names_in_"):
-        return _forest_digest(model)
     return _Walk().digest(model).hex()
-
-
-def _forest_digest(model: RandomForestRegressor) -> str:
-    """Return the digest that registered forests carry."""
-    parameters = {name: value for name, value in model.get_params().items() if name not in _HOW_ONLY}
-    about = {"class": type(model).__name__, "parameters": parameters, "inputs": list(model.feature_names_in_)}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=lambda value: value.tolist()).encode())
-    for estimator in model.estimators_:
-        for name in _TREE_ARRAYS:
-            array = _one_layout(np.asarray(getattr(estimator.tree_, name)))
-            digest.update(f"{name} {array.dtype.kind}{array.dtype.itemsize} {array.shape}".encode())
-            digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _one_layout(array: Any) -> Any:

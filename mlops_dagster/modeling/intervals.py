@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from mlops_dagster.errors import refuse
 from mlops_dagster.modeling.leaf_quantiles import leaf_quantiles
 from mlops_dagster.modeling.outputs import Model
 from mlops_dagster.modeling.training_set import TrainingSet
+from mlops_dagster.search.growing import FORESTS
 
 Floats = npt.NDArray[np.float64]
 _CELLS = 50_000_000
@@ -59,7 +59,7 @@ def intervals(
     ParameterError
         If there are too few test rows for the level, or only leaves were to say it and there are none.
     """
-    forest = isinstance(model, RandomForestRegressor | ExtraTreesRegressor)
+    forest = isinstance(model, FORESTS)
     if by_leaves_alone:
         if not forest:
             cure = f"a {type(model).__name__} has no leaves; give interval_from: errors, or another estimator."

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import RandomForestRegressor
 
 Floats = npt.NDArray[np.float64]
 _CELLS = 2_000_000
@@ -17,7 +14,7 @@ _CELLS = 2_000_000
 
 
 def leaf_quantiles(
-    model: RandomForestRegressor,
+    model: Any,
     learned: pd.DataFrame,
     targets: npt.ArrayLike,
     asked: pd.DataFrame,
@@ -33,8 +30,8 @@ def leaf_quantiles(
 
     Parameters
     ----------
-    model : RandomForestRegressor
-        Fitted.
+    model : estimator
+        A fitted forest of regression trees.
     learned : DataFrame, shape (rows learned from, features)
         What it learned from.
     targets : array-like, shape (rows learned from,)

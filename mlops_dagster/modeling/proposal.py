@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from mlops_dagster.modeling.proposed_python import features_python, model_python
 from mlops_dagster.modeling.table_roles import TEST_SIZE, Roles, Wishes, plain_number
@@ -61,6 +63,8 @@ def propose(frame: pd.DataFrame, types: Mapping[str, str], wishes: Wishes) -> Pr
 
 
 class _Proposing(Roles):
+    preset: Mapping[str, Any]
+
     def proposal(self) -> Proposal:
         wishes = self.wishes
         said: dict[str, Any] = {"task": self.task}
@@ -90,7 +94,7 @@ class _Proposing(Roles):
             python["model.py"] = made
         said["metrics"], said["baseline"] = self._metrics(), self._baseline()
         folds = {name: value for name, value in said["split"].items() if name in ("kind", "seed")}
-        said["search"] = {"presets": self._presets(said), "cv": {**folds, "folds": self._folds()}}
+        said["search"] = {"presets": {"quick": self.preset}, "cv": {**folds, "folds": self._folds()}}
         said["gate"] = {"mode": "enabled", "confidence": 0.9, "beat_baseline": True}
         if wishes.horizon is not None or self.target.isna().any():
             values = ["class", "probabilities"] if self.classes else ["value", "interval"]
@@ -163,41 +167,26 @@ class _Proposing(Roles):
         gaps = [name for name in self.features if self.frame[name].isna().any()]
         if self.wishes.horizon is not None:
             self.categories = []
-        # Of leaves of one row a forest is too sure, which log loss, the first metric of several classes, punishes most:
-        # ranger, too, grows probability forests with nodes of ten.
-        rows = 10 if len(self.classes) > 2 else 1
-        leaf = {"default": rows, "minimum": 1, "maximum": 1000, "description": "Rows that a leaf has at least."}
-        depth = {"default": None, "type": "integer", "minimum": 1, "maximum": 1000}
-        depth["description"] = "Levels of a tree at most. Not given: no limit."
+        with files("mlops_dagster.modeling").joinpath("proposed_estimators.yaml").open(encoding="utf-8") as file:
+            known = yaml.safe_load(file.read().replace("{what}", what))
+        chosen = known["boosting" if self.categories or gaps else "forest"]
+        said["estimator"], said["parameters"] = chosen["estimator"], chosen["parameters"]
+        self.preset = chosen["preset"]
         if not self.categories and not gaps:
-            path = f"sklearn.ensemble.RandomForest{what}"
-            said["estimator"] = {"class": path, "arguments": {"random_state": 0}}
-            trees = {"default": 100, "minimum": 1, "maximum": 1000, "description": "How many trees vote."}
-            said["parameters"] = {"n_estimators": trees, "max_depth": depth, "min_samples_leaf": leaf}
+            if len(self.classes) > 2:
+                said["parameters"] |= known["forest of several classes"]["parameters"]
+                self.preset |= known["forest of several classes"]["preset"]
             return None
         why = " and ".join(
             [*(["encodes categories"] if self.categories else []), *(["takes missing values"] if gaps else [])]
         )
         self.comments["estimator"] = f"in model.py: it {why}"
-        said["estimator"] = {"function": ".model:make"}
-        said["parameters"] = {
-            "learning_rate": {"default": 0.1, "minimum": 0.001, "maximum": 1.0, "description": "How much a tree adds."},
-            "max_iter": {"default": 100, "minimum": 1, "maximum": 5000, "description": "How many trees are added."},
-            "max_depth": depth,
-            "min_samples_leaf": {**leaf, "default": 20},
-        }
         return model_python(what, self.categories)
 
     def _features_ahead(self) -> str:
         others = [name for name in self.features if self.types[name] != "text" and name != self.wishes.target]
         dated = self.time if self.time is not None and self.types[self.time] == "date" else None
         return features_python(self.wishes.target, self.group, dated, others)
-
-    def _presets(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        if "learning_rate" in said["parameters"]:
-            return {"quick": {"learning_rate": [0.05, 0.1], "max_depth": [3, 6]}}
-        leaf = said["parameters"]["min_samples_leaf"]["default"]
-        return {"quick": {"max_depth": [4, 8, 16], "min_samples_leaf": [1, max(5, leaf)]}}
 
     def _facts(self, said: Mapping[str, Any]) -> dict[str, str]:
         rows = f"{len(self.frame):,}"

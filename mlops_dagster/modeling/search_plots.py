@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_dagster.modeling.drawing import FAINT, FORECAST, INK, finish, legend, new_figure, to_png
+from mlops_dagster.search.growing import SIZE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,7 +216,7 @@ def _in_lines(name: str, between: str) -> str:
 def learning_curve(cv_results: Mapping[str, Any], scoring: str) -> Figure | None:
     """Draw the score over the number of trees; None if that doesn't vary."""
     candidates = _Candidates(cv_results, scoring)
-    name = next((name for name in candidates.values if name.split("__")[-1] == "n_estimators"), None)
+    name = next((name for name in candidates.values if name.split("__")[-1] == SIZE), None)
     if name is None or not candidates.known.any():
         return None
     curves: dict[Any, list[int]] = {}

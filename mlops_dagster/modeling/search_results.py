@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.search.growing import SIZE
 from mlops_dagster.spec.parameters import Parameter
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
@@ -156,7 +157,7 @@ def best_at_the_edge(table: pd.DataFrame, parameters: Sequence[Parameter]) -> li
         chosen = best[f"param_{parameter.name}"]
         if len(values) < 3 or chosen not in (values[0], values[-1]) or chosen in _furthest(parameter):
             continue
-        if parameter.name == "n_estimators" and chosen == values[0]:
+        if parameter.name == SIZE and chosen == values[0]:
             continue  # fewer trees are cheaper, never better but by chance
         others = [column for column, other in varied.items() if other is not parameter]
         beside = table.loc[(table[others] == best[others]).all(axis=1), "mean_test_score"]

@@ -18,6 +18,8 @@ from sklearn.utils import get_tags
 from mlops_dagster.search.data import NotForTreesError, Rows
 from mlops_dagster.search.rewire import knows, rewired
 
+SIZE = "n_estimators"
+"""The parameter that says how many trees a forest has; more of them are never worse but by chance."""
 FORESTS = (RandomForestRegressor, RandomForestClassifier, ExtraTreesRegressor, ExtraTreesClassifier)
 
 NO_LIMIT = int(np.iinfo(np.int32).max)

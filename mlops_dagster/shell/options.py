@@ -59,7 +59,7 @@ def takes(
 def _option(one: Parameter, explained: Callable[[str], str]) -> Any:
     if one.kind == "grid":
         said = (
-            "A grid of your own, in place of a preset: max_depth=80,90,100 or n_estimators=100:500:100 (start, stop "
+            "A grid of your own, in place of a preset: max_depth=80,90,100 or max_iter=100:500:100 (start, stop "
             "included, step). Repeat it for several parameters, or give all as JSON."
         )
         return typer.Option("--grid", "-g", help=said, show_default=False)
@@ -86,8 +86,8 @@ def parse_grid(texts: list[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_grid(["max_depth=80,90", "n_estimators=100:300:100", "bootstrap=true"])
-    {'max_depth': [80, 90], 'n_estimators': {'start': 100, 'stop': 300, 'step': 100}, 'bootstrap': [True]}
+    >>> parse_grid(["max_depth=80,90", "max_iter=100:300:100", "bootstrap=true"])
+    {'max_depth': [80, 90], 'max_iter': {'start': 100, 'stop': 300, 'step': 100}, 'bootstrap': [True]}
     >>> parse_grid(['{"max_features": [2, 0.5]}'])
     {'max_features': [2, 0.5]}
 
@@ -111,7 +111,7 @@ def with_grid(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse_one(text: str) -> dict[str, Any]:
-    cure = "give max_depth=80,90,100, or n_estimators=100:500:100 (start:stop:step), or JSON."
+    cure = "give max_depth=80,90,100, or max_iter=100:500:100 (start:stop:step), or JSON."
     if text.lstrip().startswith("{"):
         values: dict[str, Any] = json_given("grid", text, cure)
         return values

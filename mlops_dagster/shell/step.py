@@ -52,7 +52,7 @@ def step(
 ) -> None:
     """Run one step of a pipeline. What it reads has to be in the store.
 
-    Example: mlops step stock_price/trained_model --symbol GSPC --given '{"max_depth": 80, "n_estimators": 100}'
+    Example: mlops step stock_price/trained_model --symbol GSPC --given '{"max_depth": 80}'
     """
     with handle_errors(as_json):
         of, _, name = name.rpartition("/")

@@ -181,6 +181,7 @@ def _log(
     candidates: str,
 ) -> None:
     """Log a finished search; `fixed` is what all candidates have in common."""
+    from mlops_dagster.search.growing import SIZE
     from mlops_dagster.stack.tracking import ChildRun
 
     table = results.table
@@ -192,9 +193,9 @@ def _log(
     # Two curves: how scores are spread over the grid, and what more trees are worth.
     known = table[table["mean_test_score"].notna()]
     run.log_curve("mean_test_score", zip(known["candidate"], known["mean_test_score"], strict=True))
-    if "param_n_estimators" in known and known["param_n_estimators"].nunique() > 1:
-        by_trees = known.groupby("param_n_estimators", as_index=False)["mean_test_score"].max()
-        run.log_curve("best_score_by_n_estimators", zip(*(by_trees[name] for name in by_trees), strict=True))
+    if (size := f"param_{SIZE}") in known and known[size].nunique() > 1:
+        by_trees = known.groupby(size, as_index=False)["mean_test_score"].max()
+        run.log_curve(f"best_score_by_{SIZE}", zip(*(by_trees[name] for name in by_trees), strict=True))
     if candidates == "table":
         # As people read it: the best on top, and what makes it the best on the left.
         leading = ["rank_test_score", "mean_test_score", "std_test_score", *(f"param_{name}" for name in grid)]

@@ -234,7 +234,10 @@ def test_a_function_returns_the_rows(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_yet_says_what_can(tmp_path: Path) -> None:
-    for kind, value, cure in (("table", "a.b.c", "build the model"), ("asset", "rows", "only Dagster can read it; run")):
+    for kind, value, cure in (
+        ("table", "a.b.c", "build the model"),
+        ("asset", "rows", "only Dagster can read it; run"),
+    ):
         said = refused(declared(tmp_path, files("a.csv")), data=Data.model_validate({kind: value}))
         assert said.startswith(f"data.{kind}={value!r}: ")
         assert cure in said

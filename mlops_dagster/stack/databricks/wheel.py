@@ -29,7 +29,7 @@ ENTRY_POINTS: Mapping[str, str] = {"mlops": "mlops_dagster.cli:main", "mlops-tas
 """The commands that the wheel installs. Not from the installed metadata, which is as old as the last `pip install`."""
 
 # As setup.cfg's package_data.
-_DATA = ("py.typed", *(f"examples/*/defs/*/*.{kind}" for kind in ("csv", "py", "yaml")))
+_DATA = ("py.typed", "modeling/*.yaml", *(f"examples/*/defs/*/*.{kind}" for kind in ("csv", "py", "yaml")))
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -40,7 +40,7 @@ class WheelError(MlopsError):
 def package_files(package: Path = PACKAGE) -> dict[str, bytes]:
     """Return the package's own files by their path below site-packages, sorted.
 
-    Modules of real packages, ``py.typed`` and ``data/``: whatever else lies there (a ``.env``, a ``.git``, a virtual
+    Modules of real packages, what :data:`_DATA` says: whatever else lies there (a ``.env``, a ``.git``, a virtual
     environment, tests, notebooks) isn't part of it.
     """
     found = {path for path in _modules(package) if path.is_file()}
