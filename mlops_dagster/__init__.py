@@ -41,8 +41,10 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     except ModuleNotFoundError as error:
-        from mlops_dagster.errors import needs
+        from mlops_dagster.errors import extra_of, needs
 
+        if extra_of(error.name) is None:
+            raise
         raise ImportError(needs(f"{__name__}.{name}", error), name=error.name) from error
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from mlops_dagster.errors import EXTRA_OF, needs
+from mlops_dagster.errors import extra_of, needs
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
 
         cli.main()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA_OF:
+        if extra_of(error.name) is None:
             raise
         print(needs("mlops", error), file=sys.stderr)
         sys.exit(2)

@@ -73,6 +73,7 @@ def refuse(name: str, value: object, cure: str) -> ParameterError:
     return ParameterError(f"{_short(name)}={_shown(value)} ({type(value).__name__}): {cure}")
 
 
+# What isn't installed with the search alone.
 _EXTRAS = {
     "local": "click cloudpickle deltalake exchange_calendars filelock matplotlib mlflow packaging pandas pandera "
     "pyarrow pydantic pydantic_settings rich skops typer yaml",
@@ -83,11 +84,21 @@ _EXTRAS = {
     "excel": "openpyxl",
     "yahoo": "yfinance",
 }
-EXTRA_OF = {module: extra for extra, modules in _EXTRAS.items() for module in modules.split()}
-"""The extra of this package that has what isn't installed with the search alone, by the module's first name."""
 
 
-def install(module: str) -> str:
+def extra_of(module: str | None) -> str | None:
+    """Return the extra of this package that has a module; None if it is somebody else's, or the search's own.
+
+    Examples
+    --------
+    >>> extra_of("databricks.sdk")
+    'databricks'
+    """
+    name = (module or "").partition(".")[0]
+    return next((extra for extra, modules in _EXTRAS.items() if name in modules.split()), None)
+
+
+def install(module: str | None) -> str:
     """Return the command that installs what has a module.
 
     Examples
@@ -95,8 +106,8 @@ def install(module: str) -> str:
     >>> install("xgboost"), install("sqlalchemy.engine")
     ('pip install "mlops_dagster[boosting]"', 'pip install sqlalchemy')
     """
-    name = module.partition(".")[0]
-    return f'pip install "mlops_dagster[{EXTRA_OF[name]}]"' if name in EXTRA_OF else f"pip install {name}"
+    extra = extra_of(module)
+    return f'pip install "mlops_dagster[{extra}]"' if extra else f"pip install {str(module).partition('.')[0]}"
 
 
 def needs(what: str, error: ImportError) -> str:
@@ -107,7 +118,7 @@ def needs(what: str, error: ImportError) -> str:
     >>> print(needs("source='yahoo'", ModuleNotFoundError("No module named 'yfinance'", name="yfinance")))
     source='yahoo' needs yfinance (No module named 'yfinance'): pip install "mlops_dagster[yahoo]"
     """
-    return f"{what} needs {error.name} ({error}): {install(error.name or '')}"
+    return f"{what} needs {error.name} ({error}): {install(error.name)}"
 
 
 def written(value: Any) -> str:

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mlops_dagster.errors import EXTRA_OF
+from mlops_dagster.errors import extra_of
 from mlops_dagster_tests.contracts.documents import ROOT, blocks
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("alone")]
@@ -102,5 +102,5 @@ def test_every_extra_is_known_by_what_it_has(wheel):
         if extra in (None, "dev") or one.name == "mlops_dagster" or not one.marker.evaluate({"extra": extra}):
             continue
         name = canonicalize_name(one.name)
-        known = {EXTRA_OF.get(module) for module, names in modules.items() if name in map(canonicalize_name, names)}
+        known = {extra_of(module) for module, names in modules.items() if name in map(canonicalize_name, names)}
         assert known & {extra, "local"}, f"{one.name} of [{extra}] has {known}: name its module in errors.py"

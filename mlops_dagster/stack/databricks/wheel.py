@@ -157,7 +157,7 @@ def requirements(*more: str) -> list[str]:
 def requirements_of(deployment: Deployment) -> list[str]:
     """Return what a cluster has to install to run this deployment's steps, without the wheel itself.
 
-    The package's own requirements, unless the deployment says that they are there; what its way of running steps needs;
+    What the steps require, unless the deployment says that they are there; what its way of running steps needs;
     and `databricks.libraries`.
     """
     more = {"databricks_pipes": ["dagster-pipes"], "databricks_step": ["dagster", "dagster-databricks"]}.get(
