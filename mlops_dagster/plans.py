@@ -3,7 +3,7 @@
 import dagster as dg
 from dagster._core.execution.api import create_execution_plan
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, extra_of, needs
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.environment import changed_environment
 from mlops_dagster.stack.secrets import redacted
@@ -58,6 +58,6 @@ def _first_words(error: BaseException) -> str:
     if isinstance(error, dg.DagsterResourceFunctionError) and error.__cause__ is not None:
         error = error.__cause__  # Dagster's own words say only that a resource failed
     said = " ".join(redacted(str(error)).split())[:500]
-    if isinstance(error, ModuleNotFoundError) and "databricks" in str(error.name):
-        return f'{said}: pip install "mlops_dagster[databricks]"'
+    if isinstance(error, ModuleNotFoundError) and extra_of(error.name):
+        return needs("it", error)
     return said if isinstance(error, MlopsError) else f"{type(error).__name__}: {said}"

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.errors import MlopsError, ParameterError, json_given
+from mlops_dagster.errors import MlopsError, ParameterError, json_given, needs
 from mlops_dagster.process_settings import collect_rarely, wait_quietly
 
 if TYPE_CHECKING:
@@ -153,7 +153,10 @@ def _request(arguments: argparse.Namespace, pipes: PipesContext) -> dict[str, An
 
 
 def _open_pipes(arguments: argparse.Namespace) -> PipesContext:
-    from dagster_pipes import PipesMappingParamsLoader, PipesUnityCatalogVolumesContextLoader, open_dagster_pipes
+    try:
+        from dagster_pipes import PipesMappingParamsLoader, PipesUnityCatalogVolumesContextLoader, open_dagster_pipes
+    except ModuleNotFoundError as error:
+        raise TaskError(needs("mlops-task", error)) from None
 
     # On a new cluster they are environment variables, everywhere else arguments.
     given = {_CONTEXT: arguments.dagster_pipes_context, _MESSAGES: arguments.dagster_pipes_messages}

@@ -39,9 +39,11 @@ LEFT_OUT_HERE = {
         r"pip wheel|mlops databricks-bundle": "for Databricks: airflow/tests do it on the stand-in",
     },
     "README.md": {
-        r"mlops (new|check|build-model) churn": "bring_your_model.md does the same with a file that is there"
+        r"pip install mlops_dagster": "search/test_alone.py: in an environment of its own",
+        r"mlops (new|check|build-model) churn": "bring_your_model.md does the same with a file that is there",
     },
     "docs/compared.md": {r".": "packages from the internet, an environment for each, half an hour"},
+    "docs/exact_search.md": {r"pip install mlops_dagster": "as above"},
     "docs/parity.md": {r"mlops (parity|search-model|cluster-search-model)": "shell/test_parity.py makes two stacks"},
     "docs/performance.md": {r"\.venv/bin/python (-m benchmarks\.|benchmarks/)": "benchmarks, minutes to hours"},
     "docs/spark.md": {

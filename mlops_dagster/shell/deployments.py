@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mlops_dagster.errors import refuse
+from mlops_dagster.errors import install, refuse
 from mlops_dagster.shell.output import AsJson, handle_errors, out, print_json, progress
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ def check(
             for one in checked:
                 _print_checked(one)
             if not all(one["plans"] for one in checked if not one["problems"]):
-                progress.print('Dagster is not installed: no plans were built (pip install "mlops_dagster[dagster]").')
+                said = f"Dagster is not installed: no plans were built ({install('dagster')})."
+                progress.print(said, markup=False)
         raise typer.Exit(2 if wrong else 0)
 
 

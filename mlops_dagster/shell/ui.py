@@ -23,7 +23,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, needs
 from mlops_dagster.shell.output import (
     DeploymentName,
     handle_errors,
@@ -103,7 +103,7 @@ def prepare_dagster(settings: Any) -> Path:
     try:
         from mlops_dagster.instance import prepare_instance
     except ModuleNotFoundError as error:
-        raise MlopsError(f'Dagster is not installed ({error}): pip install "mlops_dagster[dagster]".') from None
+        raise MlopsError(needs("this command", error)) from None
     return prepare_instance(settings)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlops_dagster.errors import MlopsError, refuse
+from mlops_dagster.errors import MlopsError, extra_of, install, refuse
 from mlops_dagster.spec.model import Dataset, Declaration
 
 MODULES = "mlops_dagster_models"
@@ -129,8 +129,7 @@ def _packaged(where: str, said: str, place: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
-        ours = error.name in ("lightgbm", "xgboost")
-        cure = 'install it (pip install "mlops_dagster[boosting]")' if ours else "install it"
+        cure = f"install it ({install(error.name)})" if extra_of(error.name) else "install it"
         raise refuse(place, said, f"there is no module {error.name}; {cure}, or mend the path.") from None
     except Exception as error:
         raise UserCodeError(f"{where} can't be imported: {type(error).__name__}: {error}") from error

@@ -6,6 +6,7 @@ import io
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.errors import needs
 from mlops_dagster.stack.file_finding import SourceError, too_large
 from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.secrets import redacted
@@ -21,11 +22,8 @@ def parse_excel(content: bytes, name: str, limits: LimitSettings, form: Form) ->
 
     try:
         import openpyxl
-    except ModuleNotFoundError:
-        raise SourceError(
-            f"path={name!r}: Excel files need the package openpyxl, which isn't installed. "
-            'Install it: pip install "mlops_dagster[excel]".'
-        ) from None
+    except ModuleNotFoundError as error:
+        raise SourceError(needs(f"path={name!r}", error)) from None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(one.file_size for one in archive.infolist()) > limits.size:

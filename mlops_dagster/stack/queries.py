@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlops_dagster.errors import refuse
+from mlops_dagster.errors import needs, refuse
 from mlops_dagster.spec.model import Sql
 from mlops_dagster.stack.file_finding import OutOfReachError, SourceError
 from mlops_dagster.stack.limits import LimitSettings, raise_it
@@ -43,8 +43,8 @@ def read_query(said: Sql, bound: Mapping[str, str], limits: LimitSettings) -> tu
     try:
         import sqlalchemy as sa
         from sqlalchemy.exc import SQLAlchemyError
-    except ModuleNotFoundError:
-        raise SourceError("data.sql needs the package sqlalchemy. Install it: pip install sqlalchemy.") from None
+    except ModuleNotFoundError as error:
+        raise SourceError(needs("data.sql", error)) from None
     origin = f"the query of {said.url}"
     origin += "".join(f" for {name}={value!r}" for name, value in bound.items())
     try:
@@ -57,9 +57,7 @@ def read_query(said: Sql, bound: Mapping[str, str], limits: LimitSettings) -> tu
         finally:
             engine.dispose()
     except ModuleNotFoundError as error:
-        raise SourceError(
-            f"{origin}: the driver {error.name} isn't installed. Install it: pip install {error.name}."
-        ) from None
+        raise SourceError(needs(origin, error)) from None
     except (SQLAlchemyError, OSError, ValueError) as error:
         raise _sql_failure(origin, url, error) from None
     if len(rows) > limits.rows:

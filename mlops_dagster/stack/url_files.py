@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mlops_dagster.errors import needs
 from mlops_dagster.stack.file_finding import OutOfReachError, SourceError, too_large
 from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.secrets import as_cause, redacted
@@ -48,8 +49,8 @@ def file_system(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     try:
         from fsspec.core import url_to_fs
-    except ModuleNotFoundError:
-        raise SourceError(f"path={redacted(url)!r} needs the package fsspec. Install it: pip install fsspec.") from None
+    except ModuleNotFoundError as error:
+        raise SourceError(needs(f"path={redacted(url)!r}", error)) from None
     try:
         found: tuple[Any, str] = url_to_fs(url)
     except (ImportError, ValueError) as error:

@@ -131,4 +131,5 @@ except SourceError as error:
     print(error)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 'isn\'t installed. Install it: pip install "mlops_dagster[yahoo]".' in ended.stdout
+    assert "source='yahoo' needs yfinance" in ended.stdout
+    assert 'pip install "mlops_dagster[yahoo]"' in ended.stdout

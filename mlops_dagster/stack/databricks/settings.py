@@ -133,7 +133,7 @@ class DatabricksSettings(_Settings):
     )
     install_requirements: bool = Field(
         default=True,
-        description="Whether the cluster installs this package's own requirements, pinned to the versions here. "
+        description="Whether the cluster installs what the steps require, pinned to the versions here. "
         "False if an image, a policy or an existing cluster has them",
     )
     environment: dict[str, str] = Field(default={}, description="Environment variables of the step; no secrets")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "mlops_dagster"
 PACKAGE = Path(__file__).parents[2]
-ENTRY_POINTS: Mapping[str, str] = {"mlops": "mlops_dagster.cli:main", "mlops-task": "mlops_dagster.task:main"}
+ENTRY_POINTS: Mapping[str, str] = {"mlops": "mlops_dagster.__main__:main", "mlops-task": "mlops_dagster.task:main"}
 """The commands that the wheel installs. Not from the installed metadata, which is as old as the last `pip install`."""
 
 # As setup.cfg's package_data.
@@ -129,26 +128,28 @@ def _recorded(name: str, content: bytes) -> str:
 
 
 def requirements(*more: str) -> list[str]:
-    """Return what this package requires and `more`, each pinned to the version that is installed here.
+    """Return what the steps require and `more`, each pinned to the version that is installed here.
 
-    Spark isn't among them: the cluster has its own.
+    That is the extra `local`. Spark isn't among them: the cluster has its own.
 
     Raises
     ------
     WheelError
         If one of them isn't installed here.
     """
-    named = [text for text in requires(NAME) or [] if "extra ==" not in text]
+    from packaging.requirements import Requirement
+
+    known = map(Requirement, requires(NAME) or [])
+    of_steps = [one for one in known if one.marker is None or one.marker.evaluate({"extra": "local"})]
     pinned: dict[str, None] = {}
-    for text in [*named, *more]:
-        found = re.match(r"([A-Za-z0-9._-]+)\s*(\[[^\]]*\])?", text)
-        assert found is not None
+    for one in [*sorted(of_steps, key=lambda one: one.name), *map(Requirement, more)]:
+        extras = f"[{','.join(sorted(one.extras))}]" if one.extras else ""
         try:
-            pinned[f"{found[1]}{found[2] or ''}=={version(found[1])}"] = None
+            pinned[f"{one.name}{extras}=={version(one.name)}"] = None
         except PackageNotFoundError:
             raise WheelError(
-                f"{found[1]} isn't installed here, so the cluster can't be told which version to install: "
-                f"pip install {found[1]}."
+                f"{one.name} isn't installed here, so the cluster can't be told which version to install: "
+                f"pip install {one.name}."
             ) from None
     return list(pinned)
 
@@ -156,7 +157,7 @@ def requirements(*more: str) -> list[str]:
 def requirements_of(deployment: Deployment) -> list[str]:
     """Return what a cluster has to install to run this deployment's steps, without the wheel itself.
 
-    The package's own requirements, unless the deployment says that they are there; what its way of running steps needs;
+    What the steps require, unless the deployment says that they are there; what its way of running steps needs;
     and `databricks.libraries`.
     """
     more = {"databricks_pipes": ["dagster-pipes"], "databricks_step": ["dagster", "dagster-databricks"]}.get(

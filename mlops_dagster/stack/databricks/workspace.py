@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, needs
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -125,9 +125,7 @@ def connect(settings: DatabricksSettings | None = None) -> WorkspaceClient:
         from databricks.sdk import WorkspaceClient
         from databricks.sdk.config import Config
     except ImportError as error:
-        raise WorkspaceError(
-            f'databricks-sdk can\'t be imported ({error}): pip install "mlops_dagster[databricks]".'
-        ) from None
+        raise WorkspaceError(needs("the workspace", error)) from None
     given: dict[str, Any] = {_PARAMETERS[name]: value for name, value in found.values.items()}
     try:
         client = WorkspaceClient(

@@ -153,8 +153,10 @@ def test_a_package_that_isnt_a_folder_is_refused(built: Path) -> None:
         code_version(built / "mlops_dagster")
 
 
-def test_requirements_are_those_of_the_package_pinned() -> None:
+def test_requirements_are_those_of_the_steps_pinned() -> None:
     found = requirements("dagster-pipes")
+    assert f"scipy=={version('scipy')}" in found  # of the search alone
+    assert f"mlflow=={version('mlflow')}" in found  # of the extra `local`
     assert f"scikit-learn=={version('scikit-learn')}" in found
     assert f"pandera[pandas]=={version('pandera')}" in found
     assert f"dagster-pipes=={version('dagster-pipes')}" in found

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from mlops_dagster.errors import refuse
+from mlops_dagster.errors import needs, refuse
 from mlops_dagster.modeling.violations import REMOVE, ContractError, Violation
 from mlops_dagster.stack.file_finding import OutOfReachError, SourceError
 from mlops_dagster.stack.limits import LimitSettings, raise_it
@@ -258,10 +258,7 @@ def _read_yahoo(symbol: str, start: str | None, end: str | None, limits: LimitSe
     try:
         import yfinance
     except ImportError as error:
-        raise SourceError(
-            "source='yahoo' needs the package yfinance, which isn't installed. "
-            'Install it: pip install "mlops_dagster[yahoo]".'
-        ) from error
+        raise SourceError(needs("source='yahoo'", error)) from error
 
     name = f"^{symbol}" if symbol in BUNDLED else symbol  # as Yahoo calls the bundled ones
     origin = f"Yahoo Finance, {name}" + (f" from {start}" if start else "") + (f" until before {end}" if end else "")
