@@ -61,7 +61,7 @@ class _GoesOn:
         if predictors != self._stages:
             add(model, X, predictors, raw_predictions, *how, **named)
             return
-        key = X.shape, X.dtype.str, hashlib.sha256(np.ascontiguousarray(X)).digest()
+        key = X.shape, X.dtype.str, hashlib.sha256(np.ascontiguousarray(X).data).digest()
         done, total = sums.pop(key, (0, raw_predictions))
         if done > len(predictors):
             done, total = 0, raw_predictions
