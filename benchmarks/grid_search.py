@@ -9,25 +9,20 @@ out; `make benchmark` installs them into an environment of their own.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
-import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import in_fresh_process, made_rows, measured, median, run_parts, say, spread, table, take_turns
 
 # -------------------------------------------------------------------------------------------- what is searched, by whom
 
@@ -48,12 +43,6 @@ def article_grid(divide: int) -> dict[str, list[Any]]:
 
     grid = grid_of(find_model("article"), "article")
     return {**grid, "n_estimators": [max(number // divide, 1) for number in grid["n_estimators"]]}
-
-
-def made_rows(rows: int, features: int = 20) -> tuple[Any, Any]:
-    random = np.random.RandomState(0)
-    X = random.normal(size=(rows, features)).astype(np.float32)
-    return X, X[:, 0] + X[:, 1] * X[:, 2] + random.normal(size=rows)
 
 
 def forest(**parameters: Any) -> Any:
@@ -154,98 +143,6 @@ def open_spark(master: str) -> Any:
     from pyspark.sql import SparkSession
 
     return SparkSession.active()
-
-
-# ------------------------------------------------------------------------------------------------------------ measuring
-
-
-@contextmanager
-def measured() -> Iterable[dict[str, Any]]:
-    """Measure wall time, CPU time and memory at most, of this process and of those that it started."""
-    import psutil
-
-    process = psutil.Process()
-    cost: dict[str, Any] = {"memory": 0.0}
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            total = 0
-            for one in [process, *process.children(recursive=True)]:
-                with suppress(psutil.Error):
-                    total += one.memory_full_info().uss
-            cost["memory"] = max(cost["memory"], total / 2**20)
-
-    watching = threading.Thread(target=watch)
-    if os.environ.get("WATCH_MEMORY"):
-        watching.start()
-    cpu = cpu_seconds()
-    began = time.perf_counter()
-    yield cost
-    cost["wall"] = time.perf_counter() - began
-    cost["cpu"] = cpu_seconds() - cpu
-    done.set()
-    if watching.is_alive():
-        watching.join()
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this process and of its living and dead children."""
-    import psutil
-
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    dead = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = own.ru_utime + own.ru_stime + dead.ru_utime + dead.ru_stime
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            times = child.cpu_times()
-            total += times.user + times.system
-    return total
-
-
-def in_fresh_process(what: str, **arguments: Any) -> dict[str, Any]:
-    """Run one of the measurements of this file in a process of its own."""
-    command = [sys.executable, __file__, "--one", what, json.dumps(arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{what} {arguments} failed:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def take_turns(runs: int, who: list[str], what: str, **arguments: Any) -> dict[str, list[dict[str, Any]]]:
-    """Measure every contender `runs` times, one after the other and again."""
-    costs: dict[str, list[dict[str, Any]]] = {name: [] for name in who}
-    for run in range(runs):
-        for name in list(costs):
-            say(f"run {run + 1} of {runs}: {name}")
-            try:
-                costs[name].append(in_fresh_process(what, who=name, **arguments))
-            except RuntimeError as error:
-                say(f"{name} doesn't work here and is left out: {error}")
-                del costs[name]
-    return costs
-
-
-def median(costs: list[dict[str, Any]], what: str) -> float:
-    return statistics.median(cost[what] for cost in costs)
-
-
-def spread(costs: list[dict[str, Any]], what: str) -> str:
-    values = [cost[what] for cost in costs]
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def table(header: list[str], rows: list[list[str]]) -> None:
-    print("| " + " | ".join(header) + " |")
-    print("| " + " | ".join("---" for _ in header) + " |")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    print(flush=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts
@@ -529,22 +426,6 @@ PARTS: dict[str, Callable[[int, int], None]] = {
 }
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(globals()[sys.argv[2]](**json.loads(sys.argv[3]))))
-        return
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which parts; all of them if none is named")
-    parser.add_argument("--divide", type=int, default=10, help="divide the article's n_estimators by this")
-    parser.add_argument("--runs", type=int, default=3)
-    chosen = parser.parse_args()
-    import sklearn
-
-    print(f"Python {platform.python_version()}, scikit-learn {sklearn.__version__}, {os.cpu_count()} cores\n")
-    for name in chosen.parts or PARTS:
-        print(f"### {name}: {PARTS[name].__doc__}\n")
-        PARTS[name](chosen.runs, chosen.divide)
-
-
 if __name__ == "__main__":
-    main()
+    divide = {"type": int, "default": 10, "help": "divide the article's n_estimators by this"}
+    run_parts(__doc__, PARTS, globals(), runs=3, divide=divide)

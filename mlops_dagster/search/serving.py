@@ -18,6 +18,7 @@ import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection._validation import _check_method_params, _fit_and_score
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import _safe_split
 
@@ -160,14 +161,19 @@ class ServeUnit:
         remembering(fitted, data.transformers(self.fold))
         fitted.fit(*((X,) if y is None else (X, y)), **fit_params)
         per_size = (time.perf_counter() - began) / sum(self.sizes.values())
-        grown = family.grown(last_step(fitted, fitted=True))
-        for candidate, size in self.sizes.items():
+        last = last_step(fitted, fitted=True)
+        family.share(last)
+        grown = family.grown(last)
+        # Of training rows that nobody scores no copy is made. Of a matrix of distances they say which columns are read.
+        scored = data.train_scores or get_tags(fitted).input_tags.pairwise
+        # Smallest first, so that the larger ones can go on from what the smaller ones did.
+        for candidate, size in sorted(self.sizes.items(), key=lambda item: item[1]):
             began = time.perf_counter()
             scores = _fit_and_score(
                 _fitted_already(_cut(fitted, _configured(data, self.parameters[candidate]))),
                 data.X,
                 data.y,
-                train=train,
+                train=train if scored else train[:0],
                 test=test,
                 parameters=None,
                 fit_params=None,

@@ -70,6 +70,7 @@ class FamilyContract:
             fitted = clone(max(candidates, key=family.size))
             family.widen(fitted)
             fitted.fit(X[::2], y[::2])
+            family.share(fitted)
             for candidate in candidates:
                 served, own = _cut(fitted, candidate), clone(candidate).fit(X[::2], y[::2])
                 assert repr(served) == repr(own)

@@ -1,7 +1,10 @@
 """The families of estimators whose candidates share fits."""
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     AdaBoostClassifier,
     AdaBoostRegressor,
@@ -15,6 +18,7 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -75,6 +79,48 @@ class TestHistGradientBoosting(FamilyContract):
         model.set_params(random_state=None)
         (reason,) = SharedGridSearchCV(model, {"max_iter": [1, 30]}, cv=cv).plan(X, y).not_shared
         assert "random_state" in reason
+
+    def test_stages_are_predicted_once(self, rows, monkeypatch):
+        predicted = []
+        predict = TreePredictor.predict
+        monkeypatch.setattr(
+            TreePredictor, "predict", lambda *args, **how: (predicted.append(1), predict(*args, **how))[1]
+        )
+        grid = {"max_iter": [6, 1, 15]}
+        for with_train in (False, True):
+            SharedGridSearchCV(
+                HistGradientBoostingRegressor(), grid, cv=2, refit=False, return_train_score=with_train
+            ).fit(*rows)
+            # 15 in place of 6 + 1 + 15, on 2 folds: of the test rows, and of the training rows where they are scored.
+            assert len(predicted) == 2 * 15 * (1 + with_train)
+            predicted.clear()
+
+    def test_a_scorer_may_change_rows_and_model(self, rows):
+        def changes(model, X, y):
+            before, X = model.predict(X), X.copy()
+            staged = [stage.sum() for stage in model.staged_predict(X)]
+            X[:] = X[::-1]
+            copied = pickle.loads(pickle.dumps(model)).predict(X)
+            longer = model.set_params(warm_start=True, max_iter=model.max_iter + 2).fit(X, y).predict(X)
+            again = model.set_params(warm_start=False, learning_rate=0.5).fit(X, y).predict(X)
+            seen = {"before": before, "last": staged[-1:], "copied": copied, "longer": longer, "again": again}
+            return {name: float(np.dot(values, np.arange(len(values)) + 1)) for name, values in seen.items()}
+
+        model = HistGradientBoostingRegressor(min_samples_leaf=5)
+        assert_same(model, self.grid, *rows, cv=2, refit=False, shared=True, scoring=changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "grid"),
+    [
+        (HistGradientBoostingRegressor(min_samples_leaf=5), {"regressor__max_iter": [2, 5]}),
+        (KNeighborsRegressor(), {"regressor__n_neighbors": [2, 5]}),
+    ],
+    ids=["boosting", "neighbours"],
+)
+def test_what_copies_share_in_a_target_transformer(rows, model, grid):
+    target = TransformedTargetRegressor(model, func=np.log, inverse_func=np.exp)  # fits a clone
+    assert np.isfinite(assert_same(target, grid, *rows, cv=2, shared=True).best_score_)
 
 
 class TestAdaBoost(FamilyContract):

@@ -72,6 +72,9 @@ class Family:
     def widen(self, estimator: Any) -> None:
         """Change the largest, before it is fitted, into what all of them can be cut from."""
 
+    def share(self, fitted: Any) -> None:
+        """Give the fitted one what all its copies will share."""
+
     def cut(self, served: Any) -> None:
         """Cut a copy of the largest to the size that its parameters say, which are the candidate's already."""
 

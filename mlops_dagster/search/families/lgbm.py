@@ -41,6 +41,7 @@ class LightGBM(Family):
         from lightgbm import Booster
 
         rounds = served.n_estimators
-        served._Booster = Booster(model_str=served._Booster.model_to_string(num_iteration=rounds))
+        if rounds < served._Booster.current_iteration():
+            served._Booster = Booster(model_str=served._Booster.model_to_string(num_iteration=rounds))
         if "n_estimators" in served._other_params:  # where set_params puts it a second time
             served._other_params = {**served._other_params, "n_estimators": rounds}

@@ -29,8 +29,8 @@ class Neighbours(Family):
     def size(self, estimator: Any) -> int:
         return int(estimator.n_neighbors)
 
-    def widen(self, estimator: Any) -> None:
-        estimator._found = {}, estimator.n_neighbors  # all copies share it
+    def share(self, fitted: Any) -> None:
+        fitted._found = {}, fitted.n_neighbors
 
     def cut(self, served: Any) -> None:
         served.kneighbors = _Nearest(served)
