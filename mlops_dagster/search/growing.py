@@ -16,12 +16,16 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomFo
 from sklearn.utils import get_tags
 
 from mlops_dagster.search.data import NotForTreesError, Rows
+from mlops_dagster.search.fronts import shallow
 from mlops_dagster.search.rewire import knows, rewired
 
 FORESTS = (RandomForestRegressor, RandomForestClassifier, ExtraTreesRegressor, ExtraTreesClassifier)
 
 NO_LIMIT = int(np.iinfo(np.int32).max)
 """The depth limit that ``max_depth=None`` stands for."""
+
+Limit = tuple[int, float]
+"""The depth limit that a tree is grown under, and the ``ccp_alpha`` that it is pruned by."""
 
 
 def tree_seeds(random_state: int, n_trees: int) -> list[int]:
@@ -73,6 +77,14 @@ def _without_joblib(fit: Any) -> Any:
 
 def _run_all(calls: Iterable[Callable[[], Any]]) -> list[Any]:
     return [call() for call in calls]
+
+
+def pruned(tree: Any, ccp_alpha: float) -> Any:
+    """Return a tree that was grown whole as it is for a ``ccp_alpha``; scikit-learn prunes what is grown."""
+    copied = shallow(tree)
+    copied.ccp_alpha = ccp_alpha
+    copied._prune_tree()  # puts another tree in the place of this one
+    return copied
 
 
 def grow(
