@@ -77,16 +77,12 @@ def grow_forest(
     data.estimator.__dict__.pop("estimators_")
     blocks = _blocks(key.n_trees)
     kept = open_cache(cache)
+    depends = (*key.group, *filter(None, key.limit))  # a ccp_alpha only where there is one, as older caches have it
     try:
         entry = (
             ""
             if kept is None
-            else entry_key(
-                data.fold(0).rows.digest(),
-                type(forest),
-                (*key.group, *(limit for limit in key.limit if limit)),
-                int(forest.random_state),
-            )
+            else entry_key(data.fold(0).rows.digest(), type(forest), depends, int(forest.random_state))
         )
     except NotForTreesError:
         kept, entry = None, ""

@@ -202,7 +202,7 @@ class Transformers:
 
 
 def _bytes(X: Any) -> int:
-    if isinstance(X, int):
+    if isinstance(X, int):  # of what is no rows
         return X
     if hasattr(X, "memory_usage"):
         return int(X.memory_usage().sum())

@@ -97,7 +97,7 @@ def grow(
     forest_class : type
         One of `FORESTS`.
     parameters : mapping
-        The forest's parameters; its number of trees, depth limit and seed are replaced.
+        The forest's parameters; its number of trees, depth limit and seed are replaced, and it has no ``oob_score``.
     seeds : sequence of int
         See :func:`tree_seeds`.
     max_depth : int
@@ -119,6 +119,7 @@ def grow(
             "n_estimators": len(seeds),
             "max_depth": None if max_depth == NO_LIMIT else max_depth,
             "random_state": 0,
+            "oob_score": False,
             "n_jobs": 1,
             "verbose": 0,
         }
