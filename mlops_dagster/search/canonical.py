@@ -5,8 +5,11 @@ The proofs are in ``sklearn/tree/_classes.py`` (``BaseDecisionTree._fit``) and `
 - ``min_samples_split`` and ``min_samples_leaf``: a node becomes a leaf when it has fewer rows than the larger of
   ``min_samples_split`` and 2 x ``min_samples_leaf``. Both are row numbers: shares of the rows are rounded up first.
 - ``max_depth`` binds only where a node reaches it; whether one did is seen on the tree (`units.Segment.holds_for`).
-  With ``max_leaf_nodes`` or ``ccp_alpha`` the finished tree doesn't show it, so there the limit is a parameter as any
-  other.
+  With ``max_leaf_nodes`` the finished tree doesn't show it, so there the limit is a parameter as any other.
+- ``ccp_alpha`` prunes a tree that is grown already, and draws nothing. So one tree serves every value, and as long as
+  it is whole it shows whether it met its depth limit.
+- ``oob_score`` is found out once all trees are grown, and changes none. Where it may raise, fits are plain: without
+  ``bootstrap``, for classes of several targets, by a function of somebody's own, with numbers that overflow (`units`).
 - ``max_features`` is a number of features in the end.
 - ``n_jobs`` and ``verbose`` say how, not what.
 """
@@ -20,9 +23,10 @@ from math import ceil, log2, sqrt
 from typing import Any
 
 import joblib
+from sklearn.base import is_classifier
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
-from mlops_dagster.search.growing import NO_LIMIT
+from mlops_dagster.search.growing import NO_LIMIT, Limit
 
 _HOW_ONLY = {"n_jobs", "verbose"}
 _READ_APART = {"n_estimators", "max_depth", "min_samples_split", "min_samples_leaf", "warm_start", "oob_score"}
@@ -35,11 +39,11 @@ class ForestKey:
     Parameters
     ----------
     group : tuple
-        Equal for forests whose trees are the same, one by one, up to the depth limit.
+        Equal for forests whose trees are the same, one by one, up to the limit.
     """
 
     group: tuple[Hashable, ...]
-    limit: int
+    limit: Limit
     n_trees: int
 
 
@@ -52,10 +56,13 @@ class ForestReader:
         The forest that candidates' parameters are set on.
     n_features : int, optional
         How many features it will see, if that is known.
+    one_target : bool, default=False
+        Whether the target is known to be one column.
     """
 
-    def __init__(self, forest: Any, n_features: int | None = None) -> None:
+    def __init__(self, forest: Any, n_features: int | None = None, *, one_target: bool = False) -> None:
         self._class = type(forest)
+        self._many_classes = is_classifier(forest) and not one_target
         self._own: dict[str, Any] = forest.get_params(deep=False)
         self._n_features = n_features
         self._names = sorted(set(self._own) - _HOW_ONLY - _READ_APART)
@@ -85,11 +92,11 @@ class ForestReader:
             return reason
         leaf = _rows(values["min_samples_leaf"], n_rows)
         split = max(2, _rows(values["min_samples_split"], n_rows))
-        limit = NO_LIMIT if values["max_depth"] is None else int(values["max_depth"])
-        fixed_limit = limit if values["max_leaf_nodes"] is not None or values["ccp_alpha"] else None
+        depth = NO_LIMIT if values["max_depth"] is None else int(values["max_depth"])
+        fixed_depth = depth if values["max_leaf_nodes"] is not None else None
         tokens = tuple(self._token(name, values[name]) for name in self._names)
-        group = (*tokens, leaf, max(split, 2 * leaf), fixed_limit)
-        return ForestKey(group, limit, int(values["n_estimators"]))
+        group = (*tokens, leaf, max(split, 2 * leaf), fixed_depth)
+        return ForestKey(group, (depth, float(values["ccp_alpha"])), int(values["n_estimators"]))
 
     def _unpredictable(self, values: Mapping[str, Any]) -> str:
         if not isinstance(values["random_state"], numbers.Integral):
@@ -97,7 +104,10 @@ class ForestReader:
         if values["warm_start"]:
             return "warm_start"
         if values["oob_score"]:
-            return "oob_score needs the whole forest"
+            if not values["bootstrap"]:
+                return "scikit-learn refuses oob_score with bootstrap=False"
+            if callable(values["oob_score"]) or self._many_classes:
+                return "oob_score may fail with a function of your own, or for classes that aren't one array"
         if not values["bootstrap"] and values["max_samples"] is not None:
             return "scikit-learn refuses max_samples with bootstrap=False"
         return ""
@@ -128,6 +138,8 @@ class ForestReader:
         return token
 
     def _canonical(self, name: str, value: Any) -> Hashable:
+        if name == "ccp_alpha":
+            return (name, "float", 0.0)  # as caches have it of whole trees
         if name == "max_features" and self._n_features is not None:
             return _features(value, self._n_features)
         if value is None or isinstance(value, str | bool):

@@ -36,7 +36,7 @@ def grow_forest(
     ----------
     forest : estimator
         Random forest or extra trees, regressor or classifier. Anything else is fitted by its own ``fit``, and so is a
-        forest without an integer ``random_state``.
+        forest without an integer ``random_state``, or with ``oob_score``.
     X, y, sample_weight : array-like
         As ``forest.fit`` takes them.
     engine : Engine, optional
@@ -61,7 +61,7 @@ def grow_forest(
     """
     reader = ForestReader(forest) if type(forest) in FORESTS else None
     key = None if reader is None else reader.read({}, len(y))
-    if key is None or isinstance(key, str) or key.n_trees == 1:
+    if key is None or isinstance(key, str) or key.n_trees == 1 or forest.oob_score:
         return forest.fit(X, y) if sample_weight is None else forest.fit(X, y, sample_weight=sample_weight)
 
     # Its own fit grows the first tree: so everything but the trees is scikit-learn's, errors included.
@@ -77,11 +77,12 @@ def grow_forest(
     data.estimator.__dict__.pop("estimators_")
     blocks = _blocks(key.n_trees)
     kept = open_cache(cache)
+    depends = (*key.group, *filter(None, key.limit))  # a ccp_alpha only where there is one, as older caches have it
     try:
         entry = (
             ""
             if kept is None
-            else entry_key(data.fold(0).rows.digest(), type(forest), (*key.group, key.limit), int(forest.random_state))
+            else entry_key(data.fold(0).rows.digest(), type(forest), depends, int(forest.random_state))
         )
     except NotForTreesError:
         kept, entry = None, ""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import copy
 import numbers
+import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
+
+from mlops_dagster.search.once import digest, once_inside
 
 _KEPT_BYTES = 2**30
 
@@ -148,7 +150,7 @@ class Settings:
             wanted = clone(self.estimator).set_params(**clone(dict(parameters), safe=False))
             *_, (prefix, last) = path(wanted)
             wanted.set_params(**{prefix[:-2]: None})
-            number = self._numbers.setdefault(_hash(wanted) or key, len(self.parameters))
+            number = self._numbers.setdefault(digest(wanted) or key, len(self.parameters))
             if number == len(self.parameters):
                 self.parameters.append(parameters)
             self._read[key] = prefix, last, number, why_random(wanted)
@@ -178,9 +180,9 @@ class Transformers:
         with lock:
             made = self._kept.get(key)
             if made is None:
-                before = _hash(X) if self._rows_are_scored else None
+                before = digest(X) if self._rows_are_scored else None
                 made = make()
-                if self._rows_are_scored and (before is None or before != _hash(X)):
+                if self._rows_are_scored and (before is None or before != digest(X)):
                     return made
         with self._lock:
             self._kept[key] = made
@@ -189,8 +191,19 @@ class Transformers:
                 self._kept.popitem(last=False)
         return own(made[0]), made[1]  # whoever comes next may work in place
 
+    def keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what is there under a key, and is no rows; made the first time that it is asked for."""
+
+        def sized() -> tuple[int, Any]:
+            made = make()
+            return len(pickle.dumps(made)), made
+
+        return self.once(key, None, sized)[1]
+
 
 def _bytes(X: Any) -> int:
+    if isinstance(X, int):  # of what is no rows
+        return X
     if hasattr(X, "memory_usage"):
         return int(X.memory_usage().sum())
     return int(getattr(X, "nbytes", 0) or getattr(getattr(X, "data", None), "nbytes", 0))
@@ -213,11 +226,17 @@ class _Memory:
         """Return a function that fits a transformer once, as joblib's ``Memory`` does."""
 
         def once(transformer: Any, X: Any, y: Any, *args: Any, **others: Any) -> tuple[Any, Any]:
-            key = None if why_random(transformer) else _hash((transformer, others.get("params")))
-            self._so_far = None if key is None or self._so_far is None else (*self._so_far, key)
+            key = None if why_random(transformer) else digest((transformer, others.get("params")))
+            before = self._so_far
+            self._so_far = None if key is None or before is None else (*before, key)
             if self._so_far is None:
                 return function(transformer, X, y, *args, **others)
-            return self._transformers.once(self._so_far, X, lambda: function(transformer, X, y, *args, **others))
+
+            def make() -> tuple[Any, Any]:
+                with once_inside(transformer, lambda key, inner: self._transformers.keep((before, key), inner)):
+                    return function(transformer, X, y, *args, **others)
+
+            return self._transformers.once(self._so_far, X, make)
 
         return once
 
@@ -232,7 +251,7 @@ def remembering(estimator: Any, transformers: Transformers) -> Any:
         del estimator.fit
         steps = [step for _, step in path(estimator)]
         pipelines = [step for step in steps if _is_a(Pipeline, step) and step.memory is None]
-        targets = [_hash(_alone(step)) for step in steps if _is_a(TransformedTargetRegressor, step)]
+        targets = [digest(_alone(step)) for step in steps if _is_a(TransformedTargetRegressor, step)]
         if not pipelines or None in targets:
             return estimator.fit(X, *y, **params)
         memory = _Memory(transformers, targets)
@@ -253,13 +272,6 @@ def _alone(target: Any) -> Any:
     alone = shallow(target)
     alone.regressor = None
     return alone
-
-
-def _hash(value: Any) -> str | None:
-    try:
-        return str(joblib.hash(value))
-    except Exception:  # noqa: BLE001 - whatever can't be pickled is compared with nothing
-        return None
 
 
 def own(X: Any) -> Any:

@@ -21,6 +21,7 @@ from sklearn.model_selection._validation import _check_method_params, _score
 from mlops_dagster.search.cache import MemoryCache, SearchCache
 from mlops_dagster.search.data import SearchData
 from mlops_dagster.search.engine import Progress
+from mlops_dagster.search.growing import Limit
 from mlops_dagster.search.plan import Group
 from mlops_dagster.search.schedule import add, save_segment
 from mlops_dagster.search.scoring import (
@@ -147,7 +148,7 @@ class Gathering:
                 if id(group) not in gathered:
                     gathered[id(group)] = _Gathered(group, key)
                 self._groups[number] = gathered[id(group)]
-                if unit.begin is None and unit.start > 0:
+                if not unit.begin and unit.start > 0:
                     self._groups[number].joints.add(unit.start)
 
     def take(self, group: Group, total: Segment) -> None:
@@ -335,7 +336,7 @@ class _Gathered:
         self.users = np.array([candidate for candidate, _ in pairs])
         self.user_trees = np.array([number for _, number in pairs])
         self.joints: set[int] = set()
-        self._totals: dict[tuple[int, int], Segment] = {}
+        self._totals: dict[tuple[Limit, int], Segment] = {}
         self._waiting: list[Segment] = []
 
     def join(self, segment: Segment) -> list[Segment]:
@@ -358,8 +359,8 @@ class _Gathered:
     def _complete_waiting(self) -> list[Segment]:
         completed, still_waiting = [], []
         for segment in self._waiting:
-            # Depth limits that share this segment may have parted before it.
-            by_total: dict[int, tuple[Segment, list[int]]] = {}
+            # Limits that share this segment may have parted before it.
+            by_total: dict[int, tuple[Segment, list[Limit]]] = {}
             missing = []
             for limit in segment.limits:
                 before = self._totals.get((limit, segment.start))

@@ -16,6 +16,7 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomFo
 from sklearn.utils import get_tags
 
 from mlops_dagster.search.data import NotForTreesError, Rows
+from mlops_dagster.search.fronts import shallow
 from mlops_dagster.search.rewire import knows, rewired
 
 SIZE = "n_estimators"
@@ -24,6 +25,9 @@ FORESTS = (RandomForestRegressor, RandomForestClassifier, ExtraTreesRegressor, E
 
 NO_LIMIT = int(np.iinfo(np.int32).max)
 """The depth limit that ``max_depth=None`` stands for."""
+
+Limit = tuple[int, float]
+"""The depth limit that a tree is grown under, and the ``ccp_alpha`` that it is pruned by."""
 
 
 def tree_seeds(random_state: int, n_trees: int) -> list[int]:
@@ -77,6 +81,14 @@ def _run_all(calls: Iterable[Callable[[], Any]]) -> list[Any]:
     return [call() for call in calls]
 
 
+def pruned(tree: Any, ccp_alpha: float) -> Any:
+    """Return a tree that was grown whole as it is for a ``ccp_alpha``; scikit-learn prunes what is grown."""
+    copied = shallow(tree)
+    copied.ccp_alpha = ccp_alpha
+    copied._prune_tree()  # puts another tree in the place of this one
+    return copied
+
+
 def grow(
     forest_class: type, parameters: Mapping[str, Any], seeds: Sequence[int], max_depth: int, rows: Rows
 ) -> list[Any]:
@@ -87,7 +99,7 @@ def grow(
     forest_class : type
         One of `FORESTS`.
     parameters : mapping
-        The forest's parameters; its number of trees, depth limit and seed are replaced.
+        The forest's parameters; its number of trees, depth limit and seed are replaced, and it has no ``oob_score``.
     seeds : sequence of int
         See :func:`tree_seeds`.
     max_depth : int
@@ -109,6 +121,7 @@ def grow(
             "n_estimators": len(seeds),
             "max_depth": None if max_depth == NO_LIMIT else max_depth,
             "random_state": 0,
+            "oob_score": False,
             "n_jobs": 1,
             "verbose": 0,
         }

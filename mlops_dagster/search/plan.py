@@ -12,7 +12,7 @@ from typing import Any
 from mlops_dagster.search.canonical import ForestReader
 from mlops_dagster.search.data import SearchData
 from mlops_dagster.search.fronts import Settings
-from mlops_dagster.search.growing import FORESTS, grow, tree_seeds
+from mlops_dagster.search.growing import FORESTS, Limit, grow, tree_seeds
 from mlops_dagster.search.serving import SharedFit, read_candidate
 from mlops_dagster.search.units import BATCH, PlainUnit, predict
 
@@ -32,7 +32,7 @@ class Group:
     seed : int
         The forest's ``random_state``.
     wanted : dict
-        For each depth limit, for each number of trees, the candidates that want it.
+        For each limit, for each number of trees, the candidates that want it.
     """
 
     fold: int
@@ -41,7 +41,7 @@ class Group:
     forest_class: type
     parameters: Mapping[str, Any]
     seed: int
-    wanted: dict[int, dict[int, list[int]]] = field(default_factory=dict)
+    wanted: dict[Limit, dict[int, list[int]]] = field(default_factory=dict)
 
     @property
     def trees(self) -> int:
@@ -49,9 +49,17 @@ class Group:
         return max(max(by_trees) for by_trees in self.wanted.values())
 
     @property
+    def by_depth(self) -> dict[int, set[int]]:
+        """The numbers of whole trees that are wanted, for each depth limit."""
+        numbers: dict[int, set[int]] = {}
+        for (depth, _), by_trees in self.wanted.items():
+            numbers.setdefault(depth, set()).update(by_trees)
+        return numbers
+
+    @property
     def trees_at_most(self) -> int:
         """How many trees it needs if every tree meets every depth limit."""
-        return sum(max(by_trees) for by_trees in self.wanted.values())
+        return sum(max(numbers) for numbers in self.by_depth.values())
 
 
 @dataclass
@@ -69,7 +77,7 @@ class SearchPlan:
     trees_asked : int
         What fitting every candidate on every fold takes.
     trees_distinct : int
-        What is left of them after merging forests with equal trees.
+        What is left of them after merging forests whose trees are equal, before they are pruned.
     trees_at_most, trees_needed : int
         What is left to grow after taking smaller forests from larger ones, if every depth limit binds, and if none
         does. The search finds out tree by tree.
@@ -230,7 +238,9 @@ def make_plan(candidates: Sequence[Mapping[str, Any]], data: SearchData, *, unsh
         last, mine, setting, random = settings.of(candidate)
         if id(last) not in readers:
             forest = type(last) in FORESTS
-            reader = ForestReader(last, _n_features(data) if last is settings.estimator else None) if forest else None
+            n_features = _n_features(data) if last is settings.estimator else None
+            one_target = getattr(data.y, "ndim", 0) == 1
+            reader = ForestReader(last, n_features, one_target=one_target) if forest else None
             own = last.get_params(deep=False) if forest else {}
             readers[id(last)] = own, reader, unshareable or why_nothing_is_shared(data, last)
         own, reader, why = readers[id(last)]
@@ -274,7 +284,7 @@ def make_plan(candidates: Sequence[Mapping[str, Any]], data: SearchData, *, unsh
         groups=each,
         not_shared={reason: list(its_candidates) for reason, its_candidates in reasons.items()},
         trees_asked=asked + plain_trees,
-        trees_distinct=sum(sum(by_trees) for group in each for by_trees in group.wanted.values())
+        trees_distinct=sum(sum(numbers) for group in each for numbers in group.by_depth.values())
         + sum(sum(set(shared.sizes.values())) for shared in fits)
         + plain_trees,
         trees_at_most=sum(group.trees_at_most for group in each) + of_fits + plain_trees,
@@ -305,9 +315,10 @@ def measure(plan: SearchPlan, data: SearchData, slots: int) -> Estimate | None:
     try:
         rows = data.fold(largest.fold, largest.setting).rows
         seeds = tree_seeds(largest.seed, min(_SAMPLE, largest.trees))
-        grow(largest.forest_class, largest.parameters, seeds[:1], max(largest.wanted), rows)  # the first one is slow
+        depth, _ = max(largest.wanted)
+        grow(largest.forest_class, largest.parameters, seeds[:1], depth, rows)  # the first one is slow
         began = time.perf_counter()
-        trees = grow(largest.forest_class, largest.parameters, seeds, max(largest.wanted), rows)
+        trees = grow(largest.forest_class, largest.parameters, seeds, depth, rows)
         for tree in trees:
             predict(tree, rows)
     except Exception:  # noqa: BLE001 - whatever it is, the search itself says it better

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sklearn
 
 from mlops_dagster.search.cache import Arrays, SearchCache
+from mlops_dagster.search.growing import Limit
 from mlops_dagster.search.plan import Group
 from mlops_dagster.search.units import GrowUnit, Segment, Sums
 
@@ -25,7 +26,8 @@ def entry_key(rows_digest: str, forest_class: type, group: tuple[Any, ...], seed
 def save_segment(cache: SearchCache, key: str, segment: Segment) -> None:
     """Keep a segment."""
     arrays = {f"{x}-{y}": array for x, outputs in enumerate(segment.sums) for y, array in enumerate(outputs)}
-    name = f"{segment.start}-{segment.stop}-{segment.limit}-{segment.deepest}"
+    depth, alpha = segment.limit
+    name = f"{segment.start}-{segment.stop}-{depth}-{segment.deepest}" + (f"-{alpha}" if alpha else "")
     cache.write(key, name, {"outputs": [len(outputs) for outputs in segment.sums]}, arrays)
 
 
@@ -34,10 +36,10 @@ def _kept(cache: SearchCache, key: str) -> dict[str, Segment]:
     kept = {}
     for name in cache.names(key):
         try:
-            start, stop, limit, deepest = (int(part) for part in name.split("-"))
+            start, stop, depth, deepest, *alpha = name.split("-", 4)
+            kept[name] = Segment(int(start), int(stop), (), (int(depth), float(*alpha)), int(deepest), [])
         except ValueError:
             continue  # no segment
-        kept[name] = Segment(start, stop, (), limit, deepest, [])
     return kept
 
 
@@ -51,42 +53,41 @@ class Scheduled:
 
     Parameters
     ----------
-    ready : list of Segment
+    ready : tuple of Segment
         Sums from tree 0 that candidates want and the cache has.
     """
 
     units: list[GrowUnit]
-    ready: list[Segment]
+    ready: tuple[Segment, ...]
 
 
 def schedule(group: Group, name: str, cache: SearchCache | None, key: str) -> Scheduled:
     """Find out what is left to do of a group."""
     kept = _Kept(cache, key)
-    ready: dict[str, tuple[Segment, list[int]]] = {}
-    # Units by where they begin: depth limits that go on from the same sums are grown together.
-    marks: dict[tuple[int, str], dict[int, list[int]]] = {}
-    begins: dict[str, Segment] = {}
+    ready: dict[str, tuple[Segment, list[Limit]]] = {}
+    # Units by where they begin: limits that go on from as many trees are grown together, each from its own sums.
+    marks: dict[int, dict[Limit, list[int]]] = {}
+    begins: dict[int, dict[str, tuple[Segment, list[Limit]]]] = {}
     for limit, numbers in group.wanted.items():
-        begin, chain = 0, ""
+        before: tuple[str, Segment] | None = None
+        begin = 0
         for mark in sorted(numbers):
             total = kept.total(limit, mark)
             if total is not None:
-                chain, segment = total
-                begin = mark
-                begins[chain] = segment
-                ready.setdefault(chain, (segment, []))[1].append(limit)
+                before, begin = total, mark
+                ready.setdefault(total[0], (total[1], []))[1].append(limit)
                 continue
-            if (begin, chain) not in marks or limit not in marks[begin, chain]:
+            if limit not in marks.get(begin, {}):
                 # Something between two wanted numbers may be there too.
-                between = kept.nearest(limit, begin, mark)
-                if between is not None:
-                    chain, segment = between
+                before = kept.nearest(limit, begin, mark) or before
+                if before is not None:
+                    chain, segment = before
                     begin = segment.stop
-                    begins[chain] = segment
-            marks.setdefault((begin, chain), {}).setdefault(limit, []).append(mark)
+                    begins.setdefault(begin, {}).setdefault(chain, (segment, []))[1].append(limit)
+            marks.setdefault(begin, {}).setdefault(limit, []).append(mark)
 
     units = []
-    for (begin, chain), by_limit in marks.items():
+    for begin, by_limit in marks.items():
         stop = max(its_marks[-1] for its_marks in by_limit.values())
         units.append(
             GrowUnit(
@@ -98,15 +99,15 @@ def schedule(group: Group, name: str, cache: SearchCache | None, key: str) -> Sc
                 start=begin,
                 stop=stop,
                 marks={limit: tuple(its_marks) for limit, its_marks in by_limit.items()},
-                begin=begins.get(chain),
+                begin=_with_limits(begins.get(begin, {}).values()),
                 setting=group.setting,
             )
         )
-    segments = [
-        Segment(0, segment.stop, tuple(limits), segment.limit, segment.deepest, segment.sums)
-        for segment, limits in ready.values()
-    ]
-    return Scheduled(units, segments)
+    return Scheduled(units, _with_limits(ready.values()))
+
+
+def _with_limits(found: Iterable[tuple[Segment, list[Limit]]]) -> tuple[Segment, ...]:
+    return tuple(replace(segment, limits=tuple(limits)) for segment, limits in found)
 
 
 class _Kept:
@@ -116,17 +117,17 @@ class _Kept:
         self._cache, self._key = cache, key
         self._segments = _kept(cache, key) if cache is not None else {}
         self._read: dict[str, Segment] = {}
-        self._reached: dict[int, dict[int, list[str]]] = {}
+        self._reached: dict[Limit, dict[int, list[str]]] = {}
 
-    def total(self, limit: int, mark: int) -> tuple[str, Segment] | None:
-        """Return the sum of the first `mark` trees under a depth limit, with a name for it."""
+    def total(self, limit: Limit, mark: int) -> tuple[str, Segment] | None:
+        """Return the sum of the first `mark` trees under a limit, with a name for it."""
         while names := self._chains(limit).get(mark):
             segment = self._add_up(names)
             if segment is not None:
                 return "+".join(names), segment
         return None
 
-    def _chains(self, limit: int) -> dict[int, list[str]]:
+    def _chains(self, limit: Limit) -> dict[int, list[str]]:
         """Return the neighbouring segments that lead from tree 0 to each number of trees that can be reached."""
         if limit not in self._reached:
             reached: dict[int, list[str]] = {0: []}
@@ -137,7 +138,7 @@ class _Kept:
             self._reached[limit] = reached
         return self._reached[limit]
 
-    def nearest(self, limit: int, above: int, below: int) -> tuple[str, Segment] | None:
+    def nearest(self, limit: Limit, above: int, below: int) -> tuple[str, Segment] | None:
         """Return the longest sum of more than `above` and less than `below` trees."""
         stops = {segment.stop for segment in self._segments.values() if above < segment.stop < below}
         for stop in sorted(stops, reverse=True):
@@ -164,7 +165,7 @@ class _Kept:
 
 
 def add(total: Segment, part: Segment) -> Segment:
-    """Return the sum of two neighbouring segments; both hold for the depth limit that it is made for."""
+    """Return the sum of two neighbouring segments; both hold for the limit that it is made for."""
     sums = [
         [one + other for one, other in zip(*outputs, strict=True)]
         for outputs in zip(total.sums, part.sums, strict=True)
@@ -195,6 +196,6 @@ def cut(units: Sequence[GrowUnit], slots: int) -> list[tuple[int, GrowUnit]]:
                     inside = sorted({*inside, stop})  # what comes later goes on from here
                 if inside:
                     marks[limit] = tuple(inside)
-            begin = unit.begin if start == unit.start else None
+            begin = unit.begin if start == unit.start else ()
             blocks.append((number, replace(unit, start=start, stop=stop, marks=marks, begin=begin)))
     return blocks

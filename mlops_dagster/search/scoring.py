@@ -44,6 +44,7 @@ class _SummedForest:
 
     _predictions: list[tuple[Any, list[npt.NDArray[np.float64]]]]
     _n_summed: int
+    oob_score: Any
     _asked: list[str]
     """What a scorer asked for in vain, in case that it caught the exception."""
 
@@ -63,7 +64,7 @@ class _SummedForest:
         return self._refuse("the trees")
 
     def __getattr__(self, name: str) -> Any:
-        if name in _FITTED_PRIVATELY:
+        if name in _FITTED_PRIVATELY or (name.startswith("oob_") and self.oob_score):
             return self._refuse(f"its {name}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

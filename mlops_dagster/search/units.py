@@ -16,15 +16,17 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.model_selection._validation import _fit_and_score
 
-from mlops_dagster.search.data import Rows, SearchData
+from mlops_dagster.search.data import NotForTreesError, Rows, SearchData
 from mlops_dagster.search.fronts import remembering
-from mlops_dagster.search.growing import NO_LIMIT, grow, tree_seeds
+from mlops_dagster.search.growing import NO_LIMIT, Limit, grow, pruned, tree_seeds
 
 Sums = list[list[npt.NDArray[np.float64]]]
 """Sums over trees: for each set of rows, for each output, shape (rows,) or (rows, outputs) or (rows, classes)."""
 
 BATCH = 64
 """How many trees are in memory at the same time."""
+
+_LARGE = 1e300  # sums of more don't overflow
 
 
 # ---------------------------------------------------------------------------------------------------------- results
@@ -50,30 +52,31 @@ class Segment:
 
     Parameters
     ----------
-    limits : tuple of int
-        The depth limits of this search under which the trees are these.
-    limit, deepest : int
-        The trees were grown under depth limit `limit`, and the deepest has depth `deepest`: what decides for which
-        other limits they would be the same trees, see :meth:`holds_for`.
+    limits : tuple of Limit
+        The limits of this search under which the trees are these.
+    limit, deepest : Limit, int
+        The trees were grown and pruned under `limit`, and the deepest had depth `deepest` before it was pruned: what
+        decides for which other limits they would be the same trees, see :meth:`holds_for`.
     sums : list of list of array
         See `Sums`.
     """
 
     start: int
     stop: int
-    limits: tuple[int, ...]
-    limit: int
+    limits: tuple[Limit, ...]
+    limit: Limit
     deepest: int
     sums: Sums = field(repr=False)
 
-    def holds_for(self, limit: int) -> bool:
-        """Whether the trees would be the same under another depth limit.
+    def holds_for(self, limit: Limit) -> bool:
+        """Whether the trees would be the same under another limit.
 
         A tree that is less deep than its limit never met it, so it is the same under every limit that is larger than
         its own depth. One that is exactly as deep as a limit may not be: without the limit, a node there draws from the
         random state before it turns out to have no split, and that changes what the next nodes draw.
         """
-        return limit == self.limit or self.deepest < min(limit, self.limit)
+        (depth, alpha), (its_depth, its_alpha) = limit, self.limit
+        return alpha == its_alpha and (depth == its_depth or self.deepest < min(depth, its_depth))
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,9 @@ class Done:
 
 @dataclass
 class _Accumulator:
-    """Running sums that some depth limits still share."""
+    """Running sums that some limits still share."""
 
-    limits: list[int]
+    limits: list[Limit]
     sums: Sums
     deepest: int = 0
 
@@ -120,7 +123,7 @@ class _Accumulator:
             for total, one in zip(sums, predicted, strict=True):
                 total += one
 
-    def copy(self, limits: list[int]) -> _Accumulator:
+    def copy(self, limits: list[Limit]) -> _Accumulator:
         return _Accumulator(limits, _copied(self.sums), self.deepest)
 
 
@@ -147,10 +150,10 @@ class GrowUnit:
         One of `growing.FORESTS`.
     seed : int
         The forest's ``random_state``.
-    marks : mapping of int to tuple of int
-        For each depth limit, at which numbers of trees the sums are wanted, increasing.
-    begin : Segment, optional
-        The sum of the trees before `start`, to go on from.
+    marks : mapping of Limit to tuple of int
+        For each limit, at which numbers of trees the sums are wanted, increasing.
+    begin : tuple of Segment
+        The sums of the trees before `start`, to go on from. Empty: there are none.
     setting : int
         That of the steps in front, see `fronts.Settings`.
     """
@@ -162,8 +165,8 @@ class GrowUnit:
     seed: int
     start: int
     stop: int
-    marks: Mapping[int, tuple[int, ...]]
-    begin: Segment | None = field(default=None, repr=False)
+    marks: Mapping[Limit, tuple[int, ...]]
+    begin: tuple[Segment, ...] = field(default=(), repr=False)
     setting: int = 0
 
     @property
@@ -188,22 +191,22 @@ class GrowUnit:
         seeds = tree_seeds(self.seed, self.stop)
         wanted = sorted({mark for marks in self.marks.values() for mark in marks})
         ends = sorted({marks[-1] for marks in self.marks.values()})
-        first = 0 if self.begin is not None else self.start
-        accumulators: list[_Accumulator] | None = None
-        if self.begin is not None:
-            accumulators = [
-                _Accumulator(sorted(self.marks, reverse=True), _copied(self.begin.sums), self.begin.deepest)
-            ]
+        first = 0 if self.begin else self.start
+        accumulators: list[_Accumulator] | None = [
+            _Accumulator(sorted(total.limits, reverse=True), _copied(total.sums), total.deepest) for total in self.begin
+        ] or None
         position = self.start
         while position < self.stop:
-            # A batch may go beyond a mark, but not beyond the last mark of a depth limit.
+            # A batch may go beyond a mark, but not beyond the last mark of a limit.
             stop = min(position + BATCH, next(end for end in ends if end > position))
             limits = sorted((limit for limit, marks in self.marks.items() if marks[-1] > position), reverse=True)
-            trees = self._under_each_limit(rows, limits, seeds[position:stop])
+            trees = self._under_each_depth(
+                rows, sorted({depth for depth, _ in limits}, reverse=True), seeds[position:stop]
+            )
             fit_seconds = (time.perf_counter() - began) / (stop - position)
             for begin, end in pairwise([position, *(mark for mark in wanted if position < mark < stop), stop]):
                 began = time.perf_counter()
-                some = {limit: its_trees[begin - position : end - position] for limit, its_trees in trees.items()}
+                some = {depth: its_trees[begin - position : end - position] for depth, its_trees in trees.items()}
                 accumulators = _fold_in(accumulators, limits, some, rows)
                 grown = len({id(tree) for its_trees in some.values() for tree in its_trees})
                 yield Grown(begin, end, grown, fit_seconds * (end - begin), time.perf_counter() - began)
@@ -216,46 +219,50 @@ class GrowUnit:
             position = stop
             began = time.perf_counter()
 
-    def _under_each_limit(self, rows: Rows, limits: Sequence[int], seeds: Sequence[int]) -> dict[int, list[Any]]:
-        """Grow trees under the largest depth limit, and again under smaller ones those that reach these."""
-        trees = grow(self.forest_class, self.parameters, seeds, limits[0], rows)
-        under = {limits[0]: trees}
-        for limit in limits[1:]:
-            reaching = [number for number, tree in enumerate(trees) if tree.tree_.max_depth >= limit]
+    def _under_each_depth(self, rows: Rows, depths: Sequence[int], seeds: Sequence[int]) -> dict[int, list[Any]]:
+        """Grow whole trees under the largest depth limit, and again under smaller ones those that reach these."""
+        whole = {**self.parameters, "ccp_alpha": 0.0}
+        trees = grow(self.forest_class, whole, seeds, depths[0], rows)
+        under = {depths[0]: trees}
+        for depth in depths[1:]:
+            reaching = [number for number, tree in enumerate(trees) if tree.tree_.max_depth >= depth]
             if reaching:
                 trees = list(trees)
-                again = grow(self.forest_class, self.parameters, [seeds[number] for number in reaching], limit, rows)
+                again = grow(self.forest_class, whole, [seeds[number] for number in reaching], depth, rows)
                 for number, tree in zip(reaching, again, strict=True):
                     trees[number] = tree
-            under[limit] = trees
+            under[depth] = trees
+        if not all(np.abs(tree.tree_.value).max() < _LARGE for its_trees in under.values() for tree in its_trees):
+            raise NotForTreesError("numbers overflow, and what scikit-learn does then isn't known")
         return under
 
 
 def _fold_in(
-    accumulators: list[_Accumulator] | None, limits: Sequence[int], trees: Mapping[int, list[Any]], rows: Rows
+    accumulators: list[_Accumulator] | None, limits: Sequence[Limit], trees: Mapping[int, list[Any]], rows: Rows
 ) -> list[_Accumulator]:
-    """Add trees to the sums in their order; sums part as soon as a tree differs between depth limits."""
+    """Add trees, whole ones by depth limit, to the sums in their order; sums part as soon as a tree differs."""
     if accumulators is not None:
         for accumulator in accumulators:
             accumulator.limits = [limit for limit in accumulator.limits if limit in limits]
         accumulators = [accumulator for accumulator in accumulators if accumulator.limits]
-    for number in range(len(trees[limits[0]])):
-        predictions: dict[int, Sums] = {}
+    for number in range(len(trees[limits[0][0]])):
+        predictions: dict[tuple[int, float], Sums] = {}
         parted: list[_Accumulator] = []
         if accumulators is None:
-            zeros = [[np.zeros_like(one) for one in outputs] for outputs in predict(trees[limits[0]][number], rows)]
+            zeros = [[np.zeros_like(one) for one in outputs] for outputs in predict(trees[limits[0][0]][number], rows)]
             accumulators = [_Accumulator(list(limits), zeros)]
         for accumulator in accumulators:
-            sharing: dict[int, list[int]] = {}
-            for limit in accumulator.limits:
-                sharing.setdefault(id(trees[limit][number]), []).append(limit)
+            sharing: dict[tuple[int, float], list[Limit]] = {}
+            for depth, alpha in accumulator.limits:
+                sharing.setdefault((id(trees[depth][number]), alpha), []).append((depth, alpha))
             parts = [accumulator.copy(its_limits) for its_limits in list(sharing.values())[1:]]
             accumulator.limits = next(iter(sharing.values()))
             for part in (accumulator, *parts):
-                tree = trees[part.limits[0]][number]
-                if id(tree) not in predictions:
-                    predictions[id(tree)] = predict(tree, rows)
-                part.add(tree, predictions[id(tree)])
+                depth, alpha = part.limits[0]
+                tree = trees[depth][number]
+                if (id(tree), alpha) not in predictions:
+                    predictions[id(tree), alpha] = predict(pruned(tree, alpha), rows)
+                part.add(tree, predictions[id(tree), alpha])
                 parted.append(part)
         accumulators = parted
     assert accumulators is not None

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestRegressor
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, KFold
 
 from mlops_dagster.search import SharedGridSearchCV
@@ -104,11 +105,33 @@ def test_parameters_that_do_not(rows, grown):
     assert search(rows, {"random_state": [0, 1], "n_estimators": [4]}).work_["trees_grown"] == grown.take() == 16
 
 
-@pytest.mark.parametrize("parameter", [{"max_leaf_nodes": [8]}, {"ccp_alpha": [0.001]}])
-def test_depth_is_not_shared_where_the_finished_tree_does_not_show_it(rows, grown, parameter):
+def test_depth_is_not_shared_where_the_finished_tree_does_not_show_it(rows, grown):
     # Limits that no tree can meet: 4 trees, 2 of them, 2 folds.
-    work = search(rows, {"max_depth": [100, 200], "n_estimators": [4], **parameter}).work_
+    work = search(rows, {"max_depth": [100, 200], "n_estimators": [4], "max_leaf_nodes": [8]}).work_
     assert work["trees_grown"] == grown.take() == 16
+
+
+def test_trees_are_grown_whole_and_pruned_for_each_alpha(rows, grown):
+    grid = {
+        "ccp_alpha": [0.0, 0.001, 0.1],
+        "max_depth": [100, None],
+        "n_estimators": [3, 8],
+        "oob_score": [True, False],
+    }
+    # Asked for: 3 alphas x 2 depths x (3 + 8) trees x 2 x 2 folds = 264. No whole tree is 100 deep: 8 trees on 2 folds.
+    work = search(rows, grid).work_
+    assert (work["trees_asked"], work["trees_needed"]) == (264, 16)
+    assert work["trees_grown"] == grown.take() == 16
+
+
+def test_depth_limits_and_alphas_that_go_on_from_what_the_cache_has(rows, grown, tmp_path):
+    grid = {"ccp_alpha": [0.0, 0.001], "max_depth": [2, None], "n_estimators": [5]}
+    # Every tree meets the limit of 2: twice 5 trees on 2 folds, each sum four times; then the 4 that are missing.
+    assert search(rows, grid, cache=tmp_path).work_["trees_grown"] == grown.take() == 2 * 2 * 5
+    more = {**grid, "n_estimators": [5, 9]}
+    assert search(rows, more, cache=tmp_path).work_["trees_grown"] == grown.take() == 2 * 2 * 4
+    found = search(rows, {**more, "ccp_alpha": [0.001, 0.002]}, cache=tmp_path)  # 0.002 is new
+    assert found.work_["trees_grown"] == grown.take() == 2 * 2 * 9
 
 
 def test_more_metrics_and_train_scores_cost_no_tree(classes, grown):
@@ -125,7 +148,7 @@ def test_the_refit_is_counted_apart(rows, grown):
     assert grown.take() == 12 + best
 
 
-@pytest.mark.parametrize("own", [{"warm_start": True}, {"oob_score": True, "bootstrap": True}])
+@pytest.mark.parametrize("own", [{"warm_start": True}, {"oob_score": r2_score}])
 def test_trees_of_plain_fits_are_counted_too(rows, grown, own):
     # 4 + 25 trees on 2 folds, nothing shared.
     work = search(rows, {"n_estimators": [4, 25]}, forest=RandomForestRegressor(random_state=0, **own)).work_

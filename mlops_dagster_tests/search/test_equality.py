@@ -21,7 +21,7 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import Ridge
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, r2_score
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -119,6 +119,43 @@ def test_a_tree_that_is_exactly_as_deep_as_the_limit(seed, own):
 @pytest.mark.filterwarnings("ignore:.*friedman_mse")
 def test_parameters_with_depth_limits(rows, family, own):
     assert_same(family(random_state=1, **own), {**GRID, "max_depth": [1, 3, 5, 9, None]}, *rows, cv=2, shared=True)
+
+
+ALPHAS = {"ccp_alpha": [0.0, 0.001, 0.02, 9], "max_depth": [2, 6, None], "n_estimators": [2, 5], "oob_score": [True]}
+
+
+@pytest.mark.parametrize("family", [RandomForestRegressor, ExtraTreesRegressor])
+@pytest.mark.parametrize("kind", ["plain", "weights", "two targets", "missing", "sparse"])
+def test_pruned_forests_with_scores_out_of_bag(rows, family, kind):
+    X, y = rows
+    weights = {"sample_weight": np.random.RandomState(0).rand(120)} if kind == "weights" else {}
+    if kind == "two targets":
+        y = np.column_stack([y, X[:, 2]])
+    if kind == "missing":
+        X = np.where(X < 0.05, np.nan, X)
+    if kind == "sparse":
+        X = sparse.csr_matrix(np.round(X))
+    forest = family(random_state=1, bootstrap=True)
+    assert_same(forest, ALPHAS, X, y, cv=2, shared=True, return_train_score=True, fit_params=weights)
+
+
+@pytest.mark.parametrize("family", [RandomForestClassifier, ExtraTreesClassifier])
+def test_pruned_forests_of_classes(classes, family):
+    forest = family(random_state=1, bootstrap=True, max_leaf_nodes=20, class_weight="balanced_subsample")
+    scoring = ["accuracy", "neg_log_loss", "roc_auc_ovr"]
+    assert_same(forest, ALPHAS, *classes, cv=2, shared=True, scoring=scoring, refit="accuracy")
+
+
+def test_scores_out_of_bag_that_fail(rows, classes):
+    forest = clone(FOREST).set_params(oob_score=True)
+    found = assert_same(forest, {"bootstrap": [True, False], "n_estimators": [2, 5]}, *rows, cv=2)
+    assert found.work_["plain_fits"] == 4
+    # Means of more than half of what is too large.
+    assert_same(forest, GRID, rows[0], rows[1] / rows[1].max() * 1e308, cv=2, shared=False)
+    X, y = classes
+    grid = {"oob_score": [True, False], "n_estimators": [2, 5]}
+    found = assert_same(RandomForestClassifier(random_state=0), grid, X, np.column_stack([y, y]), cv=2)
+    assert found.work_["plain_fits"] == 4
 
 
 @pytest.mark.parametrize("weight", ["balanced", "balanced_subsample", {"low": 1, "middle": 3, "high": 0.5}])
@@ -227,7 +264,7 @@ def test_a_front_that_fails(rows):
         (Ridge(), {"alpha": [0.1, 1.0]}),
         (DummyRegressor(), {"strategy": ["mean", "median"]}),
         (make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1.0]}),
-        (clone(FOREST).set_params(oob_score=True, n_estimators=30), {"max_depth": [2, 3]}),
+        (clone(FOREST).set_params(oob_score=r2_score, n_estimators=30), {"max_depth": [2, 3]}),
         (clone(FOREST).set_params(warm_start=True), GRID),
     ],
 )
@@ -312,6 +349,17 @@ def swallowing(estimator, X, y):
         return float(estimator.estimators_[0].get_depth())
     except:  # noqa: E722 - as careless people write it
         return -1.0
+
+
+def out_of_bag(estimator, X, y):
+    return getattr(estimator, "oob_score_", -1.0)
+
+
+def test_a_callable_that_looks_at_scores_out_of_bag(rows):
+    forest = clone(FOREST).set_params(oob_score=True)
+    found = assert_same(forest, GRID, *rows, cv=2, scoring=out_of_bag)
+    assert found.work_["plain_fits"] == found.work_["fits"]
+    assert_same(FOREST, GRID, *rows, cv=2, scoring=out_of_bag, shared=True)
 
 
 LOOKING = [

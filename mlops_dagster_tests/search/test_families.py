@@ -20,7 +20,7 @@ from sklearn.ensemble import (
 )
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.model_selection import FixedThresholdClassifier, KFold, TunedThresholdClassifierCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
@@ -142,13 +142,14 @@ class TestBagging(FamilyContract):
         BaggingRegressor(LinearRegression(), random_state=0, max_features=0.5, max_samples=0.5),
         BaggingClassifier(random_state=0, bootstrap_features=True),
         BaggingClassifier(GaussianNB(), random_state=0, bootstrap=False, max_samples=20),
+        BaggingRegressor(random_state=0, oob_score=True, max_features=2),
+        BaggingClassifier(random_state=0, oob_score=True),
     )
     grid = {"n_estimators": [1, 2, 4]}
     counted = (1 + 2 + 4, 4)
     apart = {"max_samples": [0.5, 0.9]}
     refused = (
         (BaggingRegressor(), "random_state isn't an integer"),
-        (BaggingRegressor(random_state=0, oob_score=True), "oob_score"),
         (BaggingRegressor(random_state=0, warm_start=True), "warm_start"),
     )
 
@@ -189,6 +190,31 @@ class TestThreshold(FamilyContract):
 
     def rows(self, estimator, rows, classes):
         return rows[0], np.where(rows[1] > 1.5, "up", "down")
+
+
+class TestTunedThreshold(FamilyContract):
+    estimators = (
+        TunedThresholdClassifierCV(GaussianNB(), cv=3),
+        TunedThresholdClassifierCV(DecisionTreeClassifier(max_depth=3, random_state=0), cv=0.4, random_state=0),
+    )
+    grid = {"scoring": ["balanced_accuracy", "accuracy"], "thresholds": [5, 100], "store_cv_results": [True, False]}
+    counted = (2 * 2 * 2, 1)
+    refused = (
+        (TunedThresholdClassifierCV(DecisionTreeClassifier()), "estimator__random_state"),
+        (TunedThresholdClassifierCV(GaussianNB(), cv=0.4), "random_state"),
+        (TunedThresholdClassifierCV(GaussianNB(), cv=KFold(2)), "cv isn't a number"),
+        (TunedThresholdClassifierCV(GaussianNB(), n_jobs=2), "n_jobs"),
+    )
+
+    def rows(self, estimator, rows, classes):
+        return rows[0], (rows[1] > 1.5).astype(int)
+
+    def test_fits_inside_are_counted(self, rows, grown):
+        X, y = self.rows(None, rows, None)
+        model = TunedThresholdClassifierCV(DecisionTreeClassifier(max_depth=3, random_state=0), cv=3)
+        # 8 candidates on 2 folds, 3 fits to find the threshold and one of all rows: 64; here those of one candidate.
+        SharedGridSearchCV(model, self.grid, cv=2, refit=False).fit(X, y)
+        assert grown.take() == 2 * (3 + 1)
 
 
 class TestVote(FamilyContract):

@@ -32,6 +32,7 @@ _TABLE = {
     "sklearn.IsolationForest": "bagging.Bagging",
     "sklearn.KNeighborsClassifier": "neighbours.Neighbours",
     "sklearn.KNeighborsRegressor": "neighbours.Neighbours",
+    "sklearn.TunedThresholdClassifierCV": "predicting.TunedThreshold",
     "sklearn.VotingClassifier": "predicting.VoteOfClasses",
     "sklearn.VotingRegressor": "predicting.Vote",
     "xgboost.XGBClassifier": "xgb.XGBoost",

@@ -17,13 +17,18 @@ class Bagging(Family):
     def why_not(self, estimator: Any, rows: int) -> str:
         if estimator.warm_start:
             return "warm_start"
-        if getattr(estimator, "oob_score", False):
-            return "oob_score needs each ensemble as a whole"
         if getattr(estimator, "contamination", "auto") != "auto":
             return "contamination needs each ensemble's scores of all training rows"
         return why_random(estimator, but="estimator__")  # each of which gets a seed
+
+    def widen(self, estimator: Any) -> None:
+        if getattr(estimator, "oob_score", False):  # which each size has to find out: what it takes is left for later
+            estimator._set_oob_score = lambda X, y: setattr(estimator, "_oob_rows", (X, y))
 
     def cut(self, served: Any) -> None:
         for name in _EACH:
             if hasattr(served, name):
                 setattr(served, name, getattr(served, name)[: served.n_estimators])
+        if rows := served.__dict__.pop("_oob_rows", None):
+            del served._set_oob_score
+            served._set_oob_score(*rows)
