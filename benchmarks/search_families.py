@@ -105,7 +105,7 @@ def booster(family: str) -> tuple[Any, str, str]:
 
 def boosting_grid(family: str, scale: float) -> dict[str, list[Any]]:
     _, stages, leaves = booster(family)
-    sizes = [max(number, int(number * scale * 20)) for number in range(1, 6)]
+    sizes = [max(number, int(number * scale * 16)) for number in range(1, 6)]
     return {stages: sizes, "learning_rate": [0.03, 0.06, 0.1, 0.2], leaves: [7, 15, 31]}
 
 
@@ -220,7 +220,7 @@ def make_pipeline_search(who: str, pipeline: Any, grid: Any, n_jobs: int, folder
 
 
 def search_pipeline(who: str, scale: float) -> dict[str, Any]:
-    X, y = mixed_rows(int(4_000 * scale))
+    X, y = mixed_rows(int(3_000 * scale))
     pipeline, grid = pipeline_and_grid(scale)
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         make = partial(make_pipeline_search, who, pipeline)
@@ -270,7 +270,7 @@ def search_path(who: str, model: str, scale: float) -> dict[str, Any]:
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.tree import DecisionTreeRegressor
 
-    X, y = made_rows(int((8_000 if model == "tree" else 1_500) * scale))
+    X, y = made_rows(int((5_000 if model == "tree" else 1_500) * scale))
     tree = DecisionTreeRegressor(random_state=0)
     forest = RandomForestRegressor(10, random_state=0, max_features=0.3)
     estimator: Any = tree if model == "tree" else forest
@@ -345,6 +345,15 @@ def halving(runs: int, scale: float) -> None:
 
 Serve = Callable[[Any, Any, Sequence[Any]], Iterator[Any]]
 """Yields the predictions of each size, of a model that has the largest."""
+
+OVERHEAD_ROWS = {
+    "HistGradientBoosting": 6_000,
+    "DecisionTree": 8_000,
+    "KNeighbors": 9_000,
+    "XGBoost": 6_000,
+    "LightGBM": 6_000,
+}
+"""So many that a family takes a few seconds; 1,500 for the others."""
 
 
 def staged(model: Any, X: Any, sizes: Sequence[int]) -> Iterator[Any]:
@@ -437,7 +446,7 @@ def engine_overhead(scale: float, first: str) -> dict[str, Any]:
     """Compare CPU seconds of the search and of a bare loop, of all families."""
     costs: dict[str, Any] = {}
     for family, (estimator, name, sizes, others, serve) in overhead_families().items():
-        X, y = made_rows(int(scale * {"KNeighbors": 9_000, "DecisionTree": 20_000}.get(family, 6_000)))
+        X, y = made_rows(int(scale * OVERHEAD_ROWS.get(family, 1_500)))
         by_hand = partial(serve_by_hand, estimator, name, sizes, others, serve)
         search = either("shared")(estimator, {**others, name: sizes}, cv=FOLDS, refit=False)
         by_hand(X[:300], y[:300])
@@ -481,8 +490,8 @@ def overhead(runs: int, scale: float) -> None:
 
 # -------------------------------------------------------------------------------------------------- threads, processes
 
-TREES = {"small": (400, 300), "large": (12_000, 4)}
-"""Rows, and trees of each forest; ten seconds of work each."""
+TREES = {"small": (400, 200), "large": (12_000, 3)}
+"""Rows, and trees of each of 8 forests on 3 folds: five to ten seconds of work."""
 
 
 def forests_of(size: str, scale: float) -> tuple[Any, Any, Any, dict[str, list[Any]]]:
