@@ -93,12 +93,13 @@ matrix: setup  ## Run the pipelines on every combination of tools, compare, writ
 	@$(MAKE) --no-print-directory -C airflow setup
 	$(BIN)/python -m mlops_dagster_tests.swap_matrix
 
-benchmark: setup  ## Measure the grid search against its rivals, which get an environment of their own (an hour)
+benchmark: setup  ## Measure the grid search against its rivals, which get an environment of their own (an hour and a half)
 	@"$(PYTHON)" -m venv --clear .venv-benchmark
 	@.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/rivals.txt
 	.venv-benchmark/bin/python benchmarks/grid_search.py
+	.venv-benchmark/bin/python benchmarks/search_families.py
 
 lock:  ## Renew requirements.lock from setup.cfg (needs uv)
 	uv pip compile setup.cfg --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate \

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 import statistics
 import tempfile
 import time
@@ -19,6 +20,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+import joblib
 import numpy as np
 from measuring import in_fresh_process, made_rows, measured, median, run_parts, say, spread, table, take_turns
 from sklearn.base import clone
@@ -37,7 +39,15 @@ def fitted(search: Any, small: Any, X: Any, y: Any) -> dict[str, Any]:
     small.fit(X[:200], y[:200])
     with measured() as cost:
         search.fit(X, y)
-    return {**cost, "scores": scores_of(search), **getattr(search, "work_", {})}
+    work = getattr(search, "work_", {})
+    if "split0_test_stages" in search.cv_results_:
+        work["trees_asked"] = sum(int(search.cv_results_[f"split{fold}_test_stages"].sum()) for fold in range(FOLDS))
+    return {**cost, "scores": scores_of(search), **work}
+
+
+def score_and_stages(model: Any, X: Any, y: Any) -> dict[str, float]:
+    """Score a model that may have stopped early, and say how many stages its own fit takes."""
+    return {"score": model.score(X, y), "stages": model.n_iter_}
 
 
 def either(who: str) -> Any:
@@ -81,7 +91,7 @@ def booster(family: str) -> tuple[Any, str, str]:
     if family == "xgboost":
         from xgboost import XGBRegressor
 
-        trees = {"grow_policy": "lossguide", "max_depth": 0}
+        trees = {"grow_policy": "lossguide", "max_depth": 0, "max_leaves": 31}
         return XGBRegressor(n_jobs=1, random_state=0, **trees), "n_estimators", "max_leaves"
     if family == "lightgbm":
         from lightgbm import LGBMRegressor
@@ -95,7 +105,7 @@ def booster(family: str) -> tuple[Any, str, str]:
 
 def boosting_grid(family: str, scale: float) -> dict[str, list[Any]]:
     _, stages, leaves = booster(family)
-    sizes = [max(number, int(number * scale * 20)) for number in range(1, 6)]
+    sizes = [max(number, int(number * scale * 16)) for number in range(1, 6)]
     return {stages: sizes, "learning_rate": [0.03, 0.06, 0.1, 0.2], leaves: [7, 15, 31]}
 
 
@@ -106,37 +116,34 @@ def search_boosting(who: str, family: str, scale: float) -> dict[str, Any]:
     if who.endswith(".cv"):
         own = xgboost_cv if family == "xgboost" else lightgbm_cv
         settings = list(ParameterGrid({"learning_rate": grid["learning_rate"], leaves: grid[leaves]}))
-        own(X[:200], y[:200], settings[:1], 2)
+        processes = joblib.Parallel(2)
+        processes(joblib.delayed(own)(X[:200], y[:200], setting, 2) for setting in settings[:4])
         with measured() as cost:
-            rounds = own(X, y, settings, max(grid[stages]))
-        return {**cost, "rounds": rounds * FOLDS}
-    make = partial(either(who), estimator, cv=FOLDS, n_jobs=2, refit=False)
+            rounds = processes(joblib.delayed(own)(X, y, setting, max(grid[stages])) for setting in settings)
+        return {**cost, "rounds": sum(rounds) * FOLDS}
+    scoring = score_and_stages if "stops" in family else None
+    make = partial(either(who), estimator, cv=FOLDS, n_jobs=2, refit=False, scoring=scoring)
     return fitted(make(grid), make({stages: [1, 2], leaves: [2, 3]}), X, y)
 
 
-def xgboost_cv(X: Any, y: Any, settings: Sequence[Any], most: int) -> int:
+def xgboost_cv(X: Any, y: Any, setting: dict[str, Any], most: int) -> int:
+    """Return how many rounds the library's own cross-validation grows on each fold."""
     import xgboost
 
-    rows, rounds = xgboost.DMatrix(X, y), 0
-    for setting in settings:
-        how = {**setting, "grow_policy": "lossguide", "max_depth": 0, "nthread": 2}
-        folds = list(KFold(FOLDS).split(X))
-        seen = xgboost.cv(how, rows, most, folds=folds, early_stopping_rounds=10, as_pandas=False)
-        rounds += len(seen["test-rmse-mean"])
-    return rounds
+    how = {**setting, "grow_policy": "lossguide", "max_depth": 0, "nthread": 1}
+    folds = list(KFold(FOLDS).split(X))
+    seen = xgboost.cv(how, xgboost.DMatrix(X, y), most, folds=folds, early_stopping_rounds=10, as_pandas=False)
+    return len(seen["test-rmse-mean"])
 
 
-def lightgbm_cv(X: Any, y: Any, settings: Sequence[Any], most: int) -> int:
+def lightgbm_cv(X: Any, y: Any, setting: dict[str, Any], most: int) -> int:
+    """Return how many rounds the library's own cross-validation keeps of each fold."""
     import lightgbm
 
-    rows, rounds = lightgbm.Dataset(X, y, free_raw_data=False), 0
-    for setting in settings:
-        how = {**setting, "objective": "regression", "num_threads": 2, "verbose": -1}
-        stop = lightgbm.early_stopping(10, verbose=False)
-        folds = list(KFold(FOLDS).split(X))
-        seen = lightgbm.cv(how, rows, most, folds=folds, callbacks=[stop])
-        rounds += len(seen["valid l2-mean"])
-    return rounds
+    how = {**setting, "objective": "regression", "num_threads": 1, "verbose": -1}
+    stop = lightgbm.early_stopping(10, verbose=False)
+    folds = list(KFold(FOLDS).split(X))
+    return len(lightgbm.cv(how, lightgbm.Dataset(X, y), most, folds=folds, callbacks=[stop])["valid l2-mean"])
 
 
 def boosting(runs: int, scale: float) -> None:
@@ -149,7 +156,7 @@ def boosting(runs: int, scale: float) -> None:
         costs = take_turns(runs, who, "search_boosting", family=family, scale=scale)
         compare(costs)
         for name in own:
-            print(f"{name} stops early, on two threads: {costs[name][0]['rounds']:,} rounds grown\n")
+            print(f"{name}, which stops early: the best of {costs[name][0]['rounds']:,} rounds or a few more\n")
 
 
 # ------------------------------------------------------------------------------------------------------------ pipelines
@@ -213,7 +220,7 @@ def make_pipeline_search(who: str, pipeline: Any, grid: Any, n_jobs: int, folder
 
 
 def search_pipeline(who: str, scale: float) -> dict[str, Any]:
-    X, y = mixed_rows(int(4_000 * scale))
+    X, y = mixed_rows(int(3_000 * scale))
     pipeline, grid = pipeline_and_grid(scale)
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         make = partial(make_pipeline_search, who, pipeline)
@@ -259,14 +266,14 @@ def pipeline(runs: int, scale: float) -> None:
 # -------------------------------------------------------------------------------------------------------------- pruning
 
 
-def search_path(who: str, what: str, scale: float) -> dict[str, Any]:
+def search_path(who: str, model: str, scale: float) -> dict[str, Any]:
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.tree import DecisionTreeRegressor
 
-    X, y = made_rows(int((8_000 if what == "tree" else 1_500) * scale))
+    X, y = made_rows(int((5_000 if model == "tree" else 1_500) * scale))
     tree = DecisionTreeRegressor(random_state=0)
     forest = RandomForestRegressor(10, random_state=0, max_features=0.3)
-    estimator: Any = tree if what == "tree" else forest
+    estimator: Any = tree if model == "tree" else forest
     some = clone(tree).cost_complexity_pruning_path(X[:1_000], y[:1_000]).ccp_alphas
     alphas = np.quantile(some, np.linspace(0, 0.99, 50)).tolist()
     if who != "bare loop":
@@ -301,9 +308,9 @@ def pruned(whole: Any, alphas: Iterable[float]) -> Iterator[Any]:
 
 def pruning(runs: int, scale: float) -> None:
     """50 values of ccp_alpha, on one thread: a tree, and a forest of 10."""
-    for what in ("tree", "forest"):
-        print(f"#### {what}\n")
-        costs = take_turns(runs, ["shared", "GridSearchCV", "bare loop"], "search_path", what=what, scale=scale)
+    for model in ("tree", "forest"):
+        print(f"#### {model}\n")
+        costs = take_turns(runs, ["shared", "GridSearchCV", "bare loop"], "search_path", model=model, scale=scale)
         compare(costs)
         bare = median(costs["bare loop"], "cpu") / median(costs["shared"], "cpu")
         print(f"CPU, bare loop / shared: {bare:.2f}\n")
@@ -338,6 +345,15 @@ def halving(runs: int, scale: float) -> None:
 
 Serve = Callable[[Any, Any, Sequence[Any]], Iterator[Any]]
 """Yields the predictions of each size, of a model that has the largest."""
+
+OVERHEAD_ROWS = {
+    "HistGradientBoosting": 6_000,
+    "DecisionTree": 8_000,
+    "KNeighbors": 9_000,
+    "XGBoost": 6_000,
+    "LightGBM": 6_000,
+}
+"""So many that a family takes a few seconds; 1,500 for the others."""
 
 
 def staged(model: Any, X: Any, sizes: Sequence[int]) -> Iterator[Any]:
@@ -430,7 +446,9 @@ def engine_overhead(scale: float, first: str) -> dict[str, Any]:
     """Compare CPU seconds of the search and of a bare loop, of all families."""
     costs: dict[str, Any] = {}
     for family, (estimator, name, sizes, others, serve) in overhead_families().items():
-        X, y = made_rows(int(scale * {"KNeighbors": 9_000, "DecisionTree": 20_000}.get(family, 6_000)))
+        X, y = made_rows(int(scale * OVERHEAD_ROWS.get(family, 1_500)))
+        if family == "KNeighbors":
+            X = X.astype(np.float64)  # in single precision many distances are equal, and such rows are searched again
         by_hand = partial(serve_by_hand, estimator, name, sizes, others, serve)
         search = either("shared")(estimator, {**others, name: sizes}, cv=FOLDS, refit=False)
         by_hand(X[:300], y[:300])
@@ -459,9 +477,11 @@ def _place(others: Any, name: str, sizes: list[Any]) -> list[int]:
 def overhead(runs: int, scale: float) -> None:
     """The engine against a bare loop that fits the largest and serves the others, one thread, CPU seconds."""
     costs = []
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a process begins
     for number in range(runs):
         say(f"run {number + 1} of {runs}: all families")
         costs.append(in_fresh_process("engine_overhead", scale=scale, first=("bare", "shared")[number % 2]))
+    del os.environ["OMP_NUM_THREADS"]
     rows = []
     for family in dict.fromkeys(name.rpartition(" ")[0] for name in costs[0]):
         ratio = statistics.median(cost[f"{family} shared"] / cost[f"{family} bare"] for cost in costs)
@@ -472,8 +492,8 @@ def overhead(runs: int, scale: float) -> None:
 
 # -------------------------------------------------------------------------------------------------- threads, processes
 
-TREES = {"small": (400, 300), "large": (12_000, 4)}
-"""Rows, and trees of each forest; ten seconds of work each."""
+TREES = {"small": (400, 200), "large": (12_000, 3)}
+"""Rows, and trees of each of 8 forests on 3 folds: five to ten seconds of work."""
 
 
 def forests_of(size: str, scale: float) -> tuple[Any, Any, Any, dict[str, list[Any]]]:
