@@ -1,0 +1,14 @@
+"""What the tests' model sees of a day."""
+
+import pandas as pd
+
+
+def look_back(prices):
+    """Three relative changes; NaN in the first row."""
+    return pd.DataFrame(
+        {
+            "return_1d": prices["Adj Close"] / prices["Adj Close"].shift(1) - 1,
+            "range": prices["High"] / prices["Low"] - 1,
+            "change": prices["Close"] / prices["Open"] - 1,
+        }
+    )
