@@ -1,4 +1,4 @@
-"""The package works without its examples, and so do the rest of the tests: in a copy where both folders were deleted."""
+"""The package and the rest of its tests work without the examples: in a copy where both folders were deleted."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from mlops_dagster_tests.contracts.shipped import ROOT
 
 pytestmark = pytest.mark.slow
 
-# What pytest collects, and of that what takes no time and is about declarations, models, the gate and the automation.
-QUICK = ("spec", "modeling/test_contract.py", "modeling/test_gate.py", "automation/test_conditions.py", "test_steps.py")
+# Modules that take seconds: declarations, the gate, the automation.
+QUICK = ("test_grids", "test_parameters", "test_wrong_declarations", "test_gate", "test_conditions")
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,8 @@ def test_a_table_becomes_a_champion(run, tmp_path):
 
 
 def test_the_rest_of_the_tests_are_green(bare, run):
-    """All can be collected; those that need an example are skipped, and a quick part of the others passes."""
-    pytest_ = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow")
-    collected = run(*pytest_, "--collect-only", cwd=bare)
-    assert collected.returncode == 0, collected.stdout[-2000:]
-    assert int(re.search(r"(\d+)(/\d+)? tests collected", collected.stdout)[1]) > 2000
-    done = run(*pytest_, *(f"mlops_dagster_tests/{name}" for name in QUICK), cwd=bare)
+    """All can be collected, those that need an example are skipped, and a quick part of the others passes."""
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", " or ".join(QUICK), cwd=bare)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 100
     assert re.search(r"\[2\] .*: needs examples/", done.stdout), done.stdout[-2000:]
