@@ -293,6 +293,7 @@ def test_a_champion_that_no_longer_loads_makes_way(train, judge, tracker, how):
     assert holder(tracker, CHAMPION) == "2"
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("command", ["promote", "rollback"])
 def test_a_home_without_models_is_named(home, command):
     said = CliRunner().invoke(app, [command, "--symbol", "ACME", "--json"])

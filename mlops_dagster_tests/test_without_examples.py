@@ -57,7 +57,7 @@ def test_a_table_becomes_a_champion(run, tmp_path):
         assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["pipeline"] == "wine_build_model_pipeline"  # the only model, so that is the one meant
-    assert said["partitions"]["all"]["champion_model"]["promoted"] is True
+    assert said["symbols"]["all"]["champion_model"]["promoted"] is True
     done = run("-c", "from mlops_dagster.definitions import defs; print(*sorted(job.name for job in defs.jobs))")
     assert "wine_build_model_pipeline" in done.stdout.split(), done.stderr
 

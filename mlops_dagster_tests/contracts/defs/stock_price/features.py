@@ -4,11 +4,12 @@ import pandas as pd
 
 
 def look_back(prices):
-    """Three relative changes; NaN in the first row."""
+    """Relative changes, NaN in the first row, and the volume."""
     return pd.DataFrame(
         {
             "return_1d": prices["Adj Close"] / prices["Adj Close"].shift(1) - 1,
             "range": prices["High"] / prices["Low"] - 1,
             "change": prices["Close"] / prices["Open"] - 1,
+            "volume": prices["Volume"],
         }
     )
