@@ -67,4 +67,4 @@ def test_the_rest_of_the_tests_are_green(bare, run):
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", " or ".join(QUICK), cwd=bare)
     assert done.returncode == 0, done.stdout[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 100
-    assert re.search(r"\[2\] .*: needs examples/", done.stdout), done.stdout[-2000:]
+    assert "needs examples/" in done.stdout
