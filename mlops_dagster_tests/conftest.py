@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -27,18 +26,23 @@ from mlops_dagster.shell.calling import plain_arguments
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import MlflowTracker
+from mlops_dagster_tests.contracts.shipped import need_examples
 from mlops_dagster_tests.contracts.spark_archive import use_archive
 
 # The article's numbers hold to the last digit since scikit-learn 1.9 (Python 3.11 and later). Before, a tree with two
 # equally good splits took the other one now and then, which moves the rmse by 5e-6.
 ARTICLE_PRECISION = 1e-9 if tuple(map(int, version("scikit-learn").split(".")[:2])) >= (1, 9) else 1e-4
-DATA = Path(__file__).parents[1] / "mlops_dagster" / "examples" / "prices" / "defs" / "prices"
 
 
 def pytest_configure(config):
     # A shell that runs the tests in the background has SIGINT ignored, and every process below would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     use_archive()
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("examples"):
+        need_examples()
 
 
 def pytest_collection_modifyitems(items):
@@ -114,6 +118,7 @@ def price_file(tmp_path, price_rows):
 @pytest.fixture
 def defs(home, price_file, monkeypatch):
     """The definitions of the models that ship, on this test's own state folder and prices."""
+    need_examples()
     monkeypatch.setenv("MLOPS_DATA__PRICES__SOURCE", "files")
     monkeypatch.setenv("MLOPS_DATA__PRICES__PATH", str(price_file.parent / "{symbol}.csv"))
     return definitions_of(load_deployment())

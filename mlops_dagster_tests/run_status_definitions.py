@@ -16,6 +16,7 @@ from mlops_dagster.sensors.mlflow_runs import mlflow_runs
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment, TrackingSettings
 from mlops_dagster.stack.tracking import MlflowTracker, Origin
+from mlops_dagster_tests.contracts.stock import OWN
 
 
 class Owner(OfModel):
@@ -64,7 +65,7 @@ def right(context: dg.AssetExecutionContext, config: Behaviour, tracker: dg.Reso
 def definitions(client: str) -> dg.Definitions:
     home = os.environ.get("RUN_STATUS_HOME", "/nowhere")
     deployment = Deployment(home=home, tracking=TrackingSettings(client=client, experiment_name=client))
-    model = Owner(find_model("stock_price"))
+    model = Owner(find_model("stock_price", OWN))
     resources = resources_of(deployment, model.declaration, model.name)
     return dg.Definitions(
         assets=[alone, left, right],

@@ -9,14 +9,14 @@ from playwright.sync_api import expect
 
 from mlops_dagster.modeling.drawing import WIDTH
 from mlops_dagster.shell.report_page import report_page
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import steps_of
 from mlops_dagster.steps.state import Section
 from mlops_dagster_tests.contracts.browser import PATIENCE, browsing, find_chromium
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import eventually, free_port, running
+from mlops_dagster_tests.contracts.shipped import shipped
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.examples, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 SENSOR = "best_parameters_to_model"
 RUNS = "query($filter: RunsFilter!) {runsOrError(filter: $filter) {... on Runs {results {runId status}}}}"
@@ -113,7 +113,7 @@ def launch(page, ui, job, preset, config=None, replace=None):
 
 def test_lineage_shows_every_asset_and_an_asset_is_materialised_from_it(page, ui):
     open_lineage(page, ui)
-    for step in steps_of(find_model("stock_price")):  # a long name is shortened to what its box has room for
+    for step in steps_of(shipped("stock_price")):  # a long name is shortened to what its box has room for
         page.get_by_text(step, exact=True).last.wait_for(state="attached")
     page.get_by_text("data", exact=True).last.click()
     page.get_by_text("Daily prices of one symbol").first.wait_for()  # the sidebar says what it is

@@ -16,11 +16,13 @@ from dagster._core.utils import make_new_run_id
 from mlflow import MlflowClient
 
 from mlops_dagster.instance import prepare_instance
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster_tests.conftest import embedded_plot
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.contracts.stock import Stock
+
+pytestmark = pytest.mark.examples
 
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 STEPS = ("training_set", "trained_model", "champion_model")
@@ -165,7 +167,7 @@ def test_a_run_reads_what_it_has_made_while_another_makes_the_same(defs, instanc
     again = execute_again(defs, instance, run_id, "trained_model")
     assert_made_from_the_runs_own(again)
     # A run that has made no training set reads the newest of which Dagster knows, though the store has a newer one.
-    Stock(home).run("training_set", {"horizon": 2})
+    Stock(home, model=shipped("stock_price")).run("training_set", {"horizon": 2})
     alone = any_asset.execute_in_process(
         run_config={"ops": {"stock_price__trained_model": {"config": SMALL}}},
         instance=instance,
@@ -289,7 +291,7 @@ def test_where_prices_come_from_can_be_said_at_launch(defs, instance, price_rows
 
 def test_a_check_can_be_run_alone_and_finds_what_was_broken_since(defs, instance, home):
     launch(defs, instance)
-    store = store_of(load_deployment(), find_model("stock_price"))
+    store = store_of(load_deployment(), shipped("stock_price"))
     frame, _ = store.read("data", "ACME")
     frame.loc[7, "High"] = 0.01
     store.write("data", "ACME", frame)

@@ -2,14 +2,16 @@
 
 from mlops_dagster import catalog
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.definitions import defs as project
+from mlops_dagster.declared import model_definitions
 from mlops_dagster.spec.project import find_model
+from mlops_dagster_tests.contracts.stock import OWN
 
-STOCK = OfModel(find_model("stock_price"))
+STOCK = OfModel(find_model("stock_price", OWN))
+ASSETS = model_definitions(STOCK.declaration).assets
 
 
 def links_of(step):
-    (asset,) = catalog.with_code_and_tags([one for one in project.assets if one.key == STOCK.key(step)], STOCK)
+    (asset,) = catalog.with_code_and_tags([one for one in ASSETS if one.key == STOCK.key(step)], STOCK)
     return next(iter(asset.specs)).metadata["dagster/code_references"].code_references
 
 
@@ -30,7 +32,7 @@ def test_links_lead_to_where_the_code_was_pushed(monkeypatch):
 
 
 def test_assets_can_be_filtered_by_their_pipelines():
-    specs = {spec.key: spec for asset in project.assets for spec in asset.specs}
+    specs = {spec.key: spec for asset in ASSETS for spec in asset.specs}
     for pipeline in STOCK.pipelines:
         tagged = {key for key, spec in specs.items() if pipeline.name in spec.tags}
         assert tagged == {STOCK.key(step.name) for step in pipeline.steps} - {STOCK.key("data")}

@@ -14,17 +14,19 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster_tests.conftest import ARTICLE_PRECISION, mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev
 from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
+from mlops_dagster_tests.contracts.shipped import shipped
+
+pytestmark = pytest.mark.examples
 
 SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5")
 
 
 def test_help_is_enough_to_learn_from(mlops):
-    for pipeline in pipelines_of(find_model("stock_price")):
+    for pipeline in pipelines_of(shipped("stock_price")):
         command = {"build_model_pipeline": "build-model"}.get(pipeline.name, pipeline.name[:-9].replace("_", "-"))
         said = mlops(command, "--help").stdout
         for parameter in ("symbol", *(one.name for one in pipeline.parameters)):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.examples
+
 EXAMPLES = Path(__file__).parents[1] / "examples" / "defs"
 
 # Of each: what makes it quick enough, the partition, what its metrics are, and which of them has to be how good.

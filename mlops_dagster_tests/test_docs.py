@@ -29,6 +29,8 @@ from mlops_dagster_tests.contracts.documents import (
     what_differs,
 )
 
+pytestmark = pytest.mark.examples
+
 DOCUMENTS = documents()
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 

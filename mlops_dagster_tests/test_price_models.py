@@ -2,14 +2,12 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 import mlops_dagster
-import mlops_dagster.examples
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.modeling.estimators import make_estimator, narrowed_parameters
@@ -19,10 +17,12 @@ from mlops_dagster.spec.reading import read_declaration
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.file_finding import SourceError
 from mlops_dagster_tests.conftest import ARTICLE_PRECISION
+from mlops_dagster_tests.contracts.shipped import PRICES, shipped
 from mlops_dagster_tests.contracts.stock import TEST, Stock
 from mlops_dagster_tests.test_build_model import failure
 
-DEFS = Path(*mlops_dagster.examples.__path__) / "prices" / "defs"
+pytestmark = pytest.mark.examples
+
 MODELS = ("stock_price", "article")
 GRID = {"grid": {"max_features": [2, 1.0], "n_estimators": [5, 10]}}
 UNIT = "[index points or currency]"
@@ -73,7 +73,7 @@ NUMBERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_the_numbers_are_those_of_before(home, model):
-    said, stock = NUMBERS[model], Stock(home, model=model, symbol="GSPC")
+    said, stock = NUMBERS[model], Stock(home, model=shipped(model), symbol="GSPC")
     same = {"rel": ARTICLE_PRECISION, "abs": 1e-12}
     stock.prepare()
     trained = stock.run("trained_model", said["trees"])
@@ -105,14 +105,14 @@ def test_the_numbers_are_those_of_before(home, model):
 
 def test_a_share_of_features_is_told_from_a_number_of_them():
     for model in MODELS:
-        declaration = find_model(model, DEFS)
+        declaration = find_model(model, PRICES)
         (features,) = (one for one in narrowed_parameters(declaration) if one.name == "max_features")
         assert features.whole_above == 1
         assert isinstance(make_estimator(declaration, {"max_features": 1}).max_features, float)
 
 
 def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
-    session = Session(Deployment(home=home), find_model("stock_price", DEFS), TEST)
+    session = Session(Deployment(home=home), shipped("stock_price"), TEST)
     price_rows.loc[7, "High"] = 1.0
     price_rows.loc[[20, 21], "Date"] = price_rows.loc[[21, 20], "Date"].to_numpy()
     price_rows.head(200).to_csv(tmp_path / "ACME.csv", index=False)
@@ -139,7 +139,7 @@ def test_wrong_prices_and_sources_are_refused(home, price_rows, tmp_path):
 
 
 def test_one_path_for_several_symbols_is_refused_before_any_work(mlops, tmp_path):
-    shutil.copytree(DEFS, tmp_path / "defs")
+    shutil.copytree(PRICES, tmp_path / "defs")
     done = mlops("build-model", "stock_price", "--partition", "GSPC", "--partition", "IXIC", "--path", "all.csv")
     assert done.returncode == 2
     cure = "every symbol would get the same rows; write {symbol} where the symbol stands in the path."
@@ -150,12 +150,12 @@ def test_one_path_for_several_symbols_is_refused_before_any_work(mlops, tmp_path
         run_config={"ops": {"prices__data": {"config": {"path": "all.csv"}}}},
     )
     with pytest.raises(dg.Failure, match=re.escape(cure)):
-        OfModel(find_model("stock_price", DEFS)).refuse_bad_run(backfill, "GSPC")
+        OfModel(shipped("stock_price")).refuse_bad_run(backfill, "GSPC")
 
 
 def test_a_dataset_is_no_model():
     with pytest.raises(ParameterError, match=r"defs.yaml:1: .*name one that shares it"):
-        find_model("prices", DEFS)
+        find_model("prices", PRICES)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_dataset_is_no_model():
 def test_what_contradicts_a_dataset_is_refused_with_its_line(tmp_path, said, wrong):
     for model in ("prices", "stock_price"):
         (tmp_path / model).mkdir()
-        text = (DEFS / model / "defs.yaml").read_text()
+        text = (PRICES / model / "defs.yaml").read_text()
         if "target" in said:
             text = text.replace("  target: {column: AdjClose, horizon: 1, learn: return}\n", "")
         (tmp_path / model / "defs.yaml").write_text(text.replace("data: {dataset: prices}", said))
@@ -180,7 +180,7 @@ def test_what_contradicts_a_dataset_is_refused_with_its_line(tmp_path, said, wro
 
 @pytest.mark.slow
 def test_two_models_share_one_asset(home, monkeypatch):
-    monkeypatch.chdir(DEFS.parent)
+    monkeypatch.chdir(PRICES.parent)
     defs = mlops_dagster.model_definitions("stock_price", "article")
     (shared,) = (asset for asset in defs.assets if dg.AssetKey(["prices", "data"]) in asset.keys)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -209,7 +209,7 @@ def test_two_models_share_one_asset(home, monkeypatch):
 def test_the_components_of_a_project_are_one_code_location(home):
     with create_defs_folder_sandbox(project_name="ours") as sandbox:
         for model in ("prices", *MODELS):
-            shutil.copytree(DEFS / model, sandbox.defs_folder_path / model)
+            shutil.copytree(PRICES / model, sandbox.defs_folder_path / model)
         with sandbox.build_all_defs() as defs:
             keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
             assert "prices/data" in keys

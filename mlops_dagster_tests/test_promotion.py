@@ -23,6 +23,7 @@ from mlops_dagster.spec.steps import steps_of
 from mlops_dagster.stack.registry import CHALLENGER, CHAMPION, ModelRefused
 from mlops_dagster.stack.store import TableNotFound
 from mlops_dagster_tests.contracts.rivals import both_at_once
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.contracts.stock import Stock
 
 SMALL = {"max_depth": 3, "n_estimators": 4, "min_samples_leaf": 20}
@@ -143,7 +144,7 @@ def test_only_a_better_one_takes_the_place(better_and_worse, judge, store, track
 
 
 def test_the_article_leaks_and_is_kept_out_unless_allowed(home, price_file):
-    article = Stock(home, price_file, model="article")
+    article = Stock(home, price_file, model=shipped("article"))
     article.prepare()
     article.run("trained_model", SMALL)
     assert article.run("champion_model", LENIENT).facts["outcome"] == "leaks"
@@ -292,6 +293,7 @@ def test_a_champion_that_no_longer_loads_makes_way(train, judge, tracker, how):
     assert holder(tracker, CHAMPION) == "2"
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("command", ["promote", "rollback"])
 def test_a_home_without_models_is_named(home, command):
     said = CliRunner().invoke(app, [command, "--symbol", "ACME", "--json"])

@@ -19,7 +19,6 @@ from mlops_dagster.definitions import definitions_of
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.modeling.search_results import TIMES
 from mlops_dagster.search import Progress
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store, store_of
 from mlops_dagster.steps import SEARCH_CACHE
@@ -27,6 +26,9 @@ from mlops_dagster.steps.progress import ProgressLines
 from mlops_dagster_tests.conftest import embedded_plot, mlflow_runs
 from mlops_dagster_tests.contracts.dagster_dev import DagsterDev, dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
+from mlops_dagster_tests.contracts.shipped import shipped
+
+pytestmark = pytest.mark.examples
 
 KEY = dg.AssetKey(["stock_price", "grid_search_results"])
 GRID = {"max_depth": [2, 4, 6], "max_features": [2, 0.5]}
@@ -63,7 +65,7 @@ def test_a_search_leaves_a_table_metadata_and_an_mlflow_run(defs, instance, home
     metadata = metadata_of(instance)
     assert metadata["candidates"].value == metadata["dagster/row_count"].value == 18
     assert set(metadata["best_parameters"].value) == {"max_depth", "max_features", "n_estimators"}
-    assert metadata["forest"].value.keys() == find_model("stock_price").parameters.keys()
+    assert metadata["forest"].value.keys() == shipped("stock_price").parameters.keys()
     assert metadata["trees_asked"].value == 3 * 6 * (2 + 4 + 6)
     best = {one.data["column"]: one.data for one in metadata["best_candidates"].records}  # side by side
     assert best["score"]["1."] == pytest.approx(metadata["best_score"].value, rel=1e-5)
@@ -88,7 +90,7 @@ def test_the_cluster_pipeline_makes_the_same_table_on_spark(defs, instance, home
     shutil.rmtree(load_deployment().state_dir / SEARCH_CACHE)  # so that Spark has everything to grow
     monkeypatch.setenv("MLOPS_SPARK__MASTER", "local[2]")
     assert launch(definitions_of(load_deployment()), instance, job="cluster_search_model_pipeline").success
-    store = store_of(load_deployment(), find_model("stock_price"))
+    store = store_of(load_deployment(), shipped("stock_price"))
     here, _ = store.read("grid_search_results", "ACME", version=0)
     there, table = store.read("grid_search_results", "ACME")
     assert table.metadata["engine"] == "spark"

@@ -78,9 +78,12 @@ def ui(
     Only their own pages and your programs are answered, no other web page that is open in your browser.
     """
     with handle_errors(as_json=False):
+        from mlops_dagster.spec.project import MAKE_ONE, model_names
         from mlops_dagster.stack.deployment_files import load_deployment
 
         settings = load_deployment(deployment)
+        if not model_names():
+            progress.print(f"No model is declared yet, so Dagster will show none. {MAKE_ONE}.", markup=False)
         settings.home.mkdir(parents=True, exist_ok=True)
         with _only_one(settings.home, url_of(host, port)) as lock:
             # A server, or Databricks, has a UI of its own; a database needs ours.

@@ -13,6 +13,7 @@ from mlops_dagster.spec.model import NAME, Declaration
 from mlops_dagster.spec.reading import FILE, TYPE, is_of, read_declaration
 from mlops_dagster.spec.travelled import travelled
 
+MAKE_ONE = "Make one: mlops new NAME --data FILE --target COLUMN"
 _SHIPPED = Path(__file__).parents[1] / "examples"
 _ITS_PACKAGE = re.compile(r'^\[tool\.dg\.project\][^\[]*?^root_module\s*=\s*"([\w.]+)"', re.M)
 
@@ -104,7 +105,7 @@ def find_model(name: str, defs: Path | None = None) -> Declaration:
         f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}." if names else "there are none yet."
     )
     ships = "" if defs else ", and none that ships has this name"
-    cure = f"no such model is declared in {own}{ships}; {there} Make one: mlops new NAME --data FILE --target COLUMN."
+    cure = f"no such model is declared in {own}{ships}; {there} {MAKE_ONE}."
     raise refuse("model", name, cure)
 
 
@@ -123,7 +124,7 @@ def model_meant() -> Declaration:
         return find_model(names[0])
     plain = [one for one in map(find_model, names) if one.plain_names]
     if len(plain) != 1:
-        there = ", ".join(names) or "none yet; make one: mlops new NAME --data FILE --target COLUMN"
+        there = ", ".join(names) or f"none yet. {MAKE_ONE}"
         raise refuse("model", None, f"say which. Declared here: {there}.")
     return plain[0]
 

@@ -1,19 +1,16 @@
 """A Dagster instance, a store and a deployment that no run has touched: what schedules and sensors look at."""
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import dagster as dg
 import pandas as pd
 import pytest
 
-import mlops_dagster.examples
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.store import store_of
-
-PRICES = Path(*mlops_dagster.examples.__path__) / "prices" / "defs"
+from mlops_dagster_tests.contracts.stock import OWN
 
 
 class Stack:
@@ -22,7 +19,7 @@ class Stack:
     def __init__(self, home, *, on_disk=False, **settings):
         self.home = home
         self.deployment = Deployment(home=home, **settings)
-        self.model = OfModel(find_model("stock_price", PRICES))
+        self.model = OfModel(find_model("stock_price", OWN))
         self.store = store_of(self.deployment, self.model.declaration)
         (home / "instance").mkdir(exist_ok=True)
         # Schedules refuse one in memory.

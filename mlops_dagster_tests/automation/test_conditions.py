@@ -3,10 +3,13 @@
 import dagster as dg
 import pytest
 
-from mlops_dagster.definitions import defs
+from mlops_dagster.declared import model_definitions
+from mlops_dagster.spec.project import find_model
+from mlops_dagster_tests.contracts.stock import OWN
 
-OWN = ("champion_model", "predictions", "prediction_quality")
-KEYS = {"data": ["prices", "data"], **{step: ["stock_price", step] for step in OWN}}
+STEPS = ("champion_model", "predictions", "prediction_quality")
+KEYS = {"data": ["prices", "data"], **{step: ["stock_price", step] for step in STEPS}}
+DEFS = model_definitions(find_model("stock_price", OWN))
 TARGETS = {"predictions", "prediction_quality"}
 
 
@@ -38,7 +41,7 @@ class Story:
     def looks(self):
         """Evaluate once; return what is asked for, as (asset, symbol)."""
         result = dg.evaluate_automation_conditions(
-            defs=defs,
+            defs=DEFS,
             instance=self.instance,
             cursor=self.cursor,
             asset_selection=dg.AssetSelection.assets(*(dg.AssetKey(KEYS[step]) for step in TARGETS)),

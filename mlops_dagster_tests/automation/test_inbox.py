@@ -9,10 +9,9 @@ from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.jobs import jobs_of
 from mlops_dagster.sensors.inbox import inbox_sensor
 from mlops_dagster.spec.functions import load_function
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.inbox import scan_inbox
 from mlops_dagster.stack.table_files import SourceError, sha256_of
-from mlops_dagster_tests.automation.conftest import PRICES
+from mlops_dagster_tests.contracts.shipped import shipped
 
 BUILD, PREDICT = "build_model_pipeline", "predict_pipeline"
 
@@ -207,7 +206,7 @@ def test_the_cursor_is_small(watched):
 
 def test_the_step_refuses_other_bytes_than_were_seen(price_file):
     seen = sha256_of([price_file])
-    load = load_function(find_model("stock_price"), "..prices.data:load")
+    load = load_function(shipped("stock_price"), "..prices.data:load")
     frame = load("ACME", path=str(price_file), sha256=seen.upper())
     assert len(frame) == 400
     price_file.write_text(price_file.read_text() + "\n")
@@ -222,5 +221,5 @@ def test_the_step_refuses_other_bytes_than_were_seen(price_file):
 def test_who_watches_the_inbox(stack_of):
     stack = stack_of()
     assert inbox_sensor(stack.model, stack.deployment, jobs_of(stack.model)).name == "inbox"
-    article = OfModel(find_model("article", PRICES))  # the gate keeps it out: each file would build it again
+    article = OfModel(shipped("article"))  # the gate keeps it out: each file would build it again
     assert inbox_sensor(article, stack.deployment, jobs_of(article)) is None

@@ -15,15 +15,15 @@ import pytest
 
 from mlops_dagster.instance import prepare_instance
 from mlops_dagster.session import Session
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps import champion_of
 from mlops_dagster_tests.automation.rows import reverting_prices
 from mlops_dagster_tests.contracts.dagster_dev import LOCATION, DagsterDev, dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
+from mlops_dagster_tests.contracts.shipped import shipped
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dagster dev")]
+pytestmark = [pytest.mark.examples, pytest.mark.slow, pytest.mark.xdist_group("dagster dev")]
 
 PREDICTIONS = ["stock_price", "predictions"]
 EACH_MINUTE = {"cron": "* * * * *"}
@@ -124,7 +124,7 @@ class Webhook(BaseHTTPRequestHandler):
 def make_champion(symbol, folder):
     """As `mlops build-model` and `mlops predict` do; with forecasts of days whose truth is known."""
     reverting_prices().to_csv(folder / f"{symbol}.csv", index=False)
-    session = Session(load_deployment(), find_model("stock_price"), Origin("shell", "before"))
+    session = Session(load_deployment(), shipped("stock_price"), Origin("shell", "before"))
     steps = ("data", "training_set", "trained_model", "champion_model")
     for step, given in [*((one, {}) for one in steps), ("predictions", {"catch_up": 30})]:
         session.run(step, symbol, given)

@@ -21,7 +21,7 @@ from mlops_dagster.definitions import definitions_of
 from mlops_dagster_tests.contracts.databricks_stack import EXISTING
 from mlops_dagster_tests.contracts.servers import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
+pytestmark = [pytest.mark.examples, pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
 both = pytest.mark.parametrize("kind", ["step-existing", "pipes-existing"])
 # What both do by the same code, `compute/submission.py`, is seen on one of them.

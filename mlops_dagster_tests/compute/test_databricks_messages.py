@@ -9,13 +9,13 @@ import dagster as dg
 import pytest
 
 from mlops_dagster.compute.pipes import Pipes
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.store import TableVersion
 from mlops_dagster.steps import StepReport
 from mlops_dagster.steps.report_pieces import to_pieces
 from mlops_dagster_tests.contracts.databricks_stack import EXISTING, VOLUME, Launched
+from mlops_dagster_tests.contracts.shipped import shipped
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
+pytestmark = [pytest.mark.examples, pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
 ROWS = [{"Date": "2020-01-01T00:00:00"}]
 MADE_AT = datetime(2020, 1, 1, tzinfo=timezone.utc)
@@ -59,7 +59,7 @@ def scripted(new_stack, ws):
     def run(messages, how="close"):
         (folder / "script.py").write_text(SCRIPT)
         (folder / "messages.json").write_text(json.dumps(messages))
-        pipes = Scripted(stack.deployment, find_model("stock_price"))
+        pipes = Scripted(stack.deployment, shipped("stock_price"))
         pipes.name, pipes.how = stack.name, how
 
         @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["ACME"]), code_version="1")

@@ -15,14 +15,14 @@ import pytest
 from mlflow import MlflowClient
 
 from mlops_dagster.session import Session
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster_tests.contracts.databricks_stack import stack_of
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.contracts.workspace import workspace
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
+pytestmark = [pytest.mark.examples, pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
 # Where things are, and how long they took: all that may differ.
 PLACES = {"mlflow", "model_uri", "dagster/uri", "origin", "databricks_run"}
@@ -165,7 +165,7 @@ def rival_of(stack, ws):
         root = str(ws.volumes / "main/mlops/data" / stack.name / "store")
         settings = {**settings, "store": {"root": root}}
     elsewhere = Deployment(home=stack.home, store=settings["store"])
-    with Session(elsewhere, find_model("stock_price"), Origin("shell", "rival")) as session:
+    with Session(elsewhere, shipped("stock_price"), Origin("shell", "rival")) as session:
         return session.run("training_set", "ACME", {"horizon": 20})
 
 

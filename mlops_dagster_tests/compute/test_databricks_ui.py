@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlops_dagster_tests.contracts.dagster_dev import dagster_dev
 from mlops_dagster_tests.contracts.servers import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("databricks")]
+pytestmark = [pytest.mark.examples, pytest.mark.slow, pytest.mark.xdist_group("databricks")]
 
 # Takes minutes, if it isn't cancelled.
 LONG = {"grid": {"n_estimators": [600, 700, 800, 900, 1000], "max_depth": [20, 30, 40, 50]}, "folds": 5}

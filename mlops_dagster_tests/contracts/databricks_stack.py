@@ -16,11 +16,11 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from mlops_dagster import definitions
 from mlops_dagster.instance import prepare_instance
 from mlops_dagster.resources import key_of
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment import Deployment
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store, store_of
 from mlops_dagster_tests.contracts.s3_server import S3
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.contracts.workspace import Workspace
 
 VOLUME = "/Volumes/main/mlops/data"
@@ -90,7 +90,7 @@ class Stack:
 
     @property
     def store(self) -> Store:
-        return store_of(self.deployment, find_model("stock_price"))
+        return store_of(self.deployment, shipped("stock_price"))
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:

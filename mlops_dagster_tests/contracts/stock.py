@@ -1,4 +1,6 @@
-"""The shipped models of prices as plain steps, on real tables and a real MLflow database."""
+"""A model of prices as plain steps, on real tables and a real MLflow database."""
+
+from pathlib import Path
 
 from mlops_dagster.session import Session
 from mlops_dagster.spec.project import find_model
@@ -7,21 +9,24 @@ from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps import rollback
 from mlops_dagster.steps.functions import step_function
 
+OWN = Path(__file__).parent / "defs"
 TEST = Origin("test", "run-1", None)
 SMALL = {"max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5}
 
 
 class Stock:
-    """One of the models, in a home of its own, of one symbol's prices in a file.
+    """A model in a home of its own, of one symbol's prices in a file.
 
     Parameters
     ----------
     file : Path
-        The prices. None: the bundled ones.
+        The prices. None: those that come with the model.
+    model : Declaration
+        None: the tests' own.
     """
 
-    def __init__(self, home, file=None, *, model="stock_price", symbol="ACME"):
-        self.model, self.symbol = find_model(model), symbol
+    def __init__(self, home, file=None, *, model=None, symbol="ACME"):
+        self.model, self.symbol = model or find_model("stock_price", OWN), symbol
         self.session = Session(Deployment(home=home), self.model, TEST)
         self.store, self.tracker = self.session.store, self.session.tracker
         self.given = {} if file is None else {"path": str(file)}

@@ -31,7 +31,7 @@ from mlops_dagster.modeling.contract import check_contract
 from mlops_dagster.modeling.training_set import make_training_set
 from mlops_dagster.search import SharedGridSearchCV
 from mlops_dagster.spec.functions import load_function
-from mlops_dagster.spec.project import find_model
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.search.comparing import assert_same
 from mlops_dagster_tests.search.random_searches import searches
 
@@ -42,7 +42,7 @@ PIPELINE_GRID = {f"forest__{name}": values for name, values in GRID.items()}
 
 @pytest.mark.slow
 def test_the_articles_preset():
-    model = find_model("article")
+    model = shipped("article")
     prices = check_contract(model, load_function(model, "..prices.data:load")("GSPC"), source="GSPC")
     article = make_training_set(model, prices, features=load_function(model, model.features))
     # All 288 candidates, with 2, 4, 6 and 20 trees instead of 100, 200, 300 and 1000, on every fourth row.

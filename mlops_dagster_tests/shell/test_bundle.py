@@ -21,10 +21,11 @@ from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.contracts.bundle import jobs_of
 from mlops_dagster_tests.contracts.servers import mlflow_server
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.contracts.workspace import workspace
 
 ROOT = Path(__file__).parents[2]
-ARTICLE, STOCK_PRICE = (pipelines_of(find_model(name)) for name in ("article", "stock_price"))
+ARTICLE, STOCK_PRICE = (pipelines_of(shipped(name)) for name in ("article", "stock_price"))
 NAMES = [pipeline.name for pipeline in STOCK_PRICE]
 ON_DATABRICKS = ("databricks_pipes", "databricks_serverless", "databricks_step")
 
@@ -108,7 +109,7 @@ def test_models_of_a_project_have_jobs_whose_wheel_holds_them(tmp_path):
 
 
 def test_cluster_libraries_secrets_and_permissions_are_the_deployments(tmp_path):
-    shipped = (ROOT / "deployments" / "databricks_pipes.yaml").read_text()
+    text = (ROOT / "deployments" / "databricks_pipes.yaml").read_text()
     lines = {
         "libraries: []": "libraries: [xgboost==3.0.5, /Volumes/main/mlops/mlops/own.whl]",
         "secrets: []": "secrets: [{name: S3_KEY, scope: mlops, key: s3}]",
@@ -117,9 +118,9 @@ def test_cluster_libraries_secrets_and_permissions_are_the_deployments(tmp_path)
         "host: null": "host: https://dbc-1.cloud.databricks.com",
     }
     for old, new in lines.items():
-        assert old in shipped
-        shipped = shipped.replace(old, new)
-    Path("mine.yaml").write_text(shipped)
+        assert old in text
+        text = text.replace(old, new)
+    Path("mine.yaml").write_text(text)
     made = bundle("mine.yaml")
     job = jobs_of(made)["build_model_pipeline"]
     (task,) = job["tasks"]

@@ -113,6 +113,7 @@ def test_a_deployment_that_does_not_exist_is_an_error_of_use():
     assert "not both" in CliRunner().invoke(app, ["deployments", "check", "local", "--all"]).output
 
 
+@pytest.mark.examples
 def test_check_finds_what_only_a_models_declaration_refuses(tmp_path):
     """The settings are right by themselves, and no run could be launched."""
     (tmp_path / "mine.yaml").write_text("data: {prices: {source: ftp}}")
@@ -123,6 +124,7 @@ def test_check_finds_what_only_a_models_declaration_refuses(tmp_path):
     assert "did you mean prices?" in run("check", "mine.yaml", status=2)
 
 
+@pytest.mark.examples
 def test_check_finds_what_only_the_compute_refuses(monkeypatch):
     monkeypatch.setenv("MLOPS_STORE__ROOT", "s3://user:hunter2@bucket")
     said = run("check", "databricks_step", status=2)

@@ -11,11 +11,11 @@ import yaml
 from mlops_dagster.definitions import definitions_of
 from mlops_dagster.instance import prepare_instance
 from mlops_dagster.modeling.differences import frame_differences, list_differences, value_differences
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
+from mlops_dagster_tests.contracts.shipped import shipped
 
-pytestmark = pytest.mark.xdist_group("parity")
+pytestmark = [pytest.mark.examples, pytest.mark.xdist_group("parity")]
 
 FOREST = {"n_estimators": 5, "max_depth": 4}
 SEARCH = ["--grid", "max_depth=2,3", "--grid", "n_estimators=3,5"]
@@ -130,7 +130,7 @@ def test_what_differs_is_said_in_words(sides, stack, shell, one):
 
 
 def _store(file):
-    return store_of(load_deployment(file), find_model("stock_price"))
+    return store_of(load_deployment(file), shipped("stock_price"))
 
 
 def _champions(file):

@@ -13,6 +13,8 @@ from mlops_dagster.stack.store import Store
 from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.servers import eventually
 
+pytestmark = pytest.mark.examples
+
 SMALL = ("--grid", "max_depth=2,4", "--grid", "n_estimators=2:6:2", "--grid", "min_samples_leaf=5")
 
 

@@ -12,9 +12,11 @@ import psutil
 import pytest
 
 from mlops_dagster.session import Session
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster_tests.contracts.servers import answers, eventually, free_port, running
+from mlops_dagster_tests.contracts.shipped import shipped
+
+pytestmark = pytest.mark.examples
 
 SMALL = ("--max-depth", "4", "--n-estimators", "5", "--min-samples-leaf", "5", "--no-beat-baseline")
 
@@ -33,7 +35,7 @@ def test_a_champion_predicts_and_is_served(mlops, home, tmp_path, price_file, mo
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["pipeline"] == "predict_pipeline"
-    (pipeline,) = (one for one in pipelines_of(find_model("stock_price")) if one.name == said["pipeline"])
+    (pipeline,) = (one for one in pipelines_of(shipped("stock_price")) if one.name == said["pipeline"])
     assert list(said["symbols"]["ACME"]) == [step.name for step in pipeline.steps]
     made = said["symbols"]["ACME"]["predictions"]
     assert made["rows_appended"] == 6

@@ -10,16 +10,16 @@ import pytest
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.session import Session
 from mlops_dagster.shell.running import run_steps
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps.versions import declared_code_version
 from mlops_dagster_tests.conftest import mlflow_runs
+from mlops_dagster_tests.contracts.shipped import shipped
 
 RUN = ("-s", "ACME", "--pipeline", "build_model_pipeline", "--given")
 TEST = Origin("test", "run-1", None)
-MODEL = find_model("stock_price")
+MODEL = shipped("stock_price")
 STEPS = pipelines_of(MODEL)[0].steps
 GIVEN = {"horizon": None, "max_depth": 4, "n_estimators": 5, "min_samples_leaf": 5, "beat_baseline": False}
 

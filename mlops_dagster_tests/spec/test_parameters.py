@@ -1,4 +1,4 @@
-"""What a partition may be called, and what a run's parameters may be; of the model that ships."""
+"""What a partition may be called, and what a run's parameters may be."""
 
 import math
 import re
@@ -10,8 +10,9 @@ from mlops_dagster.spec.parameters import check_partition
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import pipelines_of
 from mlops_dagster.steps.checking import check_run, resolve
+from mlops_dagster_tests.contracts.stock import OWN
 
-MODEL = find_model("stock_price")
+MODEL = find_model("stock_price", OWN)
 WRONG = ["../x", "/x", "a,b", "", "A" * 33, "a b", "a\\b", "a..b", ".a", "-a", "a\n", "é", "a%2Fb", None, 7]
 
 

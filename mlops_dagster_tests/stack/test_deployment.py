@@ -6,13 +6,13 @@ import pytest
 
 from mlops_dagster.errors import ParameterError
 from mlops_dagster.session import Session
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.databricks.travel import remote_environment
 from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
 from mlops_dagster.stack.mlflow_connection import TrackingError, reach
 from mlops_dagster.stack.secrets import is_secret_name, looks_secret, redacted
 from mlops_dagster.stack.store import Store, StoreError
 from mlops_dagster.stack.tracking import Origin
+from mlops_dagster_tests.contracts.shipped import shipped
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_every_shipped_deployment_loads(file):
 
 
 def test_a_deployment_says_where_a_models_data_are(monkeypatch):
-    model = find_model("stock_price")
+    model = shipped("stock_price")
     mine = load_deployment(write("data: {prices: {source: yahoo, start: '2020-01-01'}, other: {rows: 5}}"))
     assert mine.data_parameters(model, {"source": None}) == {"source": "yahoo", "start": "2020-01-01"}
     assert mine.data_parameters(model, {"end": "2021-01-01"})["source"] == "yahoo"

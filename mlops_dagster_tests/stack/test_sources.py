@@ -16,12 +16,12 @@ from mlops_dagster.errors import ParameterError
 from mlops_dagster.modeling.contract import check_contract
 from mlops_dagster.modeling.violations import ContractError
 from mlops_dagster.spec.functions import load_function
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.spec.steps import data_step
 from mlops_dagster.stack.limits import LimitSettings
 from mlops_dagster.stack.table_files import SourceError, read_files
+from mlops_dagster_tests.contracts.shipped import shipped
 
-STOCK = find_model("stock_price")
+STOCK = shipped("stock_price")
 LOAD = load_function(STOCK, "..prices.data:load")
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"

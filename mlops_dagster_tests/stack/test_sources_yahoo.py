@@ -12,13 +12,13 @@ import pytest
 
 from mlops_dagster.modeling.contract import check_contract
 from mlops_dagster.spec.functions import load_function
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.file_finding import SourceError
 from mlops_dagster_tests.contracts.servers import free_port
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.stack.yahoo_server import RedirectedSession, YahooServer, today, yahoo_server
 
 yfinance = pytest.importorskip("yfinance")
-STOCK = find_model("stock_price")
+STOCK = shipped("stock_price")
 LOAD = load_function(STOCK, "..prices.data:load")
 
 

@@ -16,12 +16,12 @@ import dagster as dg
 import yaml
 
 from mlops_dagster.instance import prepare_instance
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.databricks.bundle import bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster_tests.contracts import airflow as contracts_airflow
 from mlops_dagster_tests.contracts import dagster_dev as contracts
 from mlops_dagster_tests.contracts.bundle import jobs_of
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.swap_matrix.cells import MANY
 from mlops_dagster_tests.swap_matrix.stacks import SYMBOL, Stack
 
@@ -93,7 +93,7 @@ def dagster_dev(stack: Stack) -> None:
 
 
 def _bundle(stack: Stack) -> str:
-    return bundle_text(stack.deployment, str(stack.file), [find_model("stock_price")])
+    return bundle_text(stack.deployment, str(stack.file), [shipped("stock_price")])
 
 
 def databricks_job(stack: Stack) -> None:

@@ -12,17 +12,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.parity import compare, left_behind
 from mlops_dagster_tests.conftest import wandering_prices
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.swap_matrix import cells
 from mlops_dagster_tests.swap_matrix.__main__ import page
 from mlops_dagster_tests.swap_matrix.orchestrators import ORCHESTRATE
 from mlops_dagster_tests.swap_matrix.stacks import SYMBOL, Servers, make_stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("swap matrix")]
+pytestmark = [pytest.mark.examples, pytest.mark.slow, pytest.mark.xdist_group("swap matrix")]
 WHOLE = os.environ.get("MLOPS_MATRIX") == "all"
 CHOSEN = [cell for cell in cells.CELLS if cell != cells.REFERENCE] if WHOLE else cells.SLICE
 
@@ -50,7 +50,7 @@ def run_cell(servers, empty_mlflow, prices):
             began = time.monotonic()
             ORCHESTRATE[cell.orchestrator](stack)
             seconds = time.monotonic() - began
-            deployment, model = stack.deployment, find_model("stock_price")
+            deployment, model = stack.deployment, shipped("stock_price")
             tracker = MlflowTracker(**deployment.tracker_settings(model))
             return left_behind(SYMBOL, store=store_of(deployment, model), tracker=tracker), seconds
 

@@ -17,6 +17,7 @@ from mlops_dagster.stack.databricks.wheel import build_wheel, code_version
 from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.table_sources import read_table
 from mlops_dagster.steps.versions import declared_code_version
+from mlops_dagster_tests.contracts.shipped import shipped
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -100,10 +101,10 @@ def test_a_cluster_reads_the_same_models_as_here(
 
 
 def test_models_that_ship_are_in_the_package_already(tmp_path: Path) -> None:
-    shipped = find_model("stock_price")
-    assert project_files(shipped.folder.parent) == {}
-    check_travels(shipped, load_deployment("databricks_serverless"), ["data", "training_set"], None)
-    files = ZipFile(build_wheel(tmp_path, defs=shipped.folder.parent)).namelist()
+    model = shipped("stock_price")
+    assert project_files(model.folder.parent) == {}
+    check_travels(model, load_deployment("databricks_serverless"), ["data", "training_set"], None)
+    files = ZipFile(build_wheel(tmp_path, defs=model.folder.parent)).namelist()
     assert "mlops_dagster/examples/prices/defs/prices/GSPC.csv" in files
     assert not [name for name in files if name.startswith("mlops_dagster_project")]
 

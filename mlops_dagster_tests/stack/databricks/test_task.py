@@ -18,7 +18,6 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.jobs import SubmitTask
 
 from mlops_dagster import session as here
-from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.databricks import runs
 from mlops_dagster.stack.databricks.versions import versions
 from mlops_dagster.stack.databricks.volumes import VolumeCopies
@@ -29,10 +28,12 @@ from mlops_dagster.stack.tracking import Origin
 from mlops_dagster.steps.report_pieces import IncompleteReport, RemoteFailure, from_pieces
 from mlops_dagster_tests.conftest import mlflow_runs
 from mlops_dagster_tests.contracts.servers import eventually
+from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.contracts.workspace import Workspace
 from mlops_dagster_tests.standin.submitting import CLUSTER
 
-pytestmark = pytest.mark.slow  # each process takes seconds, most of it for imports and for Pipes' own pauses
+# Each process takes seconds, most of it for imports and for Pipes' own pauses.
+pytestmark = [pytest.mark.examples, pytest.mark.slow]
 
 CONTEXT = {
     "asset_keys": ["prices/data"],
@@ -131,7 +132,7 @@ def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("[]")
     report = from_pieces(session.payloads())
-    table = store_of(Deployment(home=home), find_model("stock_price")).current("data", "ACME")
+    table = store_of(Deployment(home=home), shipped("stock_price")).current("data", "ACME")
     assert (report.step, report.symbol, report.table) == ("data", "ACME", table)
     assert session.messages()[0]["method"] == "opened"
     assert session.messages()[-1] == {"__dagster_pipes_version": "0.1", "method": "closed", "params": {}}
@@ -144,7 +145,7 @@ def test_a_step_reports_home(session: Session, home: Path, by: str) -> None:
 def tables(home: Path, price_file: Path) -> None:
     """What a model is trained on, made here."""
     deployment = Deployment(home=home, data={"prices": {"path": str(price_file.parent / "{symbol}.csv")}})
-    with here.Session(deployment, find_model("stock_price"), Origin("shell", "here")) as opened:
+    with here.Session(deployment, shipped("stock_price"), Origin("shell", "here")) as opened:
         for step in ("data", "training_set"):
             opened.run(step, "ACME", {})
 
