@@ -18,7 +18,8 @@ from mlops_dagster.stack.deployment_files import DeploymentError, load_deploymen
 from mlops_dagster.stack.spark import SparkError, SparkSettings, _conf, spark_engine, spark_session
 from mlops_dagster.stack.spark_connect import Patience
 from mlops_dagster.stack.spark_engine import SparkEngine, SparkGone, _Jobs, spark_error
-from mlops_dagster.stack.spark_executor import differences, read_data, write_data
+from mlops_dagster.stack.executor import differences
+from mlops_dagster.stack.spark_executor import read_data, write_data
 from mlops_dagster.stack.spark_java import MODULE, java_home
 from mlops_dagster_tests.contracts.servers import free_port
 from mlops_dagster_tests.contracts.spark_servers import spark_master
