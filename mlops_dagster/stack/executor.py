@@ -64,9 +64,10 @@ def differences(here: Facts, there: Facts) -> list[str]:
 
 
 def answers(order: bytes, load: Callable[[], Any], here: Facts) -> Iterator[tuple[str, Any]]:
-    """Run one unit; yield ("result", ...), ("warning", ...), and as the last ("seconds", ...) or ("skew" | "error", text).
+    """Run one unit and yield each ("result", ...), then each ("warning", ...) and ("seconds", ...).
 
-    Nothing that the engine would try again is caught: data that can't be loaded, a process that dies.
+    If it can't be done the last is ("skew", why) or ("error", traceback). Nothing that the engine would try
+    again is caught: data that can't be loaded, a process that dies.
     """
     from sklearn import config_context
 

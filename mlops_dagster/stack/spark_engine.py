@@ -1,7 +1,8 @@
 """The Spark engine: units of a search become Spark jobs, and their results come back as they are made.
 
-A unit that takes its time is a job of its own with one task: its results are home as soon as it is done, and the Spark UI
-names it. Short ones share a job, see :class:`Batches`. Only what Connect can do too is used for the work itself; the few lines that differ are in :class:`_Jobs`.
+A unit that takes its time is a Spark job of its own with one task: its results are home as soon as it is done, and the
+Spark UI names it. Short ones share jobs, see `spark_batches`. Only what Connect can do too is used for the work itself;
+the few lines that differ are in :class:`_Jobs`.
 """
 
 from __future__ import annotations
@@ -162,7 +163,9 @@ class SparkEngine:
             if others:
                 what += f" and {others} more"
             try:
-                return jobs.collect(f"grid search, {what}", grid_search_units, SCHEMA, rows=len(tasks), tasks=len(tasks))
+                return jobs.collect(
+                    f"grid search, {what}", grid_search_units, SCHEMA, rows=len(tasks), tasks=len(tasks)
+                )
             except Exception as error:
                 raise spark_error(what, error) from error
 
