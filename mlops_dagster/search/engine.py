@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -217,17 +217,9 @@ class JoblibEngine:
             delayed(_results)([(number, units[number]) for number in batch], folds[units[batch[0]].fold])
             for batch in _batches(units, data, self.slots)
         )
-        batches = iter(parallel(orders))
-        try:
-            for results in batches:
-                for number, result in results:
-                    receive(number, result)
-        except BaseException:
-            if isinstance(batches, Generator):  # an error keeps it, and joblib would go on with the work
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # it says that it ends early
-                    batches.close()
-            raise
+        for results in parallel(orders):
+            for number, result in results:
+                receive(number, result)
 
 
 def _one_fold(data: SearchData, fold: int) -> SearchData:

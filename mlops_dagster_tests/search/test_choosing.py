@@ -1,7 +1,6 @@
 """Processes for small trees: the same answer to the last bit, and threads where there can't be processes."""
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -121,7 +120,7 @@ def test_a_killed_worker_is_said_and_nothing_is_lost(rows):
             for worker in killed:
                 worker.kill()
 
-    grid = {**GRID, "max_features": [1, 2, 3, 4], "n_estimators": [3, 300]}
+    grid = {**GRID, "max_features": [1, 2, 3, 4], "max_depth": [None]}
     with pytest.warns(RuntimeWarning, match=r"of 8 units are left, which now run on threads\. TerminatedWorkerError"):
         mine = search(rows, processes(), grid, progress=kill)
     assert killed
@@ -133,17 +132,12 @@ def test_an_error_of_the_receiver_stops_the_workers(rows):
     def enough(progress):
         raise LookupError("enough")
 
-    with pytest.raises(LookupError, match="enough") as raised:
-        search(rows, processes(), {"n_estimators": [500], "max_features": [1, 2, 3, 4]}, progress=enough)
-    # The error holds on to what was being done, and still nothing goes on.
-    assert raised.tb is not None
-    assert_idle()
-
-
-def assert_idle(parent=None):
-    until = time.monotonic() + 60
-    while busy := [worker for worker in workers(parent) if worker.cpu_percent(0.2) > 20]:
-        assert time.monotonic() < until, busy
+    with (
+        pytest.warns(UserWarning, match="tasks .* by the workers"),  # joblib's, of what it stops
+        pytest.raises(LookupError, match="enough"),
+    ):
+        search(rows, processes(), {"n_estimators": [200], "max_features": [1, 2, 3, 4]}, progress=enough)
+    assert psutil.wait_procs(workers(), timeout=30)[1] == []  # those that are done stay for minutes
 
 
 def test_a_real_interrupt():
@@ -169,4 +163,3 @@ search.fit(X, X[:, 0])
     assert process.returncode != 0
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert psutil.wait_procs(begun, timeout=30)[1] == []
-    assert os.getpid() != process.pid
