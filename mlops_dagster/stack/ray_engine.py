@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
+import socket
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +16,7 @@ from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.executor import Facts, answers, make_look, packed
 from mlops_dagster.stack.secrets import redacted
 
+CONNECT_SECONDS = 10
 CANCEL_SECONDS = 60
 
 
@@ -114,11 +118,15 @@ class RayEngine:
         except ImportError as error:
             raise RayError(f'Ray isn\'t installed ({error}): pip install "mlops_dagster[ray]".') from error
         if not ray.is_initialized():
+            address = self.address or os.environ.get("RAY_ADDRESS")
             try:
-                ray.init(self.address)
+                if address and (server := re.fullmatch(r"([^/]+):(\d+)", address)):
+                    # Ray would try for several minutes.
+                    socket.create_connection((server[1], int(server[2])), CONNECT_SECONDS).close()
+                ray.init(address)
             except Exception as error:
-                where = "Ray of this machine" if self.address is None else f"Ray at {redacted(self.address)}"
-                raise RayError(f"no {where}: {redacted(str(error))}") from error
+                where = f"Ray at {redacted(address)}" if address else "Ray of this machine's own"
+                raise RayError(f"no {where} (RayEngine's address, or RAY_ADDRESS): {redacted(str(error))}") from error
         return ray
 
 

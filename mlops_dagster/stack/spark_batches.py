@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 SHORT = 1.0  # seconds of work that are worth a job of their own
 LEAST, MOST = 0.2, 2.0  # seconds of work in a task: worth its job, and no longer than results may wait for each other
+TASKS = 8  # in a job, whose results have to fit spark.driver.maxResultSize together
 
 
 class Batches:
@@ -46,7 +47,7 @@ class Batches:
             if seconds < SHORT:
                 fair = math.ceil(left / (2 * self._slots))
                 per_task = max(1, int(min(max(fair, LEAST / seconds), MOST / seconds)))
-                tasks = max(1, self._slots // 4)
+                tasks = min(max(1, self._slots // 4), TASKS)
             numbers = range(len(self._sizes))[self._next : self._next + per_task * tasks]
             self._next += len(numbers)
             return [list(numbers[at : at + per_task]) for at in range(0, len(numbers), per_task)]

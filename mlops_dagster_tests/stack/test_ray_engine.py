@@ -10,8 +10,17 @@ import pytest
 
 from mlops_dagster.stack.ray_engine import RayEngine, RayError
 from mlops_dagster_tests.contracts.cluster_engine import ClusterContract, run, unit
+from mlops_dagster_tests.contracts.servers import free_port
 
+NO_RAY = 'Ray isn\'t installed: pip install "mlops_dagster[ray]"'
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+
+def test_an_address_where_nobody_is_is_said_at_once():
+    pytest.importorskip("ray", reason=NO_RAY)
+    port = free_port()
+    with pytest.raises(RayError, match=rf"no Ray at 127\.0\.0\.1:{port} .*refused"):
+        _ = RayEngine(f"127.0.0.1:{port}").slots
 
 
 class TestOnThisMachine(ClusterContract):
@@ -23,7 +32,7 @@ class TestOnThisMachine(ClusterContract):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # in place of a file in the user's home
             environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-            ray = pytest.importorskip("ray", reason='Ray isn\'t installed: pip install "mlops_dagster[ray]"')
+            ray = pytest.importorskip("ray", reason=NO_RAY)
             before = signal.getsignal(signal.SIGTERM)
             ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**28, log_to_driver=False)
             try:
