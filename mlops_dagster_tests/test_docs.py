@@ -59,7 +59,7 @@ GIVEN = {
     "docs/automation.md": "import dagster as dg\nfrom mlops_dagster.assets.conditions import ThereIsAChampion",
 }
 PYTHON_LEFT_OUT = {
-    "docs/spark.md": "test_spark_engine.py does the same with a session of each kind",
+    "docs/spark.md": "test_spark_engine.py and test_ray_engine.py do the same on each kind of cluster",
     "docs/databricks_standin.md": "a fragment of a test; standin/ is full of whole ones",
 }
 

@@ -13,8 +13,9 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel
 
 from mlops_dagster.search.cache import MemoryCache, open_cache
+from mlops_dagster.search.choosing import ThreadsOrProcesses
 from mlops_dagster.search.data import NotForTreesError, SearchData
-from mlops_dagster.search.engine import Engine, JoblibEngine, LocalEngine, Progress
+from mlops_dagster.search.engine import Engine, JoblibEngine, Progress
 from mlops_dagster.search.forest import grow_forest
 from mlops_dagster.search.gather import Belongs, Gathering, StopSharingError, Unit, Work
 from mlops_dagster.search.growing import FORESTS
@@ -172,9 +173,9 @@ class Evaluation:
     def _engine(self, plan: SearchPlan) -> Engine:
         if self._given_engine is not None:
             return self._given_engine
-        n_jobs = self._how.get("n_jobs")
-        # Few estimators work without the interpreter lock; trees do.
-        return LocalEngine(n_jobs) if plan.groups else JoblibEngine(n_jobs, self._how.get("pre_dispatch", "2*n_jobs"))
+        # Few estimators work without the interpreter lock; trees do, if they are large.
+        engine = ThreadsOrProcesses if plan.groups else JoblibEngine
+        return engine(self._how.get("n_jobs"), self._how.get("pre_dispatch", "2*n_jobs"))
 
     def _run_shared(self, plan: SearchPlan, engine: Engine, gathering: Gathering) -> None:
         """Run the plan, after what the cache has of it already."""

@@ -149,12 +149,14 @@ class SharedGridSearchCV(GridSearchCV, _Shared):  # type: ignore[misc]
     estimator, param_grid, scoring, refit, cv, error_score, return_train_score, pre_dispatch
         As in ``GridSearchCV``.
     n_jobs : int, optional
-        How many threads, or processes where no forest shares its trees, if there is no `engine`. None means 1, -1
-        means one per core. The answer doesn't depend on it.
+        How many threads or processes, if there is no `engine`: processes where no forest shares its trees, or where
+        these are so small and so many that threads would wait for each other. None means 1, -1 means one per core. The
+        answer doesn't depend on it.
     verbose : int, default=0
         From 1: says what is to be done, and how far it is.
     engine : Engine, optional
-        Where the work is done. Default: here. A Spark engine is in ``mlops_dagster.stack.spark``.
+        Where the work is done. Default: here. ``mlops_dagster.stack`` has one for Spark (`spark`) and one for Ray
+        (`ray_engine`).
     cache : path or SearchCache, optional
         A folder that keeps what was done. A search that was killed goes on where it was, one with more values does only
         what is new. Plain fits aren't kept; where there are no others a warning says so.

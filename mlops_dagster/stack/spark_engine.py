@@ -1,7 +1,8 @@
 """The Spark engine: units of a search become Spark jobs, and their results come back as they are made.
 
-Every unit is a Spark job of its own with one task: its results are home as soon as it is done, and the Spark UI names
-it. Only what Connect can do too is used for the work itself; the few lines that differ are in :class:`_Jobs`.
+A unit that takes its time is a Spark job of its own with one task: its results are home as soon as it is done, and the
+Spark UI names it. Short ones share jobs, see `spark_batches`. Only what Connect can do too is used for the work itself;
+the few lines that differ are in :class:`_Jobs`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mlops_dagster
+from mlops_dagster.stack.executor import Facts, differences, make_look
 from mlops_dagster.stack.secrets import redacted
-from mlops_dagster.stack.spark_executor import SCHEMA, Facts, differences, make_look, put_together, write_data
+from mlops_dagster.stack.spark_batches import Batches
+from mlops_dagster.stack.spark_executor import SCHEMA, put_together, write_data
 from mlops_dagster.stack.spark_java import SparkError
 
 T = TypeVar("T")
@@ -140,41 +143,47 @@ class SparkEngine:
         settings, here = get_config(), self._here
         jobs = _Jobs(self.session)
         stop = threading.Event()
-        waiting = iter(enumerate(units))
-        taking = threading.Lock()
+        # A unit that isn't a search's, of `pool` for example, needn't know its trees.
+        batches = Batches([max(getattr(unit, "trees", 0), 1) for unit in units], self.slots)
 
-        def collect(unit: Any) -> list[Any]:
-            order = cloudpickle.dumps((unit, settings), protocol=5)  # type: ignore[no-untyped-call]
+        def collect(tasks: list[list[int]]) -> list[Any]:
+            orders = [
+                [(number, cloudpickle.dumps((units[number], settings), protocol=5)) for number in numbers]  # type: ignore[no-untyped-call]
+                for numbers in tasks
+            ]
 
-            def grid_search_unit(batches: Any) -> Any:  # travels by value, as it is made in here
+            def grid_search_units(batches: Any) -> Any:  # travels by value, as it is made in here
                 from mlops_dagster.stack import spark_executor
 
-                for _ in batches:  # the one row that makes Spark start a task
-                    pass
-                yield from spark_executor.pieces(order, data_name, here)
+                # The one row of a task makes Spark start it, and says which it is.
+                for task in [row for batch in batches for row in batch.column("id").to_pylist()]:
+                    yield from spark_executor.pieces(orders[task], data_name, here)
 
+            what, others = str(units[tasks[0][0]]), sum(map(len, tasks)) - 1
+            if others:
+                what += f" and {others} more"
             try:
-                return jobs.collect(f"grid search, {unit}", grid_search_unit, SCHEMA, rows=1, tasks=1)
+                return jobs.collect(
+                    f"grid search, {what}", grid_search_units, SCHEMA, rows=len(tasks), tasks=len(tasks)
+                )
             except Exception as error:
-                raise spark_error(str(unit), error) from error
+                raise spark_error(what, error) from error
 
         def work() -> None:
-            while not stop.is_set():
-                with taking:
-                    number, unit = next(waiting, (-1, None))
-                if unit is None:
-                    return
-                for kind, said in put_together(collect(unit)):
+            while not stop.is_set() and (tasks := batches.take()):
+                for number, kind, said in put_together(collect(tasks)):
                     if stop.is_set():
                         return
                     if kind == "result":
                         receive(number, said)
+                    elif kind == "seconds":
+                        batches.took(number, said)
                     elif kind == "warning":
                         warnings.warn(said, stacklevel=2)
                     elif kind == "skew":
                         raise _skew(said)
                     else:
-                        raise SparkError(f"{unit} failed on an executor:\n{said}")
+                        raise SparkError(f"{units[number]} failed on an executor:\n{said}")
 
         pool = ThreadPoolExecutor(threads, thread_name_prefix="spark-grid-search")
         workers = [pool.submit(work) for _ in range(threads)]

@@ -115,25 +115,25 @@ def threads_of_searches():
     return [thread for thread in threading.enumerate() if thread.name.startswith("grid-search")]
 
 
-@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("engine", [None, LocalEngine(2)])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
-def test_whatever_is_raised_stops_everything(rows, grown, n_jobs, error):
+def test_whatever_is_raised_stops_everything(rows, grown, engine, error):
     def progress(_):
         if grown.trees >= 64:
             raise error("enough")
 
     with pytest.raises(error, match="enough"):
-        search(rows, grid={"n_estimators": [2000], "max_features": [1, 2, 3, 4]}, n_jobs=n_jobs, progress=progress)
+        search(rows, engine, {"n_estimators": [2000], "max_features": [1, 2, 3, 4]}, progress=progress)
     assert threads_of_searches() == []
     # Of 16,000: what was asked for, and what two threads had in hand (32 trees each).
     assert grown.take() <= 64 + 4 * 32
 
 
-@pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_candidate_that_fails_is_named_at_once(rows, grown, n_jobs):
+@pytest.mark.parametrize("engine", [None, LocalEngine(2)])
+def test_a_candidate_that_fails_is_named_at_once(rows, grown, engine):
     grid = [{"n_estimators": [2000], "max_features": [1, 2, 3]}, {"max_depth": [0]}]
     with pytest.raises(sklearn.utils._param_validation.InvalidParameterError, match="max_depth") as raised:
-        search(rows, grid=grid, n_jobs=n_jobs, error_score="raise")
+        search(rows, engine, grid, error_score="raise")
     if hasattr(raised.value, "__notes__"):
         assert "candidate 3: {'max_depth': 0}" in raised.value.__notes__[0]
     assert grown.take() <= 4 * 32  # not 12,000

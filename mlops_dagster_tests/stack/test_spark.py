@@ -15,10 +15,11 @@ import grpc
 import pytest
 
 from mlops_dagster.stack.deployment_files import DeploymentError, load_deployment
+from mlops_dagster.stack.executor import differences
 from mlops_dagster.stack.spark import SparkError, SparkSettings, _conf, spark_engine, spark_session
 from mlops_dagster.stack.spark_connect import Patience
 from mlops_dagster.stack.spark_engine import SparkEngine, SparkGone, _Jobs, spark_error
-from mlops_dagster.stack.spark_executor import differences, read_data, write_data
+from mlops_dagster.stack.spark_executor import read_data, write_data
 from mlops_dagster.stack.spark_java import MODULE, java_home
 from mlops_dagster_tests.contracts.servers import free_port
 from mlops_dagster_tests.contracts.spark_servers import spark_master
@@ -227,7 +228,7 @@ def test_executors_with_another_scikit_learn_are_refused(tmp_path):
 @pytest.mark.slow
 @one_spark_at_a_time
 def test_executors_without_this_package_get_it(tmp_path, monkeypatch):
-    from mlops_dagster_tests.contracts.spark_engine import run, unit
+    from mlops_dagster_tests.contracts.cluster_engine import run, unit
 
     monkeypatch.chdir(tmp_path)  # local executors import from the working directory, too
 

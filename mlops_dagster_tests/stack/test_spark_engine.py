@@ -10,20 +10,11 @@ import psutil
 import pytest
 
 from mlops_dagster.search import SharedGridSearchCV
-from mlops_dagster.stack.spark import SparkSettings, spark_engine
+from mlops_dagster.stack.spark import SparkEngine, SparkSettings, spark_engine
 from mlops_dagster.stack.spark_engine import _Jobs
+from mlops_dagster_tests.contracts.cluster_engine import GRID, X, Y, assert_same_results, forest, run, unit
 from mlops_dagster_tests.contracts.servers import eventually
-from mlops_dagster_tests.contracts.spark_engine import (
-    GRID,
-    SparkClusterContract,
-    SparkEngineContract,
-    X,
-    Y,
-    assert_same_results,
-    forest,
-    run,
-    unit,
-)
+from mlops_dagster_tests.contracts.spark_engine import SparkClusterContract, SparkEngineContract
 from mlops_dagster_tests.contracts.spark_servers import (
     PATIENT,
     kill_with_children,
@@ -65,11 +56,28 @@ class TestOnLocalSpark(SparkEngineContract):
 
     def test_jobs_have_readable_names(self, engine):
         SharedGridSearchCV(forest(), {"n_estimators": [2]}, cv=2, refit=False, engine=engine).fit(X, Y)
-        jobs = engine.session.sparkContext._jsc.sc().statusStore().jobsList(None)
-        # Jobs of the other tests have none, or have been forgotten by now.
-        described = [jobs.apply(number).description() for number in range(jobs.size())]
-        names = [description.get() for description in described if description.isDefined()]
-        assert [name for name in names if name.startswith("grid search, fold 0")]
+        assert [name for name in job_names(engine) if name.startswith("grid search, fold 0")]
+
+    @pytest.mark.parametrize("slots", [2, 16])  # in one task, and in several
+    def test_short_units_share_jobs(self, engine, slots):
+        def short(data, number):
+            yield number
+            yield -number
+
+        units = [unit(short, number, name=f"{slots} slots, unit {number}") for number in range(400)]
+        found = run(SparkEngine(engine.session, slots=slots), units)
+        assert found == {number: [number, -number] for number in range(400)}
+        jobs = [name for name in job_names(engine) if name.startswith(f"grid search, {slots} slots")]
+        # Two for each slot are under way before anything is known; then a handful, where each was a job.
+        assert len(jobs) <= 2 * slots + 40
+        assert any(name.endswith(" more") for name in jobs)
+
+
+def job_names(engine):
+    """Return the descriptions of the jobs that Spark remembers; some have none."""
+    jobs = engine.session.sparkContext._jsc.sc().statusStore().jobsList(None)
+    described = [jobs.apply(number).description() for number in range(jobs.size())]
+    return [description.get() for description in described if description.isDefined()]
 
 
 class TestOnAStandaloneCluster(SparkClusterContract):

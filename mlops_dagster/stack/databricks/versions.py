@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.stack.databricks.wheel import code_version
-from mlops_dagster.stack.spark_executor import differences, make_look
+from mlops_dagster.stack.executor import differences, make_look
 
 
 class VersionSkew(MlopsError):  # noqa: N818 - reads better where it is caught
