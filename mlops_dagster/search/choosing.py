@@ -112,7 +112,7 @@ def _seconds_per_tree(unit: GrowUnit, data: SearchData) -> float | None:
     """Grow a few trees of a unit and return the CPU time of one; None if they can't be grown, as the unit will say."""
     seconds = 0.0
     for trees in (1, _SAMPLE):  # the first one is slow
-        few = replace(unit, start=0, stop=trees, marks={max(unit.marks): (trees,)}, begin=None)
+        few = replace(unit, start=0, stop=trees, marks={max(unit.marks): (trees,)}, begin=())
         began = time.thread_time()
         if any(isinstance(result, Failed) for result in few.run(data)):
             return None
@@ -128,7 +128,7 @@ def _locked_seconds() -> float:
     X, rows = np.array([[0.0], [1.0]]), np.arange(2)
     forest = RandomForestRegressor(random_state=0)
     data = SearchData(forest, X, X[:, 0], [(rows, rows)])
-    unit = GrowUnit(0, "", RandomForestRegressor, forest.get_params(), 0, 0, 1, {NO_LIMIT: (1,)})
+    unit = GrowUnit(0, "", RandomForestRegressor, forest.get_params(), 0, 0, 1, {(NO_LIMIT, 0.0): (1,)})
     seconds = _seconds_per_tree(unit, data)
     assert seconds is not None
     return seconds
