@@ -19,8 +19,8 @@ class Batches:
 
     Parameters
     ----------
-    sizes : sequence of int
-        How much each unit has to do, in proportion.
+    sizes : sequence of int or None
+        How much each unit has to do, in proportion; None for one that is a job of its own, come what may.
 
     Examples
     --------
@@ -30,9 +30,13 @@ class Batches:
     >>> batches.took(0, 0.1)  # seconds
     >>> [len(numbers) for [numbers] in iter(batches.take, [])]
     [14, 10, 8, 6, 4, 3, 2, 2, 2, 2]
+    >>> batches = Batches([None] * 3, slots=2)
+    >>> batches.took(0, 0.1)
+    >>> list(iter(batches.take, []))
+    [[[0]], [[1]], [[2]]]
     """
 
-    def __init__(self, sizes: Sequence[int], slots: int) -> None:
+    def __init__(self, sizes: Sequence[int | None], slots: int) -> None:
         self._sizes, self._slots = sizes, slots
         self._next = 0
         self._seconds: float | None = None  # for a size of one
@@ -42,7 +46,8 @@ class Batches:
         """Return the numbers of the units of each task of the next job; nothing when all are taken."""
         with self._lock:
             left = len(self._sizes) - self._next
-            seconds = self._seconds * self._sizes[self._next] if left and self._seconds is not None else SHORT
+            size = self._sizes[self._next] if left else None
+            seconds = SHORT if size is None or self._seconds is None else self._seconds * size
             per_task, tasks = 1, 1
             if seconds < SHORT:
                 fair = math.ceil(left / (2 * self._slots))
@@ -55,4 +60,5 @@ class Batches:
     def took(self, number: int, seconds: float) -> None:
         """Learn how long a unit took; the next are expected to take as long for their size."""
         with self._lock:
-            self._seconds = max(seconds, 1e-6) / self._sizes[number]
+            if size := self._sizes[number]:
+                self._seconds = max(seconds, 1e-6) / size

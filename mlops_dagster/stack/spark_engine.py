@@ -143,8 +143,9 @@ class SparkEngine:
         settings, here = get_config(), self._here
         jobs = _Jobs(self.session)
         stop = threading.Event()
-        # A unit that isn't a search's, of `pool` for example, needn't know its trees.
-        batches = Batches([max(getattr(unit, "trees", 0), 1) for unit in units], self.slots)
+        # One that isn't a search's, such as a partition with all its steps, mustn't be done again for another's sake.
+        sizes = [max(unit.trees, 1) if hasattr(unit, "trees") else None for unit in units]
+        batches = Batches(sizes, self.slots)
 
         def collect(tasks: list[list[int]]) -> list[Any]:
             orders = [
