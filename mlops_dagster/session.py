@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mlops_dagster.spec.model import Declaration
     from mlops_dagster.stack.deployment import Deployment, Plots
+    from mlops_dagster.stack.registry import Registry
     from mlops_dagster.stack.store import Store
     from mlops_dagster.stack.tracking import Origin, Tracker
     from mlops_dagster.steps.inputs import Pins
@@ -80,6 +81,9 @@ class Session:
         self.tracker = tracker or MlflowTracker(**deployment.tracker_settings(model))
         self._opened = ExitStack()
         self._spark: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.model.name}: tables in {self.store!r}>"
 
     def __enter__(self) -> Session:
         return self
@@ -141,6 +145,11 @@ class Session:
         known = steps_of(self.model)
         tables = steps.Inputs(partition, self.store, known=known)
         return steps.load_champion(partition, tables, self.tracker.registry, self.model)[0]
+
+    @property
+    def registry(self) -> Registry:
+        """The model's versions in MLflow, one name for each partition."""
+        return self.tracker.registry
 
     def predict(self, frame: pd.DataFrame, partition: str = ALL) -> pd.DataFrame:
         """Let the champion predict rows as the data has them, their target not needed. Nothing is written.

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, time
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from mlops_dagster.errors import MlopsError
+from mlops_dagster.spec.steps import ALL
 from mlops_dagster.steps.inputs import pin_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 INLINE = 1000
 """From so many characters on Dagster's page hides markdown behind a click."""
+_CELL = 200  # characters
 
 
 def written(value: object) -> str:
@@ -76,7 +79,7 @@ class StepReport:
     facts: dict[str, Any]
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    plots: dict[str, bytes] = field(default_factory=dict)
+    plots: dict[str, bytes] = field(default_factory=dict, repr=False)
     mlflow_run_id: str | None = None
     mlflow_url: str | None = None
     model_uri: str | None = None
@@ -112,6 +115,19 @@ class StepReport:
             "model_uri": self.model_uri,
         }
 
+    def _repr_html_(self) -> str:
+        """Show in a notebook what people look for first: metrics, what was decided, pictures."""
+        rows = {name: written(value) for name, value in {**self.metrics, **self.facts}.items() if _is_short(value)}
+        shown = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
+        pictures = "".join(
+            f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            for name, png in self.plots.items()
+        )
+        link = f', <a href="{escape(self.mlflow_url)}">in MLflow</a>' if self.mlflow_url else ""
+        partition = "" if self.symbol == ALL else f" {escape(self.symbol)}"
+        head = f"<b>{escape(self.model)}{partition}: {escape(self.step)}</b>, {self.table.rows:,} rows{link}"
+        return f"<p>{head}</p><table>{shown}</table>{pictures}"
+
     def to_json(self) -> str:
         """Return all of the report as JSON, the plots included, so that it can travel."""
         content = asdict(self)
@@ -129,6 +145,10 @@ class StepReport:
         content["table"] = TableVersion(**content["table"])
         content["plots"] = {name: base64.b64decode(png) for name, png in content["plots"].items()}
         return cls(**content)
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str | int | float) and len(str(value)) < _CELL
 
 
 def with_pictures(
