@@ -84,11 +84,12 @@ def test_a_model_can_be_built(name):
 # {name}
 
 ```bash
-pip install -e .
+pip install -e . pytest
 mlops new churn --data customers.csv --target churned    # proposes a declaration: {name}/defs/churn/defs.yaml
 mlops check churn
 mlops build-model churn
 dg dev                                                   # the same in Dagster's UI
+pytest                                                   # checks each model
 ```
 """,
 }
