@@ -25,10 +25,10 @@ HEAD = """\
 # Every swap, tried
 
 Each line is a stack: who starts the pipelines, where their steps run, where runs are tracked, where tables lie. The
-pipelines are those that build and search the model `stock_price`; where there is a Spark, the search runs on it. All
-ran with the same parameters on the same rows, and what each left behind was compared with the first line, as
-[`mlops parity`](parity.md) does it: tables, metrics, `cv_results_`, model digest, MLflow's parameters, metrics, tags
-and artifacts, and the champion. **{verdict}.**
+pipelines are those that build and search two models, `stock_price` and the example `breast_cancer` as `churn`; where
+there is a Spark, the search runs on it. All ran with the same parameters on the same rows, and what each left behind
+was compared with the first line, as [`mlops parity`](parity.md) does it: tables, metrics, `cv_results_`, model digest,
+MLflow's parameters, metrics, tags and artifacts, and the champion. **{verdict}.**
 
 Written by `make matrix` on {written}.
 Databricks is this project's [stand-in](databricks_standin.md), S3 is moto's server. The times are those of all

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ import dagster as dg
 import yaml
 
 from mlops_dagster.instance import prepare_instance
+from mlops_dagster.spec.project import find_model
 from mlops_dagster.stack.databricks.bundle import bundle_text
 from mlops_dagster.stack.databricks.wheel import build_wheel
 from mlops_dagster_tests.contracts import airflow as contracts_airflow
@@ -44,33 +46,57 @@ def _call(command: Sequence[str], stack: Stack, **more: str) -> str:
     return done.stdout
 
 
-def pipelines_of(stack: Stack) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Return of each pipeline the step that learns, and what it is given; where there is a Spark, it searches."""
+@dataclass(frozen=True)
+class Launch:
+    """A pipeline, and what its step that learns is given."""
+
+    model: str
+    pipeline: str
+    step: str
+    given: Mapping[str, Any]
+
+    @property
+    def symbol(self) -> dict[str, str]:
+        return {"symbol": SYMBOL} if self.model == "stock_price" else {}
+
+    @property
+    def ops(self) -> dict[str, Any]:
+        return {f"{self.model}__{self.step}": {"config": json.loads(json.dumps(self.given))}}
+
+
+def launches_of(stack: Stack) -> list[Launch]:
+    """Return what is run of both models; where there is a Spark, it searches."""
     search = "cluster_search_model_pipeline" if stack.has_spark else "search_model_pipeline"
-    return {"build_model_pipeline": ("trained_model", BUILD), search: ("grid_search_results", SEARCH)}
+    return [
+        Launch(model, f"{prefix}{pipeline}", step, given)
+        for model, prefix in (("stock_price", ""), ("churn", "churn_"))
+        for pipeline, step, given in (
+            ("build_model_pipeline", "trained_model", BUILD),
+            (search, "grid_search_results", SEARCH),
+        )
+    ]
 
 
 def shell(stack: Stack) -> None:
     """`mlops`, one command a pipeline."""
-    for pipeline, (_, given) in pipelines_of(stack).items():
-        command = pipeline.removesuffix("_pipeline").replace("_", "-")
-        values = {**given, "grid": json.dumps(given["grid"])} if "grid" in given else given
+    for one in launches_of(stack):
+        command = one.pipeline.removeprefix("churn_").removesuffix("_pipeline").replace("_", "-")
+        values = {**one.symbol, **one.given}
+        if "grid" in values:
+            values["grid"] = json.dumps(values["grid"])
         options = (f"--{name.replace('_', '-')}={value}" for name, value in values.items())
-        _call([str(BIN / "mlops"), command, f"--symbol={SYMBOL}", *options], stack)
-
-
-def _ops(step: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"stock_price__{step}": {"config": json.loads(json.dumps(given))}}
+        _call([str(BIN / "mlops"), command, one.model, *options], stack)
 
 
 def dagster_cli(stack: Stack, tags: Mapping[str, str] = MappingProxyType({"dagster/partition": SYMBOL})) -> None:
     """`dagster job execute`, one process a job."""
     prepare_instance(stack.deployment)
-    for job, (step, given) in pipelines_of(stack).items():
-        config = stack.home / f"{job}.yaml"
-        config.write_text(yaml.safe_dump({"ops": _ops(step, given)}))
-        command = [str(BIN / "dagster"), "job", "execute", "-m", "mlops_dagster.definitions", "-j", job]
-        _call([*command, "-c", str(config), "--tags", json.dumps(dict(tags))], stack)
+    for one in launches_of(stack):
+        config = stack.home / f"{one.pipeline}.yaml"
+        config.write_text(yaml.safe_dump({"ops": one.ops}))
+        command = [str(BIN / "dagster"), "job", "execute", "-m", "mlops_dagster.definitions", "-j", one.pipeline]
+        partition = ["--tags", json.dumps(dict(tags))] if one.symbol else []
+        _call([*command, "-c", str(config), *partition], stack)
 
 
 def dagster_many(stack: Stack) -> None:
@@ -87,13 +113,13 @@ def dagster_dev(stack: Stack) -> None:
     """The UI's own mutation, on a real `dagster dev`: its daemon takes the runs from the queue and starts them."""
     prepare_instance(stack.deployment)
     with contracts.dagster_dev(stack.home, env={**stack.environment, "MLOPS_HOME": str(stack.home)}) as dev:
-        for job, (step, given) in pipelines_of(stack).items():
-            run_id = dev.launch(job, _ops(step, given), symbol=SYMBOL)
+        for one in launches_of(stack):
+            run_id = dev.launch(one.pipeline, one.ops, symbol=one.symbol.get("symbol"))
             assert dev.ended(run_id) == "SUCCESS", (stack.home / "dev.log").read_text()
 
 
 def _bundle(stack: Stack) -> str:
-    return bundle_text(stack.deployment, str(stack.file), [shipped("stock_price")])
+    return bundle_text(stack.deployment, str(stack.file), [shipped("stock_price"), find_model("churn", stack.defs)])
 
 
 def databricks_job(stack: Stack) -> None:
@@ -101,13 +127,13 @@ def databricks_job(stack: Stack) -> None:
     workspace = stack.workspace
     assert workspace is not None
     wheels = workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels"
-    wheel = build_wheel(wheels)
+    wheel = build_wheel(wheels, defs=stack.defs)
     made = yaml.safe_load(_bundle(stack))
     jobs = jobs_of(made, f"/Volumes/main/mlops/data/{stack.name}/wheels/{wheel.name}")
-    for name, (_, given) in pipelines_of(stack).items():
-        job_id = workspace.call("POST", "/api/2.2/jobs/create", jobs[name])["job_id"]
-        texts = {one: json.dumps(value) for one, value in given.items()}
-        body = {"job_id": job_id, "job_parameters": {"symbol": SYMBOL, **texts}}
+    for one in launches_of(stack):
+        job_id = workspace.call("POST", "/api/2.2/jobs/create", jobs[one.pipeline])["job_id"]
+        texts = {name: json.dumps(value) for name, value in one.given.items()}
+        body = {"job_id": job_id, "job_parameters": {**one.symbol, **texts}}
         run_id = workspace.call("POST", "/api/2.2/jobs/run-now", body)["run_id"]
         run = workspace.ended(run_id, seconds=600)
         said = f"{run['state']}\n{workspace.stdout(run_id)}\n{workspace.stderr(run_id)}"
@@ -122,7 +148,7 @@ def airflow(stack: Stack) -> None:
         _call(command, stack, **more)
     if stack.workspace is not None:
         wheels = stack.workspace.volumes / "main" / "mlops" / "data" / stack.name / "wheels"
-        wheel = build_wheel(wheels)
+        wheel = build_wheel(wheels, defs=stack.defs)
         bundle = stack.home / "databricks.yml"
         bundle.write_text(_bundle(stack))
         host = stack.workspace.url.removeprefix("http://").split(":")
@@ -134,9 +160,12 @@ def airflow(stack: Stack) -> None:
             "AIRFLOW__MLOPS__POLL_SECONDS": "1",
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({**connection, "password": stack.workspace.token}),
         }
-    for dag, (_, given) in pipelines_of(stack).items():
-        conf = json.dumps({"symbol": SYMBOL, **given})
-        said = _call([str(contracts_airflow.BIN / "airflow"), "dags", "test", dag, "--conf", conf], stack, **more)
+    manifest = home / "manifest.json"
+    manifest.write_text(_call([str(BIN / "mlops"), "manifest"], stack))
+    more |= {"AIRFLOW__MLOPS__MANIFEST": str(manifest), "AIRFLOW__MLOPS__PROJECT": str(stack.home)}
+    for one in launches_of(stack):
+        test = ["dags", "test", one.pipeline, "--conf", json.dumps({**one.symbol, **one.given})]
+        said = _call([str(contracts_airflow.BIN / "airflow"), *test], stack, **more)
         assert "failed" not in said.splitlines()[-1], said
 
 

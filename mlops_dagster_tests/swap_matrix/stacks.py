@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from mlops_dagster.stack.environment import changed_environment
 from mlops_dagster_tests.contracts.databricks_stack import CLUSTERS, VOLUME
 from mlops_dagster_tests.contracts.s3_server import S3, s3_server
 from mlops_dagster_tests.contracts.servers import eventually, mlflow_server
+from mlops_dagster_tests.contracts.shipped import EXAMPLES
 from mlops_dagster_tests.contracts.spark_servers import PATIENT, spark_connect_server, spark_master, spark_worker
 from mlops_dagster_tests.contracts.workspace import Workspace, workspace
 from mlops_dagster_tests.swap_matrix.cells import MANY, Cell
@@ -90,6 +92,11 @@ class Stack:
     workspace: Workspace | None = None
 
     @property
+    def defs(self) -> Path:
+        """Where its project declares the model `churn`, beside those that ship."""
+        return self.home / "defs"
+
+    @property
     def file(self) -> Path:
         return self.home / "deployment.yaml"
 
@@ -122,6 +129,7 @@ def make_stack(cell: Cell, servers: Servers, prices: Path) -> Stack:
     if cell.on_databricks:
         environment |= servers.databricks.environment
         settings |= _on_databricks(cell, name, servers, prices, settings)
+    shutil.copytree(EXAMPLES / "breast_cancer", home / "defs" / "churn")
     (home / "deployment.yaml").write_text(yaml.safe_dump(settings))
     there = servers.databricks if cell.on_databricks else None
     folder = prices.parent if there is None else there.volumes / "main" / "mlops" / "data" / name

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from mlops_dagster.spec.project import find_model
+from mlops_dagster.spec.steps import ALL
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.stack.tracking import MlflowTracker
 from mlops_dagster.steps.parity import compare, left_behind
@@ -50,9 +52,11 @@ def run_cell(servers, empty_mlflow, prices):
             began = time.monotonic()
             ORCHESTRATE[cell.orchestrator](stack)
             seconds = time.monotonic() - began
-            deployment, model = stack.deployment, shipped("stock_price")
-            tracker = MlflowTracker(**deployment.tracker_settings(model))
-            return left_behind(SYMBOL, store=store_of(deployment, model), tracker=tracker), seconds
+            deployment, left = stack.deployment, {}
+            for model, partition in ((shipped("stock_price"), SYMBOL), (find_model("churn", stack.defs), ALL)):
+                tracker = MlflowTracker(**deployment.tracker_settings(model))
+                left[model.name] = left_behind(partition, store=store_of(deployment, model), tracker=tracker)
+            return left, seconds
 
     return run
 
@@ -73,17 +77,19 @@ def reference(run_cell):
 def test_the_reference_has_all_that_is_compared(reference, record_property):
     left, seconds = reference
     record_property("seconds", seconds)
-    assert set(left.tables) == {"data", "training_set", "trained_model", "champion_model", "grid_search_results"}
-    assert set(left.tracked) == {"trained_model", "grid_search_results"}
+    for one in left.values():
+        assert set(one.tables) == {"data", "training_set", "trained_model", "champion_model", "grid_search_results"}
+        assert set(one.tracked) == {"trained_model", "grid_search_results"}
 
 
 @pytest.mark.parametrize("cell", CHOSEN, ids=str)
 def test_a_cell_makes_what_the_reference_makes(cell, run_cell, reference, record_property):
     left, seconds = run_cell(cell)
     record_property("seconds", seconds)
-    compared = compare(reference[0], left)
-    assert {one.what: one.differences for one in compared if one.differences} == {}
-    assert len(compared) == len(reference[0].tables) + len(reference[0].tracked)
+    for model, whole in reference[0].items():
+        compared = compare(whole, left[model])
+        assert {one.what: one.differences for one in compared if one.differences} == {}
+        assert len(compared) == len(whole.tables) + len(whole.tracked)
 
 
 def test_what_makes_no_sense_has_a_reason():
