@@ -10,14 +10,22 @@ import signal
 import threading
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn
 from sklearn.base import clone
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from mlops_dagster.search import SearchCache, SharedGridSearchCV, grow_forest
 from mlops_dagster_tests.search.comparing import assert_equal_results
@@ -339,23 +347,39 @@ def test_threads_on_one_folder(rows, tmp_path):
     assert search(rows, tmp_path).work_["trees_grown"] == 0
 
 
-def search_and_tell(folder, out, begun):
+BOOSTING = GradientBoostingRegressor(random_state=0)
+SEARCHES = {
+    "forest": (FOREST, {"n_estimators": [25, 50, 75, 100], "max_depth": [3, None], "max_features": [1, 2, 3]}),
+    "boosting": (BOOSTING, {"n_estimators": [20, 40, 60], "learning_rate": [0.1, 0.2, 0.3, 0.4], "max_depth": [2, 3]}),
+    "pipeline": (
+        Pipeline([("scale", StandardScaler()), ("boost", BOOSTING)]),
+        {
+            "scale": [StandardScaler(), MinMaxScaler()],
+            "boost__n_estimators": [20, 40, 60],
+            "boost__learning_rate": [0.1, 0.2],
+            "boost__max_depth": [2, 3],
+        },
+    ),
+}
+
+
+def search_and_tell(what, folder, out, begun):
     draws = np.random.default_rng(5)
     X = draws.random((300, 4))
     y = 3 * X[:, 0] + X[:, 1]
-    grid = {"n_estimators": [25, 50, 75, 100], "max_depth": [3, None], "max_features": [1, 2, 3]}
+    estimator, grid = SEARCHES[what]
     begun.send("begun")
-    found = SharedGridSearchCV(RandomForestRegressor(random_state=0), grid, cv=3, cache=folder).fit(X, y)
-    said = {"scores": found.cv_results_["mean_test_score"].tolist(), "best": found.best_params_}
+    found = SharedGridSearchCV(estimator, grid, cv=3, cache=folder).fit(X, y)
+    said = {"scores": found.cv_results_["mean_test_score"].tolist(), "best": str(found.best_params_)}
     out.write_text(json.dumps({**said, "predicted": found.predict(X).tolist(), "work": found.work_}))
 
 
-def start(folder, out):
+def start(folder, out, what="forest"):
     """Start a search in a process that has imported all it needs, and wait until it begins."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     begun, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=search_and_tell, args=(folder, out, theirs))
+    process = context.Process(target=search_and_tell, args=(what, folder, out, theirs))
     process.start()
     assert begun.recv() == "begun"
     return process
@@ -382,26 +406,31 @@ def test_processes_on_one_folder(tmp_path):
     assert its == answers[0]
 
 
-@pytest.mark.slow
-def test_killed_at_any_moment(tmp_path):
-    # 3 max_features x (a limit of 3, which every tree meets, and none) x 100 trees x 3 folds
-    all_trees = 3 * 2 * 100 * 3
-    whole = start(tmp_path / "whole", tmp_path / "whole.json")
+def killed_at_any_moment(tmp_path, what):
+    """Kill a search at ten random moments; return what a whole one did, and the cache that the killed ones left."""
+    whole = start(tmp_path / "whole", tmp_path / "whole.json", what)
     began = time.monotonic()
     assert ended(whole) == 0
     takes = time.monotonic() - began
-    work, expected_answer = answer(tmp_path / "whole.json")
-    assert work["trees_grown"] == all_trees
 
     draws = random.Random(0)
     killed = 0
     cache = tmp_path / "cache"
     for _ in range(10):
-        process = start(cache, tmp_path / "killed.json")
+        process = start(cache, tmp_path / "killed.json", what)
         time.sleep(draws.uniform(0, takes / 6))
         process.kill()
         killed += ended(process) == -signal.SIGKILL
     assert killed >= 5
+    return answer(tmp_path / "whole.json"), cache
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(tmp_path):
+    # 3 max_features x (a limit of 3, which every tree meets, and none) x 100 trees x 3 folds
+    all_trees = 3 * 2 * 100 * 3
+    (work, expected_answer), cache = killed_at_any_moment(tmp_path, "forest")
+    assert work["trees_grown"] == all_trees
     saved = trees_kept(cache)
     assert ended(start(cache, tmp_path / "last.json")) == 0
     work, its = answer(tmp_path / "last.json")
@@ -410,6 +439,21 @@ def test_killed_at_any_moment(tmp_path):
     # kill costs what was grown since the last one: less than 25 trees under two limits.
     assert work["trees_grown"] <= all_trees - saved
     assert search_again(tmp_path) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["boosting", "pipeline"])
+def test_boosting_is_killed_at_any_moment(tmp_path, what):
+    # 8 settings x 3 folds, each a unit of 60 stages that leaves the scores of 3 sizes.
+    (work, expected_answer), cache = killed_at_any_moment(tmp_path, what)
+    assert work["trees_grown"] == 8 * 3 * 60
+    left = Counter(path.parent for path in entries(cache))
+    done = sum(count == 3 for count in left.values())
+    assert ended(start(cache, tmp_path / "last.json", what)) == 0
+    work, its = answer(tmp_path / "last.json")
+    assert its == expected_answer
+    assert work["trees_grown"] <= (8 * 3 - done) * 60
+    assert work["units"] == 8 * 3 - done  # of those in flight all is done again
 
 
 def trees_kept(cache):
