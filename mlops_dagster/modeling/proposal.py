@@ -169,10 +169,11 @@ class _Proposing(Roles):
             self.categories = []
         with files("mlops_dagster.modeling").joinpath("proposed_estimators.yaml").open(encoding="utf-8") as file:
             known = yaml.safe_load(file.read().replace("{what}", what))
-        chosen = known["boosting" if self.categories or gaps else "forest"]
+        plain = not self.categories and not gaps
+        chosen = known["forest" if plain else "boosting"]
         said["estimator"], said["parameters"] = chosen["estimator"], chosen["parameters"]
         self.preset = chosen["preset"]
-        if not self.categories and not gaps:
+        if plain:
             if len(self.classes) > 2:
                 said["parameters"] |= known["forest of several classes"]["parameters"]
                 self.preset |= known["forest of several classes"]["preset"]

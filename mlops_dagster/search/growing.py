@@ -83,6 +83,8 @@ def _run_all(calls: Iterable[Callable[[], Any]]) -> list[Any]:
 
 def pruned(tree: Any, ccp_alpha: float) -> Any:
     """Return a tree that was grown whole as it is for a ``ccp_alpha``; scikit-learn prunes what is grown."""
+    if not ccp_alpha:
+        return tree
     copied = shallow(tree)
     copied.ccp_alpha = ccp_alpha
     copied._prune_tree()  # puts another tree in the place of this one

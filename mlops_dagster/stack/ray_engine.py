@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from mlops_dagster.errors import MlopsError
+from mlops_dagster.errors import MlopsError, needs
 from mlops_dagster.stack.executor import Facts, answers, make_look, packed
 from mlops_dagster.stack.secrets import redacted
 
@@ -116,7 +116,7 @@ class RayEngine:
         try:
             import ray
         except ImportError as error:
-            raise RayError(f'Ray isn\'t installed ({error}): pip install "mlops_dagster[ray]".') from error
+            raise RayError(needs("RayEngine", error)) from error
         if not ray.is_initialized():
             address = self.address or os.environ.get("RAY_ADDRESS")
             try:

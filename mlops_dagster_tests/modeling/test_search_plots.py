@@ -8,15 +8,7 @@ import pytest
 from PIL import Image
 
 from mlops_dagster.modeling.search_plots import heat_map, learning_curve, parallel_coordinates, search_pngs
-
-ARTICLE = {
-    "bootstrap": [True],
-    "max_depth": [80, 90, 100, 110],
-    "max_features": [2, 3],
-    "min_samples_leaf": [3, 4, 5],
-    "min_samples_split": [8, 10, 12],
-    "n_estimators": [100, 200, 300, 1000],
-}
+from mlops_dagster_tests.contracts.article import ARTICLE
 
 
 def results(grid, score=lambda params, number: -float(number)):

@@ -7,15 +7,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, KFold
 
 from mlops_dagster.search import SharedGridSearchCV
-
-ARTICLE = {
-    "bootstrap": [True],
-    "max_depth": [80, 90, 100, 110],
-    "max_features": [2, 3],
-    "min_samples_leaf": [3, 4, 5],
-    "min_samples_split": [8, 10, 12],
-    "n_estimators": [100, 200, 300, 1000],
-}
+from mlops_dagster_tests.contracts.article import ARTICLE
 
 
 def search(rows, grid, *, cv=2, forest=None, **arguments):

@@ -31,6 +31,7 @@ from mlops_dagster.modeling.contract import check_contract
 from mlops_dagster.modeling.training_set import make_training_set
 from mlops_dagster.search import SharedGridSearchCV
 from mlops_dagster.spec.functions import load_function
+from mlops_dagster_tests.contracts.article import ARTICLE
 from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.search.comparing import assert_same
 from mlops_dagster_tests.search.random_searches import searches
@@ -46,14 +47,7 @@ def test_the_articles_preset():
     prices = check_contract(model, load_function(model, "..prices.data:load")("GSPC"), source="GSPC")
     article = make_training_set(model, prices, features=load_function(model, model.features))
     # All 288 candidates, with 2, 4, 6 and 20 trees instead of 100, 200, 300 and 1000, on every fourth row.
-    grid = {
-        "bootstrap": [True],
-        "max_depth": [80, 90, 100, 110],
-        "max_features": [2, 3],
-        "min_samples_leaf": [3, 4, 5],
-        "min_samples_split": [8, 10, 12],
-        "n_estimators": [2, 4, 6, 20],
-    }
+    grid = {**ARTICLE, "n_estimators": [2, 4, 6, 20]}
     found = assert_same(
         RandomForestRegressor(random_state=0),
         grid,

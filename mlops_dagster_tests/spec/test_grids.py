@@ -12,18 +12,11 @@ from mlops_dagster.spec.grids import MAX_CANDIDATES, check_grid
 from mlops_dagster.spec.parameters import Parameter
 from mlops_dagster.spec.project import find_model
 from mlops_dagster.steps.checking import resolve
+from mlops_dagster_tests.contracts.article import ARTICLE
 from mlops_dagster_tests.contracts.shipped import shipped
 from mlops_dagster_tests.contracts.stock import OWN
 
 MODEL = find_model("stock_price", OWN)
-ARTICLE = {
-    "bootstrap": [True],
-    "max_depth": [80, 90, 100, 110],
-    "max_features": [2, 3],
-    "min_samples_leaf": [3, 4, 5],
-    "min_samples_split": [8, 10, 12],
-    "n_estimators": [100, 200, 300, 1000],
-}
 
 
 def own(**grid):
