@@ -4,11 +4,12 @@ python -m benchmarks.many_models [series] [runs of one]
 
 Each series has 250 rows and gets five shallow trees; all four steps of `build_model_pipeline`, SQLite, pictures of new
 champions only. In turn: a bare joblib loop over the same functions in as many processes as there are cores, `mlops
-build-model --all`, the same on a local Spark, Dagster's runs of fifty partitions, Dagster's runs of one partition (a
-few of them, two at a time, as before there were runs of many), and Metaflow's `foreach` and Airflow's mapped tasks over
-the same functions, two at a time, where they are installed. Wall time with all that starts up, but for Airflow's
-scheduler: of its tasks from the start of the first to the end of the last; also the most memory that one of them used,
-its processes together.
+build-model --all`, the same on a standalone Spark of two workers with a core each, Dagster's runs of fifty partitions,
+Dagster's runs of one partition (a few of them, two at a time, as before there were runs of many), and Metaflow's
+`foreach` and Airflow's mapped tasks over the same functions, two at a time, where they are installed. Wall time with
+all that starts up, but for Airflow's scheduler and Spark's master and workers: of Airflow's tasks from the start of the
+first to the end of the last; also the most memory that one of them used, its processes together, but for Spark's
+executors.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +32,8 @@ import psutil
 
 from benchmarks.warm_model import write_project
 from mlops_dagster_tests.contracts import airflow
+from mlops_dagster_tests.contracts.servers import eventually
+from mlops_dagster_tests.contracts.spark_servers import spark_master, spark_worker
 
 BIN = Path(sys.executable).parent
 CHUNK = 50
@@ -189,9 +193,14 @@ def main() -> None:
         everything = [str(BIN / "mlops"), "build-model", "sales", "--all"]
         began = time.monotonic()
         say("mlops build-model --all", count, began, run(everything, folder, "shell"))
-        on_spark = {"MLOPS_SPARK__PARTITIONS": "true", "MLOPS_SPARK__MASTER": f"local[{os.cpu_count()}]"}
-        began = time.monotonic()
-        say("the same on Spark", count, began, run(everything, folder, "spark", **on_spark))
+        with ExitStack() as cluster:
+            master = cluster.enter_context(spark_master(folder))
+            for name in ("worker1", "worker2"):
+                cluster.enter_context(spark_worker(folder, master, name))
+            eventually(lambda: master.state()["aliveworkers"] == 2)
+            on_spark = {"MLOPS_SPARK__PARTITIONS": "true", "MLOPS_SPARK__MASTER": master.url}
+            began = time.monotonic()
+            say("the same on a standalone Spark", count, began, run(everything, folder, "spark", **on_spark))
         began, memory = time.monotonic(), 0
         for first in range(0, count, CHUNK):
             some = series[first : first + CHUNK]

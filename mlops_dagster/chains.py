@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.session import Session, on_spark
 from mlops_dagster.spec import steps as names
+from mlops_dagster.stack.mlflow_connection import NoTrackingServer
 from mlops_dagster.steps.report_pieces import RemoteFailure, failure_message, failure_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def run_task(session: Session, chain: Chain, task: Task) -> Outcome:
     for step in task.steps:
         outcome.step = step
         try:
-            report = session.run(step, task.partition, chain.given[step], inputs=made)
+            report = _run_step(session, step, task.partition, chain.given[step], made)
             made |= report.outputs
             outcome.reports.append(report)
             for check in checks_of(chain.model) if chain.checked else ():
@@ -148,6 +149,19 @@ def run_task(session: Session, chain: Chain, task: Task) -> Outcome:
             outcome.failure = failure_of(failure_message(error)["failure"])
             return outcome
     return outcome
+
+
+def _run_step(
+    session: Session, step: str, partition: str, given: Mapping[str, Any], made: dict[str, Any]
+) -> StepReport:
+    """Run a step; once more if the tracking server had gone away and is back, which shouldn't cost all that follow."""
+    try:
+        return session.run(step, partition, given, inputs=made)
+    except NoTrackingServer:
+        if not session.tracker.wait_for_server():
+            raise
+        session.origin = replace(session.origin, attempt=session.origin.attempt + 1)
+        return session.run(step, partition, given, inputs=made)
 
 
 _sessions: list[tuple[Chain, Session]] = []  # of the last chain only, as an executor keeps it

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_dagster.assets.many import evaluation_of, to_check
 from mlops_dagster.assets.of_model import OfModel
-from mlops_dagster.compute.inputs import many_partitions, tables_of_run
+from mlops_dagster.compute.inputs import many_partitions, newest_event, tables_of_run
 from mlops_dagster.compute.report import said_of_check
 from mlops_dagster.steps import checks
 from mlops_dagster.steps.checks import Check
@@ -34,7 +34,7 @@ def _check(check: Check, model: OfModel) -> dg.AssetChecksDefinition:
             return
         for one in to_check(context.get_step_execution_context(), key, check.name, many):
             found = check.answer(tables_of_run(context, store, model.declaration, one), tracker.registry)
-            evaluation = evaluation_of(context.instance, check, found, key, one)
+            evaluation = evaluation_of(check, found, key, one, newest_event(context.instance, key, one))
             context.op_execution_context.log_event(evaluation)  # type: ignore[arg-type]
 
     with warnings.catch_warnings():

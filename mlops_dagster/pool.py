@@ -41,11 +41,11 @@ def run_partitions(chain: Chain, tasks: Sequence[Task], receive: Receive) -> Non
 
     Raises
     ------
-    SparkError
-        If the deployment's Spark can't run them.
+    TrackingError, SparkError
+        If MLflow can't be reached, or the deployment's Spark can't run them.
     """
-    with chain.session():
-        pass  # what the settings get wrong is refused once, and here
+    with chain.session() as session:  # what the settings get wrong is refused once, and here
+        session.reach_tracking(chain.given)
     if not chain.deployment.spark.partitions:
         _run_in_pool(chain, tasks, receive)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +234,19 @@ class Session:
                 self.model, partition, given, **{name: tool for name, tool in tools.items() if name in wanted}
             )
         return made
+
+    def reach_tracking(self, steps: Iterable[str]) -> None:
+        """Make sure that MLflow can be reached before steps are run, if one of them needs it.
+
+        Raises
+        ------
+        TrackingError
+            Within seconds, if it can't.
+        """
+        from mlops_dagster.steps.functions import step_function
+
+        if any("tracker" in inspect.signature(step_function(self.model, one)).parameters for one in steps):
+            self.tracker.connect()
 
     def on_spark(self, step: str, given: Mapping[str, object]) -> bool:
         """Whether a step's trees and candidates are fitted on the deployment's Spark."""

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import threading
 from collections import Counter
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from mlops_dagster.assets.of_model import OfModel
 from mlops_dagster.definitions import definitions_of
@@ -18,6 +20,7 @@ from mlops_dagster.stack.deployment_files import load_deployment
 from mlops_dagster.stack.store import store_of
 from mlops_dagster.steps.checks import checks_of
 from mlops_dagster_tests.conftest import mlflow_runs
+from mlops_dagster_tests.contracts.servers import eventually, free_port, mlflow_server
 
 DECLARATION = """\
 type: mlops_dagster.SklearnModel
@@ -56,6 +59,11 @@ def make(rows):
         bytearray(1 << 62)
     if trouble == 1004:
         time.sleep(3600)
+    asks, gone = (Path(__file__).with_name(name) for name in ("asks", "gone"))
+    if trouble == 1005:
+        asks.touch()
+        while not gone.exists():
+            time.sleep(0.05)
     return rows.assign(lag=rows["load"].shift(1))[["load", "lag"]]
 """
 JOB = "load_build_model_pipeline"
@@ -111,6 +119,42 @@ def test_what_goes_wrong_for_one_partition_is_said_of_it_and_stops_no_other(mlop
     for wrong, cure in (("z*", "no partition fits this pattern"), ("../x", "give 1 to 32 letters")):
         assert cure in mlops("build-model", "--series", wrong).stderr
     assert "it lists no partition" in mlops("build-model", "--partitions-file", "/dev/null").stderr
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_is_started_again_costs_no_partition(mlops, series, home, tmp_path, monkeypatch):
+    for name, first in {"A1": 50, "A2": 1005, "A3": 50, "A4": 50}.items():
+        series(name, first)
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    monkeypatch.setenv("MLOPS_TRACKING__MLFLOW_TRACKING_URI", url)
+    refused = mlops("build-model", "--all")
+    assert "no MLflow server answers" in refused.stderr
+    assert not (home / "store").exists()  # nothing was made before
+    asks, gone = (tmp_path / "defs" / "load" / name for name in ("asks", "gone"))
+    there, over = threading.Event(), threading.Event()
+
+    def serve():
+        with mlflow_server(tmp_path / "served", port):
+            there.set()
+            eventually(asks.exists)
+        gone.touch()
+        with mlflow_server(tmp_path / "served", port):
+            over.wait()
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    try:
+        there.wait()
+        done = mlops("build-model", "--all", "--json")
+        assert done.returncode == 0, done.stderr
+        client = MlflowClient(url)
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    finally:
+        gone.touch()
+        over.set()
+        serving.join()
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert Counter(run.data.tags["symbol"] for run in runs) == dict.fromkeys(["A1", "A2", "A3", "A4"], 1)
 
 
 @pytest.fixture

@@ -25,7 +25,16 @@ from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG
 from mlops_dagster.assets.of_model import OfModel, deps_of
 from mlops_dagster.chains import GivenByStep, Outcome, Task
 from mlops_dagster.compute.failures import to_failure
-from mlops_dagster.compute.inputs import event_of, made_by_run, newest_of, pin_of_event, table_of, tags_of_input
+from mlops_dagster.compute.inputs import (
+    event_of,
+    made_by_run,
+    newest_event,
+    newest_of,
+    pin_of_event,
+    said_in,
+    table_of,
+    tags_of_input,
+)
 from mlops_dagster.compute.report import said_of_check, to_result
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.spec import steps as names
@@ -110,13 +119,19 @@ def to_check(context: StepExecutionContext, key: dg.AssetKey, check: str, partit
     What the run makes is checked where it is made. What the run that it goes on with has made isn't made again; and all
     are left if the run makes nothing.
     """
-    events = context.instance.get_records_for_run(context.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    said = [one.event_log_entry.dagster_event for one in events.records]
-    answers = [one.asset_check_evaluation_data for one in said if one is not None]
-    done = {one.partition for one in answers if (one.asset_key, one.check_name) == (key, check)}
+    answered = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    answers = said_in(context.instance, context.run_id, answered, _of_answer)
+    done = {partition for (of, name, partition), _ in answers.items() if (of, name) == (key, check)}
     if "__".join(key.path) in _planned(context):
         done |= set(partitions) - {partition for of, partition in made_by_run(context) if of == key}
     return [one for one in partitions if one not in done]
+
+
+def _of_answer(record: dg.EventLogRecord) -> tuple[tuple[dg.AssetKey, str, str | None], bool]:
+    event = record.event_log_entry.dagster_event
+    assert event is not None
+    answer = event.asset_check_evaluation_data
+    return (answer.asset_key, answer.check_name, answer.partition), answer.passed
 
 
 def _planned(context: StepExecutionContext) -> set[str]:
@@ -131,9 +146,19 @@ def _planned(context: StepExecutionContext) -> set[str]:
 
 
 def materialization_of(
-    instance: dg.DagsterInstance, model: OfModel, report: StepReport, description: str | None = None
+    instance: dg.DagsterInstance,
+    model: OfModel,
+    report: StepReport,
+    description: str | None = None,
+    newest: Mapping[dg.AssetKey, dg.EventLogRecord | None] = {},
 ) -> dg.AssetMaterialization:
-    """Return the event by which an asset says what its step has made, with all that Dagster adds to that of a run."""
+    """Return the event by which an asset says what its step has made, with all that Dagster adds to that of a run.
+
+    Parameters
+    ----------
+    newest : mapping
+        The newest events of assets, as far as they are known.
+    """
     key, partition = model.key(report.step), None if model.partitions is None else report.symbol
     result = to_result(report, model.declaration)
     assert result.data_version is not None
@@ -147,7 +172,8 @@ def materialization_of(
         if pin is None:  # a rollback reads no table
             there = instance.get_latest_data_version_record(parent, partition_key=partition)
         else:
-            there = event_of(instance, parent, partition, pin)
+            there = newest.get(parent)
+            there = there if pin_of_event(there) == pin else event_of(instance, parent, partition, pin)
         version = there and extract_data_version_from_entry(there.event_log_entry)
         tags |= tags_of_input(parent, version, there.storage_id if there else None)
     return dg.AssetMaterialization(
@@ -156,19 +182,15 @@ def materialization_of(
 
 
 def evaluation_of(
-    instance: dg.DagsterInstance, check: Check, found: Finding, key: dg.AssetKey, partition: str
+    check: Check, found: Finding, key: dg.AssetKey, partition: str, made: dg.EventLogRecord | None
 ) -> dg.AssetCheckEvaluation:
-    """Return the event by which a check says what it found of a partition."""
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition])
-    about = [
-        AssetCheckEvaluationTargetMaterializationData(
-            storage_id=one.storage_id, run_id=one.run_id, timestamp=one.timestamp
-        )
-        for one in instance.fetch_materializations(wanted, limit=1).records
-    ]
+    """Return the event by which a check says what it found of a partition, as the asset's newest event has made it."""
+    about = made and AssetCheckEvaluationTargetMaterializationData(
+        storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
+    )
     return dg.AssetCheckEvaluation(
         asset_key=key,
-        target_materialization_data=about[0] if about else None,
+        target_materialization_data=about,
         blocking=check.blocking,
         partition=partition,
         **said_of_check(check, found),
@@ -185,12 +207,12 @@ class _Run:
     def missing(self, partitions: list[str], step: str, store_root: str) -> list[Task]:
         """Return what is still to be made of each partition, of all that the run is to make of the model."""
         model, declaration = self.model, self.model.declaration
-        records = made_by_run(self.step_context, with_parents=_resumes(self.context.run))
-        made = {(key, partition): pin_of_event(one) for (key, partition), one in records.items()}
+        made = made_by_run(self.step_context, with_parents=_resumes(self.context.run))
         ours = [one for one in model.steps if model.op(one) in self.planned and not self._waits(one, step)]
         tasks = []
         for partition in partitions:
-            pins = {one: pin for one in model.steps if (pin := made.get((model.key(one), partition)))}
+            there = {one: made.get((model.key(one), partition)) for one in model.steps}
+            pins = {step: one.pin for step, one in there.items() if one is not None and one.pin}
             todo = tuple(one for one in ours if one not in pins)
             read = {key for one in todo for key in deps_of(model, one) if table_of(key, declaration)}
             above = [key for key in read if key.path[-1] not in {*todo, *pins}]
@@ -207,12 +229,14 @@ class _Run:
 
     def tell(self, outcome: Outcome) -> None:
         """Tell Dagster what came of a partition."""
+        newest: dict[dg.AssetKey, dg.EventLogRecord | None] = {}
         for report in outcome.reports:
             key = self.model.key(report.step)
-            self.context.log_event(materialization_of(self.instance, self.model, report))
+            self.context.log_event(materialization_of(self.instance, self.model, report, newest=newest))
+            newest[key] = newest_event(self.instance, key, outcome.partition)
             for name, found in outcome.findings.items():
                 if (check := self.checks[name]).step == report.step:
-                    self.context.log_event(evaluation_of(self.instance, check, found, key, outcome.partition))
+                    self.context.log_event(evaluation_of(check, found, key, outcome.partition, newest[key]))
 
     def left_to(self, step: str) -> list[str]:
         """Return the models whose own steps make a table that they share, as the first of their chain."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -29,6 +31,14 @@ from mlops_dagster.steps.inputs import Inputs
 URI = "dagster/uri"
 """What a materialisation's metadata call the place of the table that was made."""
 HANDED_ON = "mlops/inputs"
+
+
+class Made(NamedTuple):
+    """That a table was made: its ``version`` and ``digest``, unless an earlier version of this package made it."""
+
+    pin: dict[str, Any] | None
+    run_id: str
+    timestamp: float
 
 
 def partition_of(context: Any) -> str:
@@ -63,13 +73,13 @@ def inputs_of(context: StepExecutionContext, store_root: str, model: Declaration
     for asset in context.get_output_asset_keys():
         for key in context.job_def.asset_layer.get(asset).parent_keys:
             root = _root(key, store_root, model)
-            record = made.get((key, partition)) or _latest(context.instance, key, partition, root)
-            table, pin = table_of(key, model), pin_of_event(record)
-            if record is None or pin is None or table is None:
+            there = made.get((key, partition)) or _latest(context.instance, key, partition, root)
+            table = table_of(key, model)
+            if there is None or there.pin is None or table is None:
                 continue
-            found[table] = pin
-            context.log.info(f"It reads {table} version {pin['version']}, made by run {record.run_id}.")
-            _record_as_input(context, key, record.run_id, record.timestamp)
+            found[table] = there.pin
+            context.log.info(f"It reads {table} version {there.pin['version']}, made by run {there.run_id}.")
+            _record_as_input(context, key, there.run_id, there.timestamp)
     return found
 
 
@@ -79,9 +89,9 @@ def newest_of(
     """Return what Dagster has of a partition's tables, in the form of :func:`inputs_of`."""
     found = {}
     for key in keys:
-        pin = pin_of_event(_latest(instance, key, partition, _root(key, store_root, model)))
-        if pin is not None:
-            found[key.path[-1]] = pin
+        there = _latest(instance, key, partition, _root(key, store_root, model))
+        if there is not None and there.pin is not None:
+            found[key.path[-1]] = there.pin
     return found
 
 
@@ -131,10 +141,10 @@ def tables_of_run(
     step_context = context.get_step_execution_context()
     wanted = partition or _key_of(step_context)
     pins = {}
-    for (key, of), record in made_by_run(step_context).items():
-        table, pin = table_of(key, model), pin_of_event(record)
-        if of == wanted and table is not None and pin is not None:
-            pins[table] = pin
+    for (key, of), made in made_by_run(step_context).items():
+        table = table_of(key, model)
+        if of == wanted and table is not None and made.pin is not None:
+            pins[table] = made.pin
     return Inputs(wanted or names.ALL, store, pins, known=names.steps_of(model))
 
 
@@ -149,29 +159,73 @@ def event_of(
     instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, pin: Mapping[str, Any]
 ) -> dg.EventLogRecord | None:
     """Return the newest event that says that a version of a table was made, among the last hundred of the table."""
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=_these(partition))
     for limit in (1, 100):  # mostly it is the newest, and each is read with all that it says
-        for record in instance.fetch_materializations(wanted, limit=limit).records:
+        for record in _events(instance, key, partition, limit):
             if pin_of_event(record) == pin:
                 return record
     return None
 
 
+def newest_event(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> dg.EventLogRecord | None:
+    """Return the newest event that says that an asset was made."""
+    return next(iter(_events(instance, key, partition, 1)), None)
+
+
+def _events(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, limit: int
+) -> Sequence[dg.EventLogRecord]:
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=_these(partition))
+    return instance.fetch_materializations(wanted, limit=limit).records
+
+
 def made_by_run(
     context: StepExecutionContext, *, with_parents: bool = True
-) -> dict[tuple[dg.AssetKey, str | None], dg.EventLogRecord]:
+) -> dict[tuple[dg.AssetKey, str | None], Made]:
     """Return the last materialisation of each asset and partition in the run, and in those that it re-executes."""
-    found: dict[tuple[dg.AssetKey, str | None], dg.EventLogRecord] = {}
+    found: dict[Any, Made] = {}
     run: dg.DagsterRun | None = context.dagster_run
     while run is not None:
-        events = context.instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-        for record in reversed(events.records):
-            made = record.asset_materialization
-            if made is not None:
-                found.setdefault((made.asset_key, made.partition), record)
+        found = said_in(context.instance, run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION, _made_by) | found
         parent = run.parent_run_id if with_parents else None
         run = context.instance.get_run_by_id(parent) if parent else None
     return found
+
+
+def _made_by(record: dg.EventLogRecord) -> tuple[tuple[dg.AssetKey, str | None], Made]:
+    made = record.asset_materialization
+    assert made is not None
+    return (made.asset_key, made.partition), Made(pin_of_event(record), record.run_id, record.timestamp)
+
+
+@dataclass
+class _Said:
+    up_to: str | None = None
+    found: dict[Any, Any] = field(default_factory=dict)
+
+
+_said = lru_cache(maxsize=8)(lambda run_id, kind: _Said())
+
+
+def said_in(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    kind: dg.DagsterEventType,
+    note: Callable[[dg.EventLogRecord], tuple[Any, Any]],
+) -> dict[Any, Any]:
+    """Return what a run's events of a kind say, the last where several say it of the same.
+
+    They are many, and long: this process reads each once.
+
+    Parameters
+    ----------
+    note : callable
+        Of an event, of what it speaks and what it says.
+    """
+    said = _said(run_id, kind)
+    events = instance.get_records_for_run(run_id, cursor=said.up_to, of_type=kind)
+    said.found |= map(note, events.records)
+    said.up_to = events.cursor
+    return said.found
 
 
 def _key_of(context: StepExecutionContext) -> str | None:
@@ -182,16 +236,13 @@ def _these(partition: str | None) -> list[str] | None:
     return None if partition is None else [partition]
 
 
-def _latest(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, store_root: str
-) -> dg.EventLogRecord | None:
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=_these(partition))
-    for record in instance.fetch_materializations(wanted, limit=1).records:
-        made = record.asset_materialization
-        uri = made.metadata.get(URI) if made is not None else None
-        if uri is not None and str(uri.value).startswith(f"{store_root}/"):
-            return record
-    return None
+def _latest(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, store_root: str) -> Made | None:
+    record = newest_event(instance, key, partition)
+    made = record.asset_materialization if record is not None else None
+    uri = made.metadata.get(URI) if made is not None else None
+    if record is None or uri is None or not str(uri.value).startswith(f"{store_root}/"):
+        return None
+    return _made_by(record)[1]
 
 
 def pin_of_event(record: dg.EventLogRecord | None) -> dict[str, Any] | None:

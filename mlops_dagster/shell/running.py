@@ -91,6 +91,7 @@ def run_pipeline(
             result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
             each.say(as_json, result, lambda: show(done))
             return
+        session.reach_tracking(by_step)
         done = each.do(lambda partition: run_steps(session, pipeline.steps, partition, given))
         result = {"pipeline": pipeline.name, "run_id": session.origin.run_id, "symbols": done}
         each.say(as_json, result, lambda: show(done))

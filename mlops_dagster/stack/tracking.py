@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,7 @@ from mlops_dagster.errors import printable
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
 from mlops_dagster.stack.mlflow_connection import (
+    NoTrackingServer,
     TrackingError,
     ensure_experiment,
     reach,
@@ -54,6 +56,10 @@ MODEL_TRAINING = "workflowType=machine_learning"
 """In an address of MLflow's pages: the view for trained models, not the one for language models."""
 
 
+PATIENCE_SECONDS = 60.0
+"""How long a run of many waits for a server that has gone away: it is being started again."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Who has a run tracked.
@@ -81,6 +87,14 @@ class Tracker(Protocol):
 
     def run(self, name: str, *, origin: Origin, tags: Mapping[str, str]) -> AbstractContextManager[TrackedRun]:
         """Begin a run; it ends with the context, FINISHED, FAILED or KILLED."""
+        ...
+
+    def connect(self) -> object:
+        """Make sure that MLflow can be reached."""
+        ...
+
+    def wait_for_server(self) -> bool:
+        """Wait for an MLflow server that has gone away; return whether it is back."""
         ...
 
     @property
@@ -147,6 +161,7 @@ class MlflowTracker:
         self.extra_tags = dict(extra_tags or {})
         self.ui_url = ui_url
         self.registered_model = registered_model
+        self._patience = PATIENCE_SECONDS
 
     @property
     def registry(self) -> Registry:
@@ -164,6 +179,24 @@ class MlflowTracker:
         """
         os.environ.update(self.env)
         return ensure_experiment(self.tracking_uri, self.experiment_name, self.artifact_location)
+
+    def wait_for_server(self) -> bool:
+        """Wait up to a minute for a server that has gone away; return whether it is back.
+
+        If it stayed away, the next call only looks whether it is there.
+        """
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                self.connect()
+            except NoTrackingServer:
+                if time.monotonic() >= until:
+                    self._patience = 0.0
+                    return False
+                time.sleep(1)
+            else:
+                self._patience = PATIENCE_SECONDS
+                return True
 
     @contextmanager
     def run(self, name: str, *, origin: Origin, tags: Mapping[str, str]) -> Iterator[TrackedRun]:
