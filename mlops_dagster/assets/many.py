@@ -20,7 +20,6 @@ from dagster._core.definitions.data_version import (
     extract_data_version_from_entry,
 )
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG
 
 from mlops_dagster.assets.of_model import OfModel, deps_of
 from mlops_dagster.chains import GivenByStep, Outcome, Task
@@ -31,6 +30,7 @@ from mlops_dagster.compute.inputs import (
     newest_event,
     newest_of,
     pin_of_event,
+    resumes,
     said_in,
     table_of,
     tags_of_input,
@@ -140,7 +140,7 @@ def _planned(context: StepExecutionContext) -> set[str]:
     Those that had been done for the partitions that were whole aren't among the steps that Dagster repeats.
     """
     run = context.dagster_run
-    if run.step_keys_to_execute is None or _resumes(run):
+    if run.step_keys_to_execute is None or resumes(run):
         return {node.name for node in context.job_def.nodes}
     return set(run.step_keys_to_execute)
 
@@ -207,7 +207,7 @@ class _Run:
     def missing(self, partitions: list[str], step: str, store_root: str) -> list[Task]:
         """Return what is still to be made of each partition, of all that the run is to make of the model."""
         model, declaration = self.model, self.model.declaration
-        made = made_by_run(self.step_context, with_parents=_resumes(self.context.run))
+        made = made_by_run(self.step_context, with_parents=resumes(self.context.run))
         ours = [one for one in model.steps if model.op(one) in self.planned and not self._waits(one, step)]
         tasks = []
         for partition in partitions:
@@ -246,10 +246,6 @@ class _Run:
         if not self.model.dataset or any(path[-1] not in _OF_DATA for path in planned):
             return []
         return sorted({path[0] for path in planned})
-
-
-def _resumes(run: dg.DagsterRun) -> bool:
-    return bool({RESUME_RETRY_TAG, ASSET_RESUME_RETRY_TAG} & set(run.tags))
 
 
 def _named(failed: list[Outcome], of: int) -> str:

@@ -22,6 +22,7 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.execution.context.data_version_cache import InputAssetVersionInfo
 from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG
 
 from mlops_dagster.spec import steps as names
 from mlops_dagster.spec.model import Declaration
@@ -176,6 +177,20 @@ def _events(
 ) -> Sequence[dg.EventLogRecord]:
     wanted = dg.AssetRecordsFilter(key, asset_partitions=_these(partition))
     return instance.fetch_materializations(wanted, limit=limit).records
+
+
+def resumes(run: dg.DagsterRun) -> bool:
+    """Whether a run goes on with another after its failure."""
+    return bool({RESUME_RETRY_TAG, ASSET_RESUME_RETRY_TAG} & set(run.tags))
+
+
+def resumed_by(run: dg.DagsterRun | None, instance: dg.DagsterInstance) -> list[str]:
+    """Return the ids of the runs that a run goes on with after their failure, the last first."""
+    found = []
+    while run is not None and run.parent_run_id is not None and resumes(run):
+        found.append(run.parent_run_id)
+        run = instance.get_run_by_id(run.parent_run_id)
+    return found
 
 
 def made_by_run(

@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlops_dagster.chains import Chain, GivenByStep, Receive, Task, run_task
 from mlops_dagster.compute.failures import to_failure
-from mlops_dagster.compute.inputs import handed_on, inputs_of, partition_of
+from mlops_dagster.compute.inputs import handed_on, inputs_of, partition_of, resumed_by
 from mlops_dagster.compute.report import to_result
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.pool import run_partitions
@@ -105,4 +105,7 @@ def _value_of(context: dg.AssetExecutionContext, name: str) -> object:
 
 def dagster_origin(context: dg.AssetExecutionContext, deployment: Deployment) -> Origin:
     """Say which Dagster run is calling."""
-    return Origin("dagster", context.run.run_id, deployment.dagster_run_url(context.run.run_id))
+    run = context.run
+    return Origin(
+        "dagster", run.run_id, deployment.dagster_run_url(run.run_id), resumes=resumed_by(run, context.instance)
+    )

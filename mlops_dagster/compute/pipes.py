@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,7 +177,7 @@ class Pipes:
             "environment": self.environment,
             "secrets": [secret.model_dump() for secret in self.settings.secrets],
             "expected": versions("dagster-pipes", defs=self.defs),
-            "origin": {"orchestrator": origin.orchestrator, "run_id": origin.run_id, "url": origin.url},
+            "origin": asdict(origin),
         }
 
     def _task(self, wheel: str, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:

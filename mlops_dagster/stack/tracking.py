@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +74,15 @@ class Origin:
         Where that run can be looked at.
     attempt : int
         The how many-th attempt of its run this is: above 1 if the orchestrator has given up the ones before.
+    resumes : sequence of str
+        The ids of the orchestrator's runs that this one goes on with, since they have failed.
     """
 
     orchestrator: str
     run_id: str
     url: str | None = None
     attempt: int = 1
+    resumes: Sequence[str] = ()
 
 
 class Tracker(Protocol):
@@ -215,7 +218,7 @@ class MlflowTracker:
             with tracking_errors(f"finding parent_run_id={self.parent_run_id!r}", self.tracking_uri):
                 client.get_run(self.parent_run_id)
         reap_abandoned_runs(self.state_dir, self.tracking_uri)
-        if origin.attempt > 1:
+        if origin.attempt > 1 or origin.resumes:
             self._end_earlier_attempts(client, experiment_id, name, origin, tags)
         # The lock is held before the run exists, and finds it by this tag: there's no moment at which a kill is missed.
         token = uuid.uuid4().hex
@@ -234,9 +237,10 @@ class MlflowTracker:
     ) -> None:
         """Let attempts that the orchestrator has given up count as such, whatever became of them afterwards."""
         same = {**tags, "orchestrator": origin.orchestrator}
-        earlier = f"tags.{self.run_id_tag} = '{origin.run_id}' and attributes.run_name = '{name}'"
+        earlier = f"attributes.run_name = '{name}' and tags.{self.run_id_tag} = "
         with tracking_errors("ending the runs of earlier attempts", self.tracking_uri):
-            for run in client.search_runs([experiment_id], earlier):
+            ids = (origin.run_id, *origin.resumes)
+            for run in [run for one in ids for run in client.search_runs([experiment_id], f"{earlier}'{one}'")]:
                 is_same = all(run.data.tags.get(tag) == same.get(tag) for tag in ("orchestrator", "pipeline", "symbol"))
                 if is_same and run.info.status in ("RUNNING", "FINISHED"):
                     status: Status = "KILLED" if run.info.status == "RUNNING" else "FAILED"

@@ -239,6 +239,12 @@ def test_an_attempt_that_was_given_up_counts_as_failed_and_is_told_apart(tracker
     assert (status[first.run_id], status[still_running.run_id]) == ("FAILED", "KILLED")
     assert (status[other.run_id], status[again.run_id]) == ("FINISHED", "FINISHED")
     assert found[again.run_id].data.tags["orchestrator_attempt"] == "2"
+    # So does one of a run whose process was killed before it could say what it had made, when another goes on with it.
+    with tracker.run("ACME-honest", origin=Origin("airflow", "resumed", resumes=["manual"]), tags=tags):
+        pass
+    status = {run.info.run_id: run.info.status for run in tracker.connect()[0].search_runs([first.experiment_id])}
+    assert status[again.run_id] == "FAILED"
+    assert sorted(status.values()) == ["FAILED", "FAILED", "FINISHED", "FINISHED", "KILLED"]
 
 
 # ------------------------------------------------------------------------------------ what can be wrong beforehand
