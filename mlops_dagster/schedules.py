@@ -2,7 +2,7 @@
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import dagster as dg
 
@@ -17,6 +17,8 @@ from mlops_dagster.stack.deployment import Deployment
 SESSION, SEARCH = "session", "scheduled_search"
 """Tags: the day of an exchange that a run predicts after; and runs of which the queue lets one go at a time."""
 
+_START, _END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_FEW = 10  # partitions that have a run each
 _FIRST, _LAST = {"dagster/priority": "1"}, {"dagster/priority": "-1"}  # predictions don't wait for searches
 _CLOSED_AT_MOST = dt.timedelta(days=30)  # no exchange is, for longer
 _STATUS = {"running": dg.DefaultScheduleStatus.RUNNING, "stopped": dg.DefaultScheduleStatus.STOPPED}
@@ -68,20 +70,45 @@ def _predictions(model: OfModel, job: Pipeline, deployment: Deployment, said: Sc
             context.log.warning(f"No prediction without a champion: {_some(without)}. {build}")
         due = context.scheduled_execution_time
         session = last_session(calendar, due) if calendar else None
-        done = _done(context.instance, name, session) if session else set()
-        to_do = [one.key for one in ours if one.has_champion and (one.key or names.ALL) not in done]
+        keys = [one.key or names.ALL for one in known]  # in Dagster's order
+        done = _done(context.instance, name, session, keys) if session else set()
+        to_do = {one.key or names.ALL for one in ours if one.has_champion} - done
         if session and calendar and not to_do:
             return dg.SkipReason(_nothing_new(calendar, when.timezone, session, due))
+        longest = deployment.runs.max_partitions_per_run if len(to_do) > _FEW else 1
         return [
             dg.RunRequest(
-                run_key=f"{key or names.ALL}/{session or due.isoformat()}",
-                partition_key=key,
-                tags={**_FIRST, **({SESSION: str(session)} if session else {})},
+                run_key=f"{' to '.join(dict.fromkeys((some[0], some[-1])))}/{session or due.isoformat()}",
+                partition_key=some[0] if len(some) == 1 and model.partitions else None,
+                tags={
+                    **_FIRST,
+                    **({SESSION: str(session)} if session else {}),
+                    **({_START: some[0], _END: some[-1]} if len(some) > 1 else {}),
+                },
             )
-            for key in to_do
+            for some in _stretches(keys, to_do, longest)
         ]
 
     return predictions
+
+
+def _stretches(keys: Sequence[str], wanted: Collection[str], longest: int) -> Iterator[list[str]]:
+    """Split some keys into stretches without a gap, since a run of many takes a range.
+
+    Examples
+    --------
+    >>> list(_stretches("abcdefg", "abcefg", 2))
+    [['a', 'b'], ['c'], ['e', 'f'], ['g']]
+    """
+    some: list[str] = []
+    for key in keys:
+        if some and (key not in wanted or len(some) == longest):
+            yield some
+            some = []
+        if key in wanted:
+            some.append(key)
+    if some:
+        yield some
 
 
 def _search(model: OfModel, job: Pipeline, deployment: Deployment, said: Schedule) -> dg.ScheduleDefinition:
@@ -136,10 +163,16 @@ def last_session(exchange: str, now: dt.datetime) -> dt.date:
     return day
 
 
-def _done(instance: dg.DagsterInstance, schedule: str, session: dt.date) -> set[str]:
-    """Return the partitions that a schedule has asked for already, for a day of the exchange."""
+def _done(instance: dg.DagsterInstance, schedule: str, session: dt.date, keys: Sequence[str]) -> set[str]:
+    """Return which of all partitions a schedule has asked for already, for a day of the exchange."""
     filters = dg.RunsFilter(tags={SESSION: str(session), "dagster/schedule_name": schedule})
-    return {run.tags.get("dagster/partition", names.ALL) for run in instance.get_runs(filters)}
+    done = set[str]()
+    for run in instance.get_runs(filters):
+        one = run.tags.get("dagster/partition") or names.ALL
+        first, last = run.tags.get(_START, one), run.tags.get(_END, one)
+        if {first, last} <= {*keys}:
+            done.update(keys[keys.index(first) : keys.index(last) + 1])
+    return done
 
 
 def _nothing_new(calendar: str, timezone: str, session: dt.date, due: dt.datetime) -> str:

@@ -23,7 +23,11 @@ def due(stack, when, schedule="predictions", zone=NEW_YORK):
     answer = found(context)
     requests = [] if isinstance(answer, dg.SkipReason) else answer
     for request in requests:
-        tags = {**request.tags, "dagster/schedule_name": schedule, "dagster/partition": request.partition_key}
+        tags = {
+            **request.tags,
+            "dagster/schedule_name": schedule,
+            **({"dagster/partition": key} if (key := request.partition_key) else {}),
+        }
         stack.instance.add_run(dg.DagsterRun(job_name="predict_pipeline", tags=tags))
     return Answer(requests, answer.skip_message if isinstance(answer, dg.SkipReason) else None)
 
@@ -64,6 +68,23 @@ def test_holidays_and_weekends_are_skipped_with_the_reason(two):
 
 def test_a_day_that_was_missed_is_done_at_the_next_time(two):
     assert asked(due(two, "2024-07-06 18:30")) == ["GSPC/2024-07-05", "IXIC/2024-07-05"]
+
+
+def test_many_symbols_share_runs_of_what_lies_beside_each_other(stack_of):
+    stack = stack_of(on_disk=True, runs={"max_partitions_per_run": 4})
+    some = [f"S{number:02}" for number in range(12)]
+    stack.add(*some[:5])
+    stack.add("NEW", champion=None)
+    stack.add(*some[5:])
+    answer = due(stack, "2024-07-02 18:30")
+    wanted = ["S00 to S03", "S04", "S05 to S08", "S09 to S11"]
+    assert asked(answer) == [f"{one}/2024-07-02" for one in wanted]
+    first, second = answer.run_requests[:2]
+    ends = {end: first.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")}
+    assert (first.partition_key, ends) == (None, {"start": "S00", "end": "S03"})
+    assert second.partition_key == "S04"
+    stack.add("LATE")
+    assert asked(due(stack, "2024-07-02 19:30")) == ["LATE/2024-07-02"]
 
 
 def test_a_symbol_that_got_its_champion_late_is_still_done(two):
