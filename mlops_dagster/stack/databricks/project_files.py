@@ -40,7 +40,7 @@ from pathlib import Path
 
 DEFS = Path(__file__).parent / "{defs}"
 if str(DEFS.parents[{above}]) not in sys.path:
-    sys.path.insert(0, str(DEFS.parents[{above}]))
+    sys.path.insert(1, str(DEFS.parents[{above}]))  # Dagster takes the first for the script's folder, and ignores it
 '''
 _PYPROJECT = """\
 [tool.dg]
