@@ -246,7 +246,7 @@ class Session:
         from mlops_dagster.steps.functions import step_function
 
         if any("tracker" in inspect.signature(step_function(self.model, one)).parameters for one in steps):
-            self.tracker.connect()
+            self.tracker.check()
 
     def on_spark(self, step: str, given: Mapping[str, object]) -> bool:
         """Whether a step's trees and candidates are fitted on the deployment's Spark."""

@@ -90,7 +90,16 @@ def tracking_errors(doing: str, tracking_uri: str) -> Iterator[None]:
 
 
 def reach(tracking_uri: str) -> MlflowClient:
-    """Return a client, after making sure within seconds that its server answers.
+    """Return a client, after making sure within seconds that its server answers, see :func:`probe`."""
+    probe(tracking_uri)
+    from mlflow import MlflowClient
+
+    with tracking_errors("opening the tracking store", tracking_uri):
+        return MlflowClient(tracking_uri)
+
+
+def probe(tracking_uri: str) -> None:
+    """Make sure within seconds that a server or a database answers. Nothing stays open.
 
     MLflow retries a server that is down for minutes, which would be spent before, or lost after, a training.
 
@@ -110,8 +119,6 @@ def reach(tracking_uri: str) -> MlflowClient:
             f"mlflow_tracking_uri={safe_uri(tracking_uri)!r}: MLflow 3 doesn't keep runs in a folder; "
             "give a server's URL or a database: sqlite:////absolute/path/mlflow.db."
         )
-    from mlflow import MlflowClient
-
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         _probe_server(tracking_uri)
     elif not tracking_uri.startswith("databricks"):
@@ -119,8 +126,6 @@ def reach(tracking_uri: str) -> MlflowClient:
         if known is None or _opened.get(tracking_uri) != known:
             _probe_database(tracking_uri)
             _opened[tracking_uri] = known
-    with tracking_errors("opening the tracking store", tracking_uri):
-        return MlflowClient(tracking_uri)
 
 
 def _probe_server(tracking_uri: str) -> None:

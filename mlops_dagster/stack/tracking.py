@@ -24,8 +24,10 @@ from mlops_dagster.stack.mlflow_connection import (
     NoTrackingServer,
     TrackingError,
     ensure_experiment,
+    probe,
     reach,
     safe_uri,
+    sqlite_file,
     tracking_errors,
 )
 from mlops_dagster.stack.open_runs import reap_abandoned_runs
@@ -92,7 +94,7 @@ class Tracker(Protocol):
         """Begin a run; it ends with the context, FINISHED, FAILED or KILLED."""
         ...
 
-    def connect(self) -> object:
+    def check(self) -> None:
         """Make sure that MLflow can be reached."""
         ...
 
@@ -183,6 +185,18 @@ class MlflowTracker:
         os.environ.update(self.env)
         return ensure_experiment(self.tracking_uri, self.experiment_name, self.artifact_location)
 
+    def check(self) -> None:
+        """Make sure that a server, or its database, answers. Nothing stays open: a process may be copied after that.
+
+        Raises
+        ------
+        TrackingError
+            Within seconds, if it doesn't.
+        """
+        os.environ.update(self.env)
+        if sqlite_file(self.tracking_uri) is None:  # else it is made when it is needed
+            probe(self.tracking_uri)
+
     def wait_for_server(self) -> bool:
         """Wait up to a minute for a server that has gone away; return whether it is back.
 
@@ -191,7 +205,7 @@ class MlflowTracker:
         until = time.monotonic() + self._patience
         while True:
             try:
-                self.connect()
+                self.check()
             except NoTrackingServer:
                 if time.monotonic() >= until:
                     self._patience = 0.0
