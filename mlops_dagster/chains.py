@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlops_dagster.errors import MlopsError
 from mlops_dagster.session import Session, on_spark
 from mlops_dagster.spec import steps as names
-from mlops_dagster.stack.mlflow_connection import NoTrackingServer
+from mlops_dagster.stack.mlflow_connection import TrackingServerNotFound
 from mlops_dagster.steps.report_pieces import RemoteFailure, failure_message, failure_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _run_step(
     """Run a step; once more if the tracking server had gone away and is back, which shouldn't cost all that follow."""
     try:
         return session.run(step, partition, given, inputs=made)
-    except NoTrackingServer:
+    except TrackingServerNotFound:
         if not session.tracker.wait_for_server():
             raise
         session.origin = replace(session.origin, attempt=session.origin.attempt + 1)

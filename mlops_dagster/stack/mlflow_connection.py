@@ -46,7 +46,7 @@ class TrackingError(MlopsError):
     """MLflow can't be reached or refuses; the message names the URI and the cure."""
 
 
-class NoTrackingServer(TrackingError):  # noqa: N818 it reads better where it is caught
+class TrackingServerNotFound(TrackingError):  # noqa: N818 it reads better where it is caught
     """The MLflow server, or a proxy before it, isn't there just now."""
 
 
@@ -144,7 +144,7 @@ def _probe_server(tracking_uri: str) -> None:
             **PROBE,
         )
     except MlflowException as error:
-        raise NoTrackingServer(
+        raise TrackingServerNotFound(
             f"{where}: no MLflow server answers. Start it (`mlflow server`, or `mlops ui`), "
             f"or correct tracking.mlflow_tracking_uri. ({redacted(str(error))})"
         ) from None
@@ -160,7 +160,7 @@ def _probe_server(tracking_uri: str) -> None:
     if response.status_code >= 500:
         # A proxy before it says so in HTML, MLflow in plain text or JSON.
         said = " ".join(re.sub(r"<[^>]*>", " ", response.text).split())[:200] or "nothing more is said"
-        raise NoTrackingServer(
+        raise TrackingServerNotFound(
             f"{where}: the server, or a proxy before it, answers with an error of its own (HTTP "
             f"{response.status_code}: {said}). Try again; if it stays, look into the server's log."
         )

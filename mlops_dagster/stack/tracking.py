@@ -21,8 +21,8 @@ from mlops_dagster.errors import printable
 from mlops_dagster.stack import open_runs
 from mlops_dagster.stack.child_runs import ChildRun
 from mlops_dagster.stack.mlflow_connection import (
-    NoTrackingServer,
     TrackingError,
+    TrackingServerNotFound,
     ensure_experiment,
     probe,
     reach,
@@ -206,7 +206,7 @@ class MlflowTracker:
         while True:
             try:
                 self.check()
-            except NoTrackingServer:
+            except TrackingServerNotFound:
                 if time.monotonic() >= until:
                     self._patience = 0.0
                     return False
