@@ -30,7 +30,6 @@ def main() -> None:
         folder = Path(temporary)
         shipped = find_model("stock_price").folder / "../prices/GSPC.csv"
         (folder / "prices.csv").write_text("".join(shipped.open().readlines()[: 1 + ROWS]))
-        (folder / "served").mkdir()
         with mlflow_server(folder / "served") as mlflow, workspace(folder / "workspace") as ws:
             stack = stack_of("pipes-new", folder / "chunk", ws, mlflow, folder / "prices.csv")
             os.environ.update(stack.environment)

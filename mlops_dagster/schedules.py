@@ -166,12 +166,12 @@ def last_session(exchange: str, now: dt.datetime) -> dt.date:
 def _done(instance: dg.DagsterInstance, schedule: str, session: dt.date, keys: Sequence[str]) -> set[str]:
     """Return which of all partitions a schedule has asked for already, for a day of the exchange."""
     filters = dg.RunsFilter(tags={SESSION: str(session), "dagster/schedule_name": schedule})
-    done = set[str]()
+    done, at = set[str](), {key: place for place, key in enumerate(keys)}
     for run in instance.get_runs(filters):
         one = run.tags.get("dagster/partition") or names.ALL
         first, last = run.tags.get(_START, one), run.tags.get(_END, one)
-        if {first, last} <= {*keys}:
-            done.update(keys[keys.index(first) : keys.index(last) + 1])
+        if first in at and last in at:
+            done.update(keys[at[first] : at[last] + 1])
     return done
 
 

@@ -121,7 +121,7 @@ def to_check(context: StepExecutionContext, key: dg.AssetKey, check: str, partit
     """
     answered = dg.DagsterEventType.ASSET_CHECK_EVALUATION
     answers = said_in(context.instance, context.run_id, answered, _of_answer)
-    done = {partition for (of, name, partition), _ in answers.items() if (of, name) == (key, check)}
+    done = {partition for of, name, partition in answers if (of, name) == (key, check)}
     if "__".join(key.path) in _planned(context):
         done |= set(partitions) - {partition for of, partition in made_by_run(context) if of == key}
     return [one for one in partitions if one not in done]

@@ -58,7 +58,7 @@ MODEL_TRAINING = "workflowType=machine_learning"
 """In an address of MLflow's pages: the view for trained models, not the one for language models."""
 
 
-PATIENCE_SECONDS = 60.0
+_AWAY_SECONDS = 60.0
 """How long a run of many waits for a server that has gone away: it is being started again."""
 
 
@@ -166,7 +166,7 @@ class MlflowTracker:
         self.extra_tags = dict(extra_tags or {})
         self.ui_url = ui_url
         self.registered_model = registered_model
-        self._patience = PATIENCE_SECONDS
+        self._patience = _AWAY_SECONDS
 
     @property
     def registry(self) -> Registry:
@@ -212,7 +212,7 @@ class MlflowTracker:
                     return False
                 time.sleep(1)
             else:
-                self._patience = PATIENCE_SECONDS
+                self._patience = _AWAY_SECONDS
                 return True
 
     @contextmanager
